@@ -1,0 +1,1 @@
+//! Every way in: the control socket, and its client.

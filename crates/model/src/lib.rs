@@ -1,0 +1,24 @@
+//! The words and the rules: what a job, an attempt, a process and a fleet are, and what may happen to them.
+//!
+//! Nothing in this crate touches the outside: no I/O, no clock, no task, no randomness. Time and chance come in as
+//! arguments, decisions go out as values, so every rule can be tested in microseconds and replayed from a seed.
+//!
+//! | Words | Rules |
+//! | --- | --- |
+//! | [`job`], [`outcome`], [`backoff`] | [`retry`]: from an outcome to a verdict |
+//! | [`name`], [`start`], [`snapshot`] | [`process`]: the life of one process; [`rollout`]: a rolling restart |
+//! | [`command`], [`link`], [`frame`] | |
+
+pub mod backoff;
+pub mod command;
+pub mod frame;
+pub mod job;
+pub mod link;
+pub mod name;
+pub mod outcome;
+pub mod process;
+pub mod retry;
+pub mod rollout;
+pub mod snapshot;
+pub mod start;
+pub mod time;

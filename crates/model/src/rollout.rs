@@ -1,0 +1,1 @@
+//! A rolling restart: who is next, and when to halt.

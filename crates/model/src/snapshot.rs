@@ -1,0 +1,151 @@
+//! All one may see of the fleet. Status output, XML-RPC, metrics and dashboard are renderings of this one value.
+
+use serde::{Deserialize, Serialize};
+
+use crate::link::Report;
+use crate::time::WallTime;
+
+/// The fleet at one instant.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct FleetSnapshot {
+    /// Process number of the daemon.
+    pub pid: i32,
+    /// Its version.
+    pub version: String,
+    /// When it started, milliseconds since 1970.
+    pub started_at: Option<WallTime>,
+    /// `true` once draining has begun.
+    pub shutting_down: bool,
+    /// Groups in manifest order.
+    pub groups: Vec<GroupView>,
+    /// Processes, group by group, by number.
+    pub processes: Vec<ProcessView>,
+}
+
+/// A queue, pool or program.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct GroupView {
+    /// Its name.
+    pub name: String,
+    /// What it is.
+    pub kind: GroupKind,
+    /// Processes wanted now.
+    pub numprocs: u32,
+    /// Processes the manifest says, when an operator's `scale` says otherwise.
+    pub manifest_numprocs: Option<u32>,
+    /// A rolling restart under way, in words.
+    pub rollout: Option<String>,
+}
+
+/// Kinds of groups.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum GroupKind {
+    /// Worker processes of one queue.
+    Queue,
+    /// Worker processes of several queues.
+    Pool,
+    /// A plain supervised command.
+    Program,
+}
+
+/// supervisord's words for the state of a process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum StateWord {
+    /// Not running, by request or never started.
+    Stopped,
+    /// Asked for, or running and not ready.
+    Starting,
+    /// Up.
+    Running,
+    /// Will be tried again after a pause.
+    Backoff,
+    /// Asked to end.
+    Stopping,
+    /// Ended by itself.
+    Exited,
+    /// Given up.
+    Fatal,
+    /// A signal could not be delivered.
+    Unknown,
+}
+
+impl StateWord {
+    /// The word as it is printed.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Stopped => "STOPPED",
+            Self::Starting => "STARTING",
+            Self::Running => "RUNNING",
+            Self::Backoff => "BACKOFF",
+            Self::Stopping => "STOPPING",
+            Self::Exited => "EXITED",
+            Self::Fatal => "FATAL",
+            Self::Unknown => "UNKNOWN",
+        }
+    }
+
+    /// supervisord's number for it.
+    #[must_use]
+    pub const fn code(self) -> i32 {
+        match self {
+            Self::Stopped => 0,
+            Self::Starting => 10,
+            Self::Running => 20,
+            Self::Backoff => 30,
+            Self::Stopping => 40,
+            Self::Exited => 100,
+            Self::Fatal => 200,
+            Self::Unknown => 1000,
+        }
+    }
+
+    /// Whether `qfleet status` counts it as "not up" (exit code 3).
+    #[must_use]
+    pub const fn is_down(self) -> bool {
+        matches!(self, Self::Stopped | Self::Exited | Self::Fatal | Self::Unknown)
+    }
+}
+
+/// How a process ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Exit {
+    /// Exit code.
+    Code(i32),
+    /// Killed by a signal, named without `SIG`.
+    Signal(String),
+}
+
+/// One process slot.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ProcessView {
+    /// Full name, `messages:messages_01`.
+    pub name: String,
+    /// Its group.
+    pub group: String,
+    /// Its number in the group.
+    pub number: u32,
+    /// Its state.
+    pub state: StateWord,
+    /// Its process number while it has one.
+    pub pid: Option<i32>,
+    /// Last change of state, RFC 3339 UTC in JSON listings.
+    pub since: WallTime,
+    /// How it ended last.
+    pub exit: Option<Exit>,
+    /// supervisorctl's third column.
+    pub description: String,
+    /// What went wrong last, e.g. `exited too quickly`.
+    pub error: Option<String>,
+    /// Start of the living process.
+    pub started_at: Option<WallTime>,
+    /// End of the last one.
+    pub stopped_at: Option<WallTime>,
+    /// Restarts after a crash since the daemon began.
+    pub crashes: u32,
+    /// Worker figures.
+    pub report: Option<Report>,
+}

@@ -1,0 +1,1 @@
+//! Six verbs over the queue families, and the store of failed jobs.

@@ -1,0 +1,1 @@
+//! Keeps programs in the wanted state: decide, then do.

@@ -1,0 +1,1 @@
+//! Real servers and scratch places for the tests.

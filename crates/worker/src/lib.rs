@@ -1,0 +1,1 @@
+//! Runs jobs: slots, leases, timeouts, drain, and the handlers.
