@@ -1,0 +1,50 @@
+//! A problem of a manifest: where, what, and what to do about it; and how a list of them prints.
+
+use std::fmt;
+
+/// One problem (or warning) with its place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// The file's name as the user gave it.
+    pub file: String,
+    /// Line, from 1; 0 when the problem has no place.
+    pub line: usize,
+    /// Column, from 1.
+    pub column: usize,
+    /// The line itself, secrets replaced.
+    pub text: String,
+    /// Path of the key, e.g. `queues.messages.numproc`.
+    pub at: String,
+    /// What is wrong.
+    pub what: String,
+    /// What to do, e.g. did you mean `numprocs`?
+    pub hint: Option<String>,
+}
+
+/// Every problem of a manifest, in the order of the file.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Problems(pub Vec<Problem>);
+
+impl fmt::Display for Problems {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for problem in &self.0 {
+            writeln!(out, "{problem}")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{}:{}:{}: `{}`: {}", self.file, self.line, self.column, self.at, self.what)?;
+        if !self.text.is_empty() {
+            write!(out, "\n  {:>4} | {}", self.line, self.text)?;
+        }
+        if let Some(hint) = &self.hint {
+            write!(out, "\n       = {hint}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Problems {}

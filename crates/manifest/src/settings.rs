@@ -1,0 +1,212 @@
+//! The file as meant: every value valid, every default filled in, every reference resolved.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::problem::Problem;
+use crate::queue::{Connection, FailedJobs, Lane, RedisSettings};
+
+/// A whole manifest.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Manifest {
+    /// Queues, pools and programs in the order of the file.
+    pub groups: Vec<Group>,
+    /// Every connection by name; the nameless `redis:` section with the Laravel driver is `default` when none is named.
+    pub connections: BTreeMap<String, Connection>,
+    /// The `redis:` section.
+    pub redis: RedisSettings,
+    /// Every queue as workers see it, in the order of the file, also those inside pools.
+    pub lanes: Vec<Lane>,
+    /// Where Laravel jobs go that failed for good.
+    pub failed_jobs: FailedJobs,
+    /// The control socket.
+    pub control: Control,
+    /// Log lines of the daemon and of its children.
+    pub logging: Logging,
+    /// Names of variables used in secrets; children do not inherit them.
+    pub secret_variables: Vec<String>,
+    /// Things that are allowed and probably not meant.
+    pub warnings: Vec<Problem>,
+}
+
+impl Manifest {
+    /// The group of this name.
+    #[must_use]
+    pub fn group(&self, name: &str) -> Option<&Group> {
+        self.groups.iter().find(|group| group.name == name)
+    }
+
+    /// The queue of this manifest name.
+    #[must_use]
+    pub fn lane(&self, name: &str) -> Option<&Lane> {
+        self.lanes.iter().find(|lane| lane.name == name)
+    }
+}
+
+/// A queue, a pool or a program: processes that are named, started and scaled together.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Group {
+    /// Its name in status and commands.
+    pub name: String,
+    /// Settings of the processes.
+    pub process: ProcessSettings,
+    /// What the processes do.
+    pub work: Work,
+}
+
+/// What the processes of a group do.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Work {
+    /// Serve one queue.
+    Queue(WorkerSettings),
+    /// Serve several queues.
+    Pool(WorkerSettings),
+    /// Execute a command.
+    Program {
+        /// Program and arguments.
+        argv: Vec<String>,
+    },
+}
+
+/// How the processes of a group are run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ProcessSettings {
+    /// How many.
+    pub numprocs: u32,
+    /// Number of the first one (programs).
+    pub numprocs_start: u32,
+    /// Started in ascending, stopped in descending order.
+    pub priority: i32,
+    /// Start with the daemon.
+    pub autostart: bool,
+    /// A program is up after living this long; zero: at once. Workers say so themselves.
+    pub startsecs: Duration,
+    /// Retries before FATAL.
+    pub startretries: u32,
+    /// What to do when it ends by itself.
+    pub autorestart: Autorestart,
+    /// Exit codes that are expected.
+    pub exitcodes: Vec<i32>,
+    /// Signal number that asks it to end.
+    pub stop_signal: i32,
+    /// How long ending may take.
+    pub stop_wait: Duration,
+    /// After a forced stop of jobs, how long until SIGKILL.
+    pub kill_after: Duration,
+    /// Login name or number to become.
+    pub user: Option<String>,
+    /// Group name or number, else the user's own.
+    pub group: Option<String>,
+    /// Working directory.
+    pub cwd: Option<PathBuf>,
+    /// File mode creation mask.
+    pub umask: Option<u32>,
+    /// Added to the nice value.
+    pub nice: Option<i32>,
+    /// Soft and hard resource limits by name.
+    pub limits: BTreeMap<String, (u64, u64)>,
+    /// Variables on top of the inherited ones.
+    pub environment: BTreeMap<String, String>,
+    /// Inherit the daemon's variables, less those named in secrets; `false`: PATH, HOME, LANG, TZ only.
+    pub inherit_environment: bool,
+    /// Standard error goes where standard output goes (programs).
+    pub redirect_stderr: bool,
+}
+
+/// Whether to start a process again that ended by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Autorestart {
+    /// Always.
+    Always,
+    /// When its exit code is not an expected one.
+    Unexpected,
+    /// Never.
+    Never,
+}
+
+/// Settings of one worker process, as they travel to it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct WorkerSettings {
+    /// The group's name.
+    pub group: String,
+    /// Queues it serves: one, or a pool's.
+    pub lanes: Vec<Lane>,
+    /// Jobs at once in the process.
+    pub concurrency: u32,
+    /// Replaced after this long (spread by ±10 %).
+    pub max_time: Option<Duration>,
+    /// Replaced after this many jobs.
+    pub max_jobs: Option<u64>,
+    /// Replaced between jobs above this much private memory, in bytes.
+    pub memory: Option<u64>,
+    /// Longest sleep until a change that cannot wake us is seen.
+    pub sleep: Duration,
+    /// Limit for stop and shutdown.
+    pub stop_wait: Duration,
+    /// From TERM to KILL of a job's processes.
+    pub kill_after: Duration,
+    /// The connections its queues use.
+    pub connections: BTreeMap<String, Connection>,
+    /// Where failed Laravel jobs go.
+    pub failed_jobs: FailedJobs,
+    /// Variables that job processes must not inherit.
+    pub secret_variables: Vec<String>,
+}
+
+/// The control socket.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Control {
+    /// Where it is; `None`: `/run/qfleet/qfleet.sock` or under `$XDG_RUNTIME_DIR`.
+    pub socket: Option<PathBuf>,
+    /// File mode of the socket.
+    pub mode: u32,
+    /// Group that owns the socket.
+    pub group: Option<String>,
+}
+
+/// Log lines of the daemon and of its children.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Logging {
+    /// Text or JSON.
+    pub format: LogFormat,
+    /// Least severe level that is written.
+    pub level: Level,
+    /// Directory for one file a process; `None`: our own output only.
+    pub dir: Option<PathBuf>,
+    /// A log file is rotated at this size, in bytes.
+    pub max_size: u64,
+    /// Rotated files kept.
+    pub keep: u32,
+}
+
+/// Formats of log lines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One object a line.
+    Json,
+}
+
+/// Severity of log lines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Level {
+    /// Somebody must act.
+    Error,
+    /// Unusual, handled.
+    Warn,
+    /// What an operator did or the daemon changed.
+    Info,
+    /// Each job.
+    Debug,
+    /// Everything.
+    Trace,
+}
+
