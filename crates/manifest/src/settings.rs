@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use qfleet_model::process::Autorestart;
 use serde::{Deserialize, Serialize};
 
 use crate::problem::Problem;
@@ -115,18 +116,6 @@ pub struct ProcessSettings {
     pub inherit_environment: bool,
     /// Standard error goes where standard output goes (programs).
     pub redirect_stderr: bool,
-}
-
-/// Whether to start a process again that ended by itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Autorestart {
-    /// Always.
-    Always,
-    /// When its exit code is not an expected one.
-    Unexpected,
-    /// Never.
-    Never,
 }
 
 /// Settings of one worker process, as they travel to it.
