@@ -1,0 +1,498 @@
+//! The command line: one struct a subcommand, each with examples in its help.
+//!
+//! `main` parses a [`Cli`] and chooses the part the process plays: `run` and the hidden `child` belong to the daemon and
+//! its children, everything in [`Control`] is a short command that ends by itself and is carried out by `ctl`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use qfleet_model::name::Selector;
+
+/// A whole command line.
+#[derive(Debug, Parser)]
+#[command(
+    name = "qfleet",
+    version,
+    about = "Keeps a fleet of queue workers running",
+    long_about = "Keeps a fleet of queue workers running.\n\n\
+        Reads a YAML manifest of queues and programs, starts worker processes that take jobs out of Redis and hand \
+        them to HTTP or shell handlers, restarts what dies, and never loses a job.",
+    after_help = "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not all running (status), \
+        4 no daemon at the socket, 78 manifest invalid.\n\n\
+        NAME is `all`, a queue, pool or program (`messages` or `messages:*`),\n\
+        or one process (`messages:messages_01` or `messages:1`).\n\n\
+        `qfleet help SUBCOMMAND` has examples.",
+    subcommand_required = true,
+    arg_required_else_help = true,
+    max_term_width = 100
+)]
+pub struct Cli {
+    /// What holds for every subcommand.
+    #[command(flatten)]
+    pub options: Options,
+    /// What to do.
+    #[command(subcommand)]
+    pub task: Task,
+}
+
+/// Options of every subcommand.
+#[derive(Debug, Clone, Default, Args)]
+pub struct Options {
+    /// Manifest [else QFLEET_CONFIG, ./qfleet.yaml, ./config.yaml, /etc/qfleet/config.yaml]
+    #[arg(short, long, global = true, value_name = "FILE", help_heading = "Options everywhere")]
+    pub config: Option<PathBuf>,
+    /// Control socket of the daemon [else QFLEET_SOCKET, the manifest's `control.socket`, /run/qfleet/qfleet.sock]
+    #[arg(short, long, global = true, value_name = "PATH", help_heading = "Options everywhere")]
+    pub socket: Option<PathBuf>,
+    /// Print JSON for programs instead of text for people
+    #[arg(long, global = true, help_heading = "Options everywhere")]
+    pub json: bool,
+    /// Colour the output; NO_COLOR is honoured
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        default_value_t,
+        value_name = "WHEN",
+        help_heading = "Options everywhere"
+    )]
+    pub color: Color,
+}
+
+/// When to colour.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub enum Color {
+    /// On a terminal.
+    #[default]
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+/// The parts the binary plays.
+#[derive(Debug, Subcommand)]
+pub enum Task {
+    /// Run the fleet in the foreground
+    #[command(
+        long_about = "Run the fleet in the foreground: under systemd (Type=notify), as a container's first process, or \
+            in a terminal.\n\nTERM and INT drain and end, a second INT cuts running jobs off, HUP reads the manifest \
+            again, USR1 opens the log files anew.",
+        after_help = "Examples:\n  qfleet run\n  qfleet run -c /etc/qfleet/config.yaml\n\n\
+            Exit codes: 0 drained, 70 internal error, 73 socket or lock taken, 75 stop-wait passed and work was cut \
+            off, 76 an essential program failed for good, 78 manifest invalid."
+    )]
+    Run,
+    /// Become a child of the daemon: a program, a worker, or the recovery of a dead worker's jobs
+    #[command(hide = true)]
+    Child,
+    /// A short command.
+    #[command(flatten)]
+    Control(Control),
+}
+
+/// The short commands.
+#[derive(Debug, Subcommand)]
+pub enum Control {
+    /// Validate the manifest
+    #[command(after_help = "Examples:\n  qfleet check\n  qfleet check -c new.yaml\n  qfleet check --against-running\n\n\
+        Exit codes: 0 valid, 1 a probe failed, 78 manifest invalid. Warnings do not change the exit code.")]
+    Check(Check),
+    /// One line a process
+    #[command(after_help = "Examples:\n  qfleet status\n  qfleet status messages 'audio:*'\n  qfleet status --json\n\n\
+        Exit codes: 0 all up, 3 something is STOPPED, EXITED, FATAL or UNKNOWN.")]
+    Status(Status),
+    /// Start what is stopped
+    #[command(after_help = "Examples:\n  qfleet start all\n  qfleet start messages:1")]
+    Start(Names),
+    /// Drain and stop; holds until `start`, also over a reload
+    #[command(after_help = "Examples:\n  qfleet stop messages\n  qfleet stop all\n\n\
+        Running jobs are waited for up to `stop-wait`, then cut off and given back to their queue.")]
+    Stop(Names),
+    /// Replace processes by fresh ones, one after another
+    #[command(after_help = "Examples:\n  qfleet restart messages\n  qfleet restart all --now\n\n\
+        Rolling: each process finishes its jobs, and the next one is asked when its replacement is up.")]
+    Restart(Restart),
+    /// Send a signal
+    #[command(after_help = "Examples:\n  qfleet signal HUP reverb\n  qfleet signal USR1 'messages:*'")]
+    Signal(Signal),
+    /// Show the end of a process' output
+    #[command(after_help = "Examples:\n  qfleet tail messages:1\n  qfleet tail -f reverb stderr\n  \
+        qfleet tail -n 200 audio:audio_00\n\nWith -f it goes on over restarts of the process until Ctrl-C.")]
+    Tail(Tail),
+    /// Print process numbers: of the daemon, or of the processes named
+    #[command(after_help = "Examples:\n  qfleet pid\n  qfleet pid messages:1\n  qfleet pid all\n\n\
+        A process that is not running prints 0, and the exit code is then 1.")]
+    Pid(Pid),
+    /// Read the manifest again; only what changed is touched
+    #[command(after_help = "Examples:\n  qfleet reload --dry-run\n  qfleet reload\n  qfleet reload --reset\n\n\
+        A manifest with problems changes nothing; exit code 78.")]
+    Reload(Reload),
+    /// Stop taking jobs, on every host, without stopping processes
+    #[command(after_help = "Examples:\n  qfleet pause messages\n  qfleet pause crm/default\n\n\
+        Kept in Redis until `resume`. Laravel: PHP workers on the same queue are not affected.")]
+    Pause(Queues),
+    /// Take jobs again
+    #[command(after_help = "Examples:\n  qfleet resume messages\n  qfleet resume crm/default")]
+    Resume(Queues),
+    /// Change the number of processes, until a reload changes that `numprocs`
+    #[command(after_help = "Examples:\n  qfleet scale messages=4\n  qfleet scale messages=4 audio=1")]
+    Scale(Scale),
+    /// List the queues: waiting, delayed, reserved, failed, oldest, rate, time to drain
+    #[command(name = "queues", after_help = "Examples:\n  qfleet queues\n  qfleet queues messages --json")]
+    ListQueues(ListQueues),
+    /// Look at the jobs of a queue
+    #[command(after_help = "Examples:\n  qfleet jobs messages\n  qfleet jobs crm/default delayed --limit 100\n  \
+        qfleet jobs messages reserved --json")]
+    Jobs(Jobs),
+    /// Jobs that failed for good: list, show, retry, forget, flush, prune
+    #[command(after_help = "Examples:\n  qfleet failed\n  qfleet failed show 6f9c1f1e-…\n  qfleet failed retry all\n  \
+        qfleet failed retry --queue messages\n  qfleet failed prune --hours 48")]
+    Failed(Failed),
+    /// Put a job in, in the connection's own format
+    #[command(after_help = "Examples:\n  \
+        qfleet push messages 'App\\Jobs\\SendMessage@handle' '{\"id\":7}'\n  \
+        qfleet push crm/default 'App\\Jobs\\Report@handle' '[]' --delay 10m\n  \
+        qfleet push messages --raw < payload.json\n\n\
+        On a Laravel connection NAME is `Class@method` and JSON is its data. A queue of the manifest that has several\n\
+        queues in Redis takes the job in the one of the same name, else in its first.")]
+    Push(Push),
+    /// Drain all and end the daemon
+    #[command(after_help = "Examples:\n  qfleet shutdown\n  qfleet shutdown --wait")]
+    Shutdown(Shutdown),
+    /// Versions of this binary and of the daemon
+    #[command(after_help = "Examples:\n  qfleet version\n  qfleet version --json")]
+    Version,
+    /// Print a completion script for a shell
+    #[command(after_help = "Examples:\n  qfleet completions bash > /etc/bash_completion.d/qfleet\n  \
+        qfleet completions zsh > \"${fpath[1]}/_qfleet\"\n  \
+        qfleet completions fish > ~/.config/fish/completions/qfleet.fish")]
+    Completions(Completions),
+    /// Print the manual pages
+    #[command(after_help = "Examples:\n  qfleet man | man -l -\n  qfleet man --out /usr/local/share/man/man1")]
+    Man(Man),
+}
+
+/// `check`.
+#[derive(Debug, Args)]
+pub struct Check {
+    /// Also show what a reload of the running daemon would do
+    #[arg(long)]
+    pub against_running: bool,
+    /// Also try every Redis and handler of the manifest
+    #[arg(long)]
+    pub probe: bool,
+}
+
+/// `status`.
+#[derive(Debug, Args)]
+pub struct Status {
+    /// Only these processes [default: all]
+    #[arg(value_name = "NAME", value_parser = Selector::parse)]
+    pub names: Vec<Selector>,
+}
+
+/// Processes, at least one.
+#[derive(Debug, Args)]
+pub struct Names {
+    /// `all`, a group, or one process
+    #[arg(value_name = "NAME", required = true, value_parser = Selector::parse)]
+    pub names: Vec<Selector>,
+}
+
+/// `restart`.
+#[derive(Debug, Args)]
+pub struct Restart {
+    /// `all`, a group, or one process
+    #[arg(value_name = "NAME", required = true, value_parser = Selector::parse)]
+    pub names: Vec<Selector>,
+    /// All at once; still drained, up to `stop-wait`
+    #[arg(long)]
+    pub now: bool,
+}
+
+/// `signal`.
+#[derive(Debug, Args)]
+pub struct Signal {
+    /// Name or number: TERM, SIGUSR1, 12
+    #[arg(value_name = "SIG", value_parser = signal_number)]
+    pub signal: i32,
+    /// `all`, a group, or one process
+    #[arg(value_name = "NAME", required = true, value_parser = Selector::parse)]
+    pub names: Vec<Selector>,
+}
+
+/// `tail`.
+#[derive(Debug, Args)]
+pub struct Tail {
+    /// Go on printing what comes, until Ctrl-C
+    #[arg(short, long)]
+    pub follow: bool,
+    /// Lines from the end
+    #[arg(short = 'n', long, default_value_t = 20, value_name = "N")]
+    pub lines: u32,
+    /// One process
+    #[arg(value_name = "NAME", value_parser = Selector::parse)]
+    pub name: Selector,
+    /// Which of its two outputs
+    #[arg(value_enum, default_value_t)]
+    pub channel: Channel,
+}
+
+/// The outputs of a process.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub enum Channel {
+    /// Standard output.
+    #[default]
+    Stdout,
+    /// Standard error.
+    Stderr,
+}
+
+/// `pid`.
+#[derive(Debug, Args)]
+pub struct Pid {
+    /// `all`, a group, or one process [default: the daemon]
+    #[arg(value_name = "NAME", value_parser = Selector::parse)]
+    pub names: Vec<Selector>,
+}
+
+/// `reload`.
+#[derive(Debug, Args)]
+pub struct Reload {
+    /// Only say what would change
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Drop what `stop` and `scale` said before
+    #[arg(long)]
+    pub reset: bool,
+}
+
+/// Queues, at least one.
+#[derive(Debug, Args)]
+pub struct Queues {
+    /// The manifest's name, or `connection/queue`
+    #[arg(value_name = "QUEUE", required = true)]
+    pub queues: Vec<String>,
+}
+
+/// `scale`.
+#[derive(Debug, Args)]
+pub struct Scale {
+    /// Queue, pool or program, and its new number of processes
+    #[arg(value_name = "NAME=N", required = true, value_parser = scale_to)]
+    pub groups: Vec<(String, u32)>,
+}
+
+/// `queues`.
+#[derive(Debug, Args)]
+pub struct ListQueues {
+    /// Only these: the manifest's name, or `connection/queue` [default: all]
+    #[arg(value_name = "QUEUE")]
+    pub queues: Vec<String>,
+}
+
+/// `jobs`.
+#[derive(Debug, Args)]
+pub struct Jobs {
+    /// The manifest's name, or `connection/queue`
+    #[arg(value_name = "QUEUE")]
+    pub queue: String,
+    /// Where to look [default: all three]
+    #[arg(value_enum)]
+    pub state: Option<JobState>,
+    /// At most so many of each state
+    #[arg(long, default_value_t = 20, value_name = "N")]
+    pub limit: u64,
+    /// Leave out the first so many of each state
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    pub from: u64,
+}
+
+/// Where a job can be looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum JobState {
+    /// Ready to be taken.
+    Waiting,
+    /// Due later.
+    Delayed,
+    /// In some worker's hands.
+    Reserved,
+}
+
+/// `failed`.
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub struct Failed {
+    /// What to do with them; `list` when left out.
+    #[command(subcommand)]
+    pub action: Option<FailedAction>,
+    /// Without an action: as `list`.
+    #[command(flatten)]
+    pub list: FailedList,
+}
+
+/// `failed …`.
+#[derive(Debug, Subcommand)]
+pub enum FailedAction {
+    /// List them, newest first
+    #[command(after_help = "Examples:\n  qfleet failed list\n  qfleet failed list --queue messages --limit 100")]
+    List(FailedList),
+    /// Show one with its payload and the whole reason
+    #[command(after_help = "Examples:\n  qfleet failed show 6f9c1f1e-7a52-4f0e-9f0a-0c5f3e8f2b11")]
+    Show(FailedShow),
+    /// Put jobs back into their queues, attempts at zero
+    #[command(after_help = "Examples:\n  qfleet failed retry 6f9c1f1e-7a52-4f0e-9f0a-0c5f3e8f2b11\n  \
+        qfleet failed retry all\n  qfleet failed retry --queue messages")]
+    Retry(FailedRetry),
+    /// Remove records by id
+    #[command(after_help = "Examples:\n  qfleet failed forget 6f9c1f1e-7a52-4f0e-9f0a-0c5f3e8f2b11")]
+    Forget(FailedForget),
+    /// Remove all records
+    #[command(after_help = "Examples:\n  qfleet failed flush\n  qfleet failed flush --queue messages --hours 24")]
+    Flush(FailedFlush),
+    /// Remove old records
+    #[command(after_help = "Examples:\n  qfleet failed prune\n  qfleet failed prune --hours 48")]
+    Prune(FailedPrune),
+}
+
+/// `failed list`.
+#[derive(Debug, Args)]
+pub struct FailedList {
+    /// Only of this queue: the manifest's name, or `connection/queue`
+    #[arg(long, value_name = "QUEUE")]
+    pub queue: Option<String>,
+    /// At most so many
+    #[arg(long, default_value_t = 50, value_name = "N")]
+    pub limit: u64,
+    /// Leave out the first so many
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    pub from: u64,
+}
+
+/// `failed show`.
+#[derive(Debug, Args)]
+pub struct FailedShow {
+    /// The record's id
+    #[arg(value_name = "ID")]
+    pub id: String,
+}
+
+/// `failed retry`.
+#[derive(Debug, Args)]
+pub struct FailedRetry {
+    /// Ids of records, or `all`
+    #[arg(value_name = "ID", required_unless_present = "queue")]
+    pub ids: Vec<String>,
+    /// All of this queue: the manifest's name, or `connection/queue`
+    #[arg(long, value_name = "QUEUE", conflicts_with = "ids")]
+    pub queue: Option<String>,
+}
+
+/// `failed forget`.
+#[derive(Debug, Args)]
+pub struct FailedForget {
+    /// Ids of records
+    #[arg(value_name = "ID", required = true)]
+    pub ids: Vec<String>,
+}
+
+/// `failed flush`.
+#[derive(Debug, Args)]
+pub struct FailedFlush {
+    /// Only of this queue: the manifest's name, or `connection/queue`
+    #[arg(long, value_name = "QUEUE")]
+    pub queue: Option<String>,
+    /// Only what failed at least so many hours ago
+    #[arg(long, value_name = "N")]
+    pub hours: Option<u32>,
+}
+
+/// `failed prune`.
+#[derive(Debug, Args)]
+pub struct FailedPrune {
+    /// Only of this queue: the manifest's name, or `connection/queue`
+    #[arg(long, value_name = "QUEUE")]
+    pub queue: Option<String>,
+    /// What failed at least so many hours ago
+    #[arg(long, default_value_t = 24, value_name = "N")]
+    pub hours: u32,
+}
+
+/// `push`.
+#[derive(Debug, Args)]
+pub struct Push {
+    /// The manifest's name, or `connection/queue`
+    #[arg(value_name = "QUEUE")]
+    pub queue: String,
+    /// The job's name as the connection's family writes it
+    #[arg(value_name = "NAME", required_unless_present = "raw", conflicts_with = "raw")]
+    pub name: Option<String>,
+    /// The job's data [default: {}]
+    #[arg(value_name = "JSON", conflicts_with = "raw")]
+    pub data: Option<String>,
+    /// Take a whole payload from standard input, byte for byte
+    #[arg(long)]
+    pub raw: bool,
+    /// Due after this long: seconds, or 500ms, 90s, 5m, 1h30m
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub delay: Option<Duration>,
+}
+
+/// `shutdown`.
+#[derive(Debug, Args)]
+pub struct Shutdown {
+    /// Return when the daemon has ended
+    #[arg(long)]
+    pub wait: bool,
+}
+
+/// `completions`.
+#[derive(Debug, Args)]
+pub struct Completions {
+    /// Which shell
+    #[arg(value_enum, value_name = "SHELL")]
+    pub shell: clap_complete::Shell,
+}
+
+/// `man`.
+#[derive(Debug, Args)]
+pub struct Man {
+    /// Write one file a page into this directory instead of all to standard output
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+}
+
+/// Reads `TERM`, `SIGTERM` or `15`.
+fn signal_number(text: &str) -> Result<i32, String> {
+    qfleet_os::signal::number(text)
+        .ok_or_else(|| format!("`{text}` is no signal; write a name such as TERM or a number"))
+}
+
+/// Reads `messages=4`.
+fn scale_to(text: &str) -> Result<(String, u32), String> {
+    let (name, number) = text.split_once('=').ok_or_else(|| format!("write `{text}=N` with the number of processes"))?;
+    let group = match Selector::parse(name)? {
+        Selector::Group(group) => group,
+        Selector::All | Selector::Process(..) => {
+            return Err(format!("`{name}` is not a queue, pool or program; scale works on whole groups"));
+        }
+    };
+    let to = number.parse().map_err(|_| format!("`{number}` is not a number of processes"))?;
+    Ok((group, to))
+}
+
+/// Reads a number of seconds, or `500ms`, `90s`, `5m`, `1h30m`.
+fn duration(text: &str) -> Result<Duration, String> {
+    let (number, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()));
+    let number: u64 = number.parse().map_err(|_| format!("`{text}` is not a duration; write 90s, 5m or 1h30m"))?;
+    match unit {
+        "" | "s" => Ok(Duration::from_secs(number)),
+        "ms" => Ok(Duration::from_millis(number)),
+        "m" => Ok(Duration::from_secs(number * 60)),
+        "h" => Ok(Duration::from_secs(number * 3600)),
+        _ => Err(format!("`{text}` is not a duration; write 90s, 5m or 1h30m")),
+    }
+}
