@@ -1,0 +1,77 @@
+//! Descriptors of this process: the standard three, how many there may be, and which a program inherits.
+
+use std::fs::OpenOptions;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, IntoRawFd};
+
+use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+
+use crate::raw;
+
+/// Opens `/dev/null` in place of standard descriptors that were closed when this process was started. Without it the next
+/// socket would become "standard output".
+///
+/// # Errors
+/// `/dev/null` cannot be opened.
+pub fn ensure_standard() -> io::Result<()> {
+    loop {
+        // The system gives the lowest free number.
+        let null = OpenOptions::new().read(true).write(true).open("/dev/null")?;
+        if null.as_raw_fd() > 2 {
+            return Ok(());
+        }
+        set_close_on_exec(&null, false)?;
+        // Stays open for the life of the process.
+        let _ = null.into_raw_fd();
+    }
+}
+
+/// Marks every descriptor except 0, 1 and 2 so that a program does not inherit it, whoever opened it and before or after
+/// this process began.
+///
+/// # Errors
+/// The system refused and `/proc` is not mounted.
+pub fn close_others_on_exec() -> io::Result<()> {
+    raw::close_on_exec_from(3)
+}
+
+/// How many descriptors a process may have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OpenFiles {
+    /// What holds now.
+    pub soft: u64,
+    /// What it may be raised to.
+    pub hard: u64,
+}
+
+/// Raises the number of descriptors this process may have to what the system allows, and gives back what it was. Children
+/// are to get the old value (limit `nofile`), because some programs break above 1024.
+///
+/// # Errors
+/// The system refused.
+pub fn raise_open_files() -> io::Result<OpenFiles> {
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
+    Ok(OpenFiles { soft, hard })
+}
+
+/// Has reads and writes return at once.
+///
+/// # Errors
+/// Not an open descriptor.
+pub fn set_nonblocking(descriptor: &impl AsFd) -> io::Result<()> {
+    let flags = OFlag::from_bits_retain(fcntl(descriptor, FcntlArg::F_GETFL)?);
+    fcntl(descriptor, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK))?;
+    Ok(())
+}
+
+/// Says whether a program that is executed keeps the descriptor.
+///
+/// # Errors
+/// Not an open descriptor.
+pub fn set_close_on_exec(descriptor: &impl AsFd, close: bool) -> io::Result<()> {
+    let flag = if close { FdFlag::FD_CLOEXEC } else { FdFlag::empty() };
+    fcntl(descriptor, FcntlArg::F_SETFD(flag))?;
+    Ok(())
+}
