@@ -1,8 +1,8 @@
 //! Real servers and scratch places for the tests.
 //!
-//! Nothing here imitates a server: Redis is `redis-server`, certificates come from `openssl`. Only the far end of an HTTP
-//! handler, which every user writes anew, is played by [`Receiver`]. Everything blocks, cleans up when dropped, dies with
-//! the test process even if that one is killed, and may run in parallel.
+//! Nothing here imitates a server: Redis is `redis-server`, Laravel is PHP with the Illuminate libraries, certificates come
+//! from `openssl`. Only the far end of an HTTP handler, which every user writes anew, is played by [`Receiver`]. Everything
+//! blocks, cleans up when dropped, dies with the test process even if that one is killed, and may run in parallel.
 //!
 //! A broken set-up is a broken test, so these functions panic with what is missing instead of returning errors.
 //!
@@ -11,6 +11,7 @@
 //! | a place for files and sockets | [`Scratch`] |
 //! | a child that never outlives the test | [`Guarded`] |
 //! | a Redis, to break at will; one with replica and sentinels | [`RedisServer`], [`Sentinels`] |
+//! | a Laravel that pushes and works jobs | [`Php`] |
 //! | payloads of many Laravel versions | [`laravel_payloads`], [`cjson_traps`] |
 //! | the far end of an HTTP handler | [`Receiver`] |
 //! | waiting for something | [`eventually`] |
@@ -19,6 +20,7 @@ mod certificates;
 mod eventually;
 mod fixtures;
 mod guarded;
+mod php;
 mod ports;
 mod receiver;
 mod redis_server;
@@ -29,6 +31,7 @@ pub use certificates::Certificates;
 pub use eventually::eventually;
 pub use fixtures::{CjsonTrap, Shape, cjson_traps, laravel_payloads};
 pub use guarded::Guarded;
+pub use php::{JobKind, Php, PhpWorker, Push, Pushed, WorkEvent, WorkerOptions};
 pub use ports::free_port;
 pub use receiver::{Answer, Received, Receiver};
 pub use redis_server::{RedisServer, RedisServerBuilder};
