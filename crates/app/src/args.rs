@@ -27,27 +27,27 @@ use qfleet_model::name::Selector;
     arg_required_else_help = true,
     max_term_width = 100
 )]
-pub struct Cli {
+pub(crate) struct Cli {
     /// What holds for every subcommand.
     #[command(flatten)]
-    pub options: Options,
+    pub(crate) options: Options,
     /// What to do.
     #[command(subcommand)]
-    pub task: Task,
+    pub(crate) task: Task,
 }
 
 /// Options of every subcommand.
 #[derive(Debug, Clone, Default, Args)]
-pub struct Options {
+pub(crate) struct Options {
     /// Manifest [else QFLEET_CONFIG, ./qfleet.yaml, ./config.yaml, /etc/qfleet/config.yaml]
     #[arg(short, long, global = true, value_name = "FILE", help_heading = "Options everywhere")]
-    pub config: Option<PathBuf>,
+    pub(crate) config: Option<PathBuf>,
     /// Control socket of the daemon [else QFLEET_SOCKET, the manifest's `control.socket`, /run/qfleet/qfleet.sock]
     #[arg(short, long, global = true, value_name = "PATH", help_heading = "Options everywhere")]
-    pub socket: Option<PathBuf>,
+    pub(crate) socket: Option<PathBuf>,
     /// Print JSON for programs instead of text for people
     #[arg(long, global = true, help_heading = "Options everywhere")]
-    pub json: bool,
+    pub(crate) json: bool,
     /// Colour the output; NO_COLOR is honoured
     #[arg(
         long,
@@ -57,12 +57,12 @@ pub struct Options {
         value_name = "WHEN",
         help_heading = "Options everywhere"
     )]
-    pub color: Color,
+    pub(crate) color: Color,
 }
 
 /// When to colour.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
-pub enum Color {
+pub(crate) enum Color {
     /// On a terminal.
     #[default]
     Auto,
@@ -74,7 +74,7 @@ pub enum Color {
 
 /// The parts the binary plays.
 #[derive(Debug, Subcommand)]
-pub enum Task {
+pub(crate) enum Task {
     /// Run the fleet in the foreground
     #[command(
         long_about = "Run the fleet in the foreground: under systemd (Type=notify), as a container's first process, or \
@@ -95,7 +95,7 @@ pub enum Task {
 
 /// The short commands.
 #[derive(Debug, Subcommand)]
-pub enum Control {
+pub(crate) enum Control {
     /// Validate the manifest
     #[command(after_help = "Examples:\n  qfleet check\n  qfleet check -c new.yaml\n  qfleet check --against-running\n\n\
         Exit codes: 0 valid, 1 a probe failed, 78 manifest invalid. Warnings do not change the exit code.")]
@@ -177,73 +177,73 @@ pub enum Control {
 
 /// `check`.
 #[derive(Debug, Args)]
-pub struct Check {
+pub(crate) struct Check {
     /// Also show what a reload of the running daemon would do
     #[arg(long)]
-    pub against_running: bool,
+    pub(crate) against_running: bool,
     /// Also try every Redis and handler of the manifest
     #[arg(long)]
-    pub probe: bool,
+    pub(crate) probe: bool,
 }
 
 /// `status`.
 #[derive(Debug, Args)]
-pub struct Status {
+pub(crate) struct Status {
     /// Only these processes [default: all]
     #[arg(value_name = "NAME", value_parser = Selector::parse)]
-    pub names: Vec<Selector>,
+    pub(crate) names: Vec<Selector>,
 }
 
 /// Processes, at least one.
 #[derive(Debug, Args)]
-pub struct Names {
+pub(crate) struct Names {
     /// `all`, a group, or one process
     #[arg(value_name = "NAME", required = true, value_parser = Selector::parse)]
-    pub names: Vec<Selector>,
+    pub(crate) names: Vec<Selector>,
 }
 
 /// `restart`.
 #[derive(Debug, Args)]
-pub struct Restart {
+pub(crate) struct Restart {
     /// `all`, a group, or one process
     #[arg(value_name = "NAME", required = true, value_parser = Selector::parse)]
-    pub names: Vec<Selector>,
+    pub(crate) names: Vec<Selector>,
     /// All at once; still drained, up to `stop-wait`
     #[arg(long)]
-    pub now: bool,
+    pub(crate) now: bool,
 }
 
 /// `signal`.
 #[derive(Debug, Args)]
-pub struct Signal {
+pub(crate) struct Signal {
     /// Name or number: TERM, SIGUSR1, 12
     #[arg(value_name = "SIG", value_parser = signal_number)]
-    pub signal: i32,
+    pub(crate) signal: i32,
     /// `all`, a group, or one process
     #[arg(value_name = "NAME", required = true, value_parser = Selector::parse)]
-    pub names: Vec<Selector>,
+    pub(crate) names: Vec<Selector>,
 }
 
 /// `tail`.
 #[derive(Debug, Args)]
-pub struct Tail {
+pub(crate) struct Tail {
     /// Go on printing what comes, until Ctrl-C
     #[arg(short, long)]
-    pub follow: bool,
+    pub(crate) follow: bool,
     /// Lines from the end
     #[arg(short = 'n', long, default_value_t = 20, value_name = "N")]
-    pub lines: u32,
+    pub(crate) lines: u32,
     /// One process
     #[arg(value_name = "NAME", value_parser = Selector::parse)]
-    pub name: Selector,
+    pub(crate) name: Selector,
     /// Which of its two outputs
     #[arg(value_enum, default_value_t)]
-    pub channel: Channel,
+    pub(crate) channel: Channel,
 }
 
 /// The outputs of a process.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
-pub enum Channel {
+pub(crate) enum Channel {
     /// Standard output.
     #[default]
     Stdout,
@@ -253,67 +253,67 @@ pub enum Channel {
 
 /// `pid`.
 #[derive(Debug, Args)]
-pub struct Pid {
+pub(crate) struct Pid {
     /// `all`, a group, or one process [default: the daemon]
     #[arg(value_name = "NAME", value_parser = Selector::parse)]
-    pub names: Vec<Selector>,
+    pub(crate) names: Vec<Selector>,
 }
 
 /// `reload`.
 #[derive(Debug, Args)]
-pub struct Reload {
+pub(crate) struct Reload {
     /// Only say what would change
     #[arg(long)]
-    pub dry_run: bool,
+    pub(crate) dry_run: bool,
     /// Drop what `stop` and `scale` said before
     #[arg(long)]
-    pub reset: bool,
+    pub(crate) reset: bool,
 }
 
 /// Queues, at least one.
 #[derive(Debug, Args)]
-pub struct Queues {
+pub(crate) struct Queues {
     /// The manifest's name, or `connection/queue`
     #[arg(value_name = "QUEUE", required = true)]
-    pub queues: Vec<String>,
+    pub(crate) queues: Vec<String>,
 }
 
 /// `scale`.
 #[derive(Debug, Args)]
-pub struct Scale {
+pub(crate) struct Scale {
     /// Queue, pool or program, and its new number of processes
     #[arg(value_name = "NAME=N", required = true, value_parser = scale_to)]
-    pub groups: Vec<(String, u32)>,
+    pub(crate) groups: Vec<(String, u32)>,
 }
 
 /// `queues`.
 #[derive(Debug, Args)]
-pub struct ListQueues {
+pub(crate) struct ListQueues {
     /// Only these: the manifest's name, or `connection/queue` [default: all]
     #[arg(value_name = "QUEUE")]
-    pub queues: Vec<String>,
+    pub(crate) queues: Vec<String>,
 }
 
 /// `jobs`.
 #[derive(Debug, Args)]
-pub struct Jobs {
+pub(crate) struct Jobs {
     /// The manifest's name, or `connection/queue`
     #[arg(value_name = "QUEUE")]
-    pub queue: String,
+    pub(crate) queue: String,
     /// Where to look [default: all three]
     #[arg(value_enum)]
-    pub state: Option<JobState>,
+    pub(crate) state: Option<JobState>,
     /// At most so many of each state
     #[arg(long, default_value_t = 20, value_name = "N")]
-    pub limit: u64,
+    pub(crate) limit: u64,
     /// Leave out the first so many of each state
     #[arg(long, default_value_t = 0, value_name = "N")]
-    pub from: u64,
+    pub(crate) from: u64,
 }
 
 /// Where a job can be looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum JobState {
+pub(crate) enum JobState {
     /// Ready to be taken.
     Waiting,
     /// Due later.
@@ -325,18 +325,18 @@ pub enum JobState {
 /// `failed`.
 #[derive(Debug, Args)]
 #[command(args_conflicts_with_subcommands = true)]
-pub struct Failed {
+pub(crate) struct Failed {
     /// What to do with them; `list` when left out.
     #[command(subcommand)]
-    pub action: Option<FailedAction>,
+    pub(crate) action: Option<FailedAction>,
     /// Without an action: as `list`.
     #[command(flatten)]
-    pub list: FailedList,
+    pub(crate) list: FailedList,
 }
 
 /// `failed …`.
 #[derive(Debug, Subcommand)]
-pub enum FailedAction {
+pub(crate) enum FailedAction {
     /// List them, newest first
     #[command(after_help = "Examples:\n  qfleet failed list\n  qfleet failed list --queue messages --limit 100")]
     List(FailedList),
@@ -360,109 +360,109 @@ pub enum FailedAction {
 
 /// `failed list`.
 #[derive(Debug, Args)]
-pub struct FailedList {
+pub(crate) struct FailedList {
     /// Only of this queue: the manifest's name, or `connection/queue`
     #[arg(long, value_name = "QUEUE")]
-    pub queue: Option<String>,
+    pub(crate) queue: Option<String>,
     /// At most so many
     #[arg(long, default_value_t = 50, value_name = "N")]
-    pub limit: u64,
+    pub(crate) limit: u64,
     /// Leave out the first so many
     #[arg(long, default_value_t = 0, value_name = "N")]
-    pub from: u64,
+    pub(crate) from: u64,
 }
 
 /// `failed show`.
 #[derive(Debug, Args)]
-pub struct FailedShow {
+pub(crate) struct FailedShow {
     /// The record's id
     #[arg(value_name = "ID")]
-    pub id: String,
+    pub(crate) id: String,
 }
 
 /// `failed retry`.
 #[derive(Debug, Args)]
-pub struct FailedRetry {
+pub(crate) struct FailedRetry {
     /// Ids of records, or `all`
     #[arg(value_name = "ID", required_unless_present = "queue")]
-    pub ids: Vec<String>,
+    pub(crate) ids: Vec<String>,
     /// All of this queue: the manifest's name, or `connection/queue`
     #[arg(long, value_name = "QUEUE", conflicts_with = "ids")]
-    pub queue: Option<String>,
+    pub(crate) queue: Option<String>,
 }
 
 /// `failed forget`.
 #[derive(Debug, Args)]
-pub struct FailedForget {
+pub(crate) struct FailedForget {
     /// Ids of records
     #[arg(value_name = "ID", required = true)]
-    pub ids: Vec<String>,
+    pub(crate) ids: Vec<String>,
 }
 
 /// `failed flush`.
 #[derive(Debug, Args)]
-pub struct FailedFlush {
+pub(crate) struct FailedFlush {
     /// Only of this queue: the manifest's name, or `connection/queue`
     #[arg(long, value_name = "QUEUE")]
-    pub queue: Option<String>,
+    pub(crate) queue: Option<String>,
     /// Only what failed at least so many hours ago
     #[arg(long, value_name = "N")]
-    pub hours: Option<u32>,
+    pub(crate) hours: Option<u32>,
 }
 
 /// `failed prune`.
 #[derive(Debug, Args)]
-pub struct FailedPrune {
+pub(crate) struct FailedPrune {
     /// Only of this queue: the manifest's name, or `connection/queue`
     #[arg(long, value_name = "QUEUE")]
-    pub queue: Option<String>,
+    pub(crate) queue: Option<String>,
     /// What failed at least so many hours ago
     #[arg(long, default_value_t = 24, value_name = "N")]
-    pub hours: u32,
+    pub(crate) hours: u32,
 }
 
 /// `push`.
 #[derive(Debug, Args)]
-pub struct Push {
+pub(crate) struct Push {
     /// The manifest's name, or `connection/queue`
     #[arg(value_name = "QUEUE")]
-    pub queue: String,
+    pub(crate) queue: String,
     /// The job's name as the connection's family writes it
     #[arg(value_name = "NAME", required_unless_present = "raw", conflicts_with = "raw")]
-    pub name: Option<String>,
+    pub(crate) name: Option<String>,
     /// The job's data [default: {}]
     #[arg(value_name = "JSON", conflicts_with = "raw")]
-    pub data: Option<String>,
+    pub(crate) data: Option<String>,
     /// Take a whole payload from standard input, byte for byte
     #[arg(long)]
-    pub raw: bool,
+    pub(crate) raw: bool,
     /// Due after this long: seconds, or 500ms, 90s, 5m, 1h30m
     #[arg(long, value_name = "DURATION", value_parser = duration)]
-    pub delay: Option<Duration>,
+    pub(crate) delay: Option<Duration>,
 }
 
 /// `shutdown`.
 #[derive(Debug, Args)]
-pub struct Shutdown {
+pub(crate) struct Shutdown {
     /// Return when the daemon has ended
     #[arg(long)]
-    pub wait: bool,
+    pub(crate) wait: bool,
 }
 
 /// `completions`.
 #[derive(Debug, Args)]
-pub struct Completions {
+pub(crate) struct Completions {
     /// Which shell
     #[arg(value_enum, value_name = "SHELL")]
-    pub shell: clap_complete::Shell,
+    pub(crate) shell: clap_complete::Shell,
 }
 
 /// `man`.
 #[derive(Debug, Args)]
-pub struct Man {
+pub(crate) struct Man {
     /// Write one file a page into this directory instead of all to standard output
     #[arg(long, value_name = "DIR")]
-    pub out: Option<PathBuf>,
+    pub(crate) out: Option<PathBuf>,
 }
 
 /// Reads `TERM`, `SIGTERM` or `15`.

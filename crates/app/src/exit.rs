@@ -3,7 +3,7 @@
 /// How the process ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
-pub enum Exit {
+pub(crate) enum Exit {
     /// Done as asked. `run`: drained, nothing was cut off.
     Done = 0,
     /// Something of what was asked did not work; the lines printed say what.
@@ -29,7 +29,7 @@ pub enum Exit {
 impl Exit {
     /// The number.
     #[must_use]
-    pub const fn code(self) -> u8 {
+    pub(crate) const fn code(self) -> u8 {
         self as u8
     }
 }

@@ -5,7 +5,7 @@ use crate::exit::Exit;
 
 /// Carries out one short command.
 #[must_use]
-pub fn run(command: Control, options: &Options) -> Exit {
+pub(crate) fn run(command: Control, options: &Options) -> Exit {
     let _ = (command, options);
     Exit::Internal
 }
