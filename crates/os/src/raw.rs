@@ -296,3 +296,31 @@ fn become_third(descriptor: RawFd) -> io::Result<()> {
 fn check(answer: libc::c_int) -> io::Result<()> {
     if answer == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::descriptors::set_close_on_exec;
+
+    /// The way for systems without close_range, which this one need not be.
+    #[test]
+    fn descriptors_can_be_marked_one_by_one() {
+        let file = std::fs::File::open("/dev/null").unwrap();
+        set_close_on_exec(&file, false).unwrap();
+        let marked = || {
+            // SAFETY: reads a flag of a descriptor that we own.
+            unsafe { libc::fcntl(file.as_raw_fd(), libc::F_GETFD) == libc::FD_CLOEXEC }
+        };
+        close_on_exec_one_by_one(file.as_raw_fd().unsigned_abs() + 1).unwrap();
+        assert!(!marked());
+        close_on_exec_one_by_one(file.as_raw_fd().unsigned_abs()).unwrap();
+        assert!(marked());
+    }
+
+    #[test]
+    fn waiting_for_nobody_ends_at_once() {
+        assert!(ended(Whom::Pid(i32::MAX), true).is_err());
+        wait_and_consume(i32::MAX);
+    }
+}

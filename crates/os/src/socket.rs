@@ -1,6 +1,5 @@
 //! Unix sockets: a listener that never exists with the wrong mode, and who is at the other end of a stream.
 
-use std::ffi::OsString;
 use std::fs::{self, OpenOptions, Permissions};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
@@ -30,9 +29,9 @@ pub fn listen(path: &Path, mode: u32, group: Option<u32>) -> io::Result<UnixList
     };
     let directory =
         OpenOptions::new().read(true).custom_flags(libc::O_PATH | libc::O_DIRECTORY).open(directory)?;
-    // Through the directory's descriptor, so that the longer temporary name does not count towards the limit.
-    let temporary =
-        PathBuf::from(format!("/proc/self/fd/{}", directory.as_raw_fd())).join(temporary_name(path));
+    // Through the directory's descriptor, so that a path of any length leaves room for the temporary name.
+    let temporary = PathBuf::from(format!("/proc/self/fd/{}", directory.as_raw_fd()))
+        .join(format!(".{}.socket", std::process::id()));
     let _ = fs::remove_file(&temporary);
     let listener = listen_at(&temporary, mode, group).and_then(|listener| {
         fs::rename(&temporary, path)?;
@@ -56,13 +55,6 @@ fn check_path(path: &Path) -> io::Result<()> {
         }
         _ => Ok(()),
     }
-}
-
-fn temporary_name(path: &Path) -> OsString {
-    let mut name = OsString::from(".");
-    name.push(path.file_name().unwrap_or_default());
-    name.push(format!(".{}", std::process::id()));
-    name
 }
 
 fn listen_at(path: &Path, mode: u32, group: Option<u32>) -> io::Result<UnixListener> {
