@@ -1,0 +1,158 @@
+//! Who waits for an answer, and when it can be given.
+
+use qfleet_model::command::{ProcessResult, Refusal, Reply};
+use qfleet_model::process::{ProcessState, said};
+use qfleet_model::rollout::Replaced;
+
+use super::slot::Slot;
+use super::{AskId, Effect, Fleet, SlotId};
+
+/// Somebody who waits.
+#[derive(Debug)]
+pub(super) struct Pending {
+    pub(super) ask: AskId,
+    pub(super) rows: Vec<Row>,
+}
+
+/// One line of the answer.
+#[derive(Debug)]
+pub(super) struct Row {
+    pub(super) slot: SlotId,
+    pub(super) name: String,
+    pub(super) goal: Goal,
+}
+
+/// What a line waits for.
+#[derive(Debug)]
+pub(super) enum Goal {
+    /// That it is up.
+    Started,
+    /// That a later child than this one is up.
+    Restarted {
+        /// The incarnation to be replaced.
+        old: u32,
+    },
+    /// That this child is gone.
+    Stopped {
+        /// Its incarnation.
+        old: u32,
+    },
+    /// That the rollout it is part of has ended.
+    Rollout,
+    /// Nothing any more.
+    Done {
+        /// Whether it is as asked.
+        ok: bool,
+        /// In words.
+        text: String,
+    },
+}
+
+impl Goal {
+    pub(super) fn done(ok: bool, text: impl Into<String>) -> Self {
+        Self::Done { ok, text: text.into() }
+    }
+
+    /// What there is to say now, if there is.
+    fn reached(&self, slot: Option<&Slot>) -> Option<Self> {
+        match (self, slot) {
+            (Self::Done { .. }, _) => None,
+            (Self::Stopped { .. }, None) => Some(Self::done(true, "stopped")),
+            (Self::Started | Self::Restarted { .. } | Self::Rollout, None) => {
+                Some(Self::done(false, "removed meanwhile"))
+            }
+            (Self::Started, Some(slot)) => up(slot, "started"),
+            (Self::Restarted { old }, Some(slot)) if slot.incarnation > *old => up(slot, "restarted"),
+            (Self::Restarted { .. }, Some(slot)) if slot.state.is_at_rest() => {
+                Some(Self::done(false, "stopped meanwhile"))
+            }
+            (Self::Stopped { old }, Some(slot)) if slot.state.is_at_rest() || slot.incarnation > *old => {
+                Some(Self::done(true, "stopped"))
+            }
+            (Self::Restarted { .. } | Self::Stopped { .. } | Self::Rollout, Some(_)) => None,
+        }
+    }
+}
+
+fn up(slot: &Slot, word: &str) -> Option<Goal> {
+    match &slot.state {
+        ProcessState::Running { .. } => Some(Goal::done(true, word)),
+        ProcessState::Backoff { why, .. } => Some(Goal::done(false, format!("{why}; it is tried again"))),
+        ProcessState::Fatal { why } => Some(Goal::done(false, why.clone())),
+        ProcessState::Exited { exit, expected } => {
+            let text = if *expected { word.to_owned() } else { format!("ended {}", said(exit)) };
+            Some(Goal::done(*expected, text))
+        }
+        ProcessState::Stopped => Some(Goal::done(false, "stopped meanwhile")),
+        ProcessState::Spawning { .. } | ProcessState::Starting { .. } | ProcessState::Stopping { .. } => None,
+    }
+}
+
+impl Fleet {
+    /// Remembers who waits for what; answered as soon as every line is done, maybe at once.
+    pub(super) fn wait_for(&mut self, ask: AskId, rows: Vec<Row>) {
+        self.asks.push(Pending { ask, rows });
+        self.changed = true;
+    }
+
+    /// Answers everybody whose every line is done.
+    pub(super) fn answer_asks(&mut self) {
+        let slots = &self.slots;
+        for pending in &mut self.asks {
+            for row in &mut pending.rows {
+                if let Some(done) = row.goal.reached(slots.get(&row.slot)) {
+                    row.goal = done;
+                }
+            }
+        }
+        let is_done =
+            |pending: &mut Pending| pending.rows.iter().all(|row| matches!(row.goal, Goal::Done { .. }));
+        for pending in self.asks.extract_if(.., is_done) {
+            self.effects.push(Effect::Answer(pending.ask, Ok(reply(pending.rows))));
+        }
+    }
+
+    /// A rollout has ended; this is what became of its processes.
+    pub(super) fn note_replaced(&mut self, ask: AskId, results: &[Replaced]) {
+        let Some(pending) = self.asks.iter_mut().find(|pending| pending.ask == ask) else { return };
+        for replaced in results {
+            if let Some(row) = pending.rows.iter_mut().find(|row| row.slot.0 == replaced.process) {
+                row.goal = match &replaced.problem {
+                    None => Goal::done(true, "restarted"),
+                    Some(problem) => Goal::done(false, problem.clone()),
+                };
+            }
+        }
+        self.changed = true;
+    }
+
+    /// Draining begins: who waits for something to be up waits in vain.
+    pub(super) fn refuse_waiting(&mut self) {
+        let in_vain = |pending: &mut Pending| {
+            pending.rows.iter().any(|row| matches!(row.goal, Goal::Started | Goal::Restarted { .. }))
+        };
+        for pending in self.asks.extract_if(.., in_vain) {
+            self.effects.push(Effect::Answer(pending.ask, Err(Refusal::ShuttingDown)));
+        }
+    }
+
+    /// The daemon ends.
+    pub(super) fn refuse_all(&mut self) {
+        for pending in std::mem::take(&mut self.asks) {
+            self.effects.push(Effect::Answer(pending.ask, Err(Refusal::ShuttingDown)));
+        }
+    }
+}
+
+fn reply(rows: Vec<Row>) -> Reply {
+    let results = rows.into_iter().map(|row| {
+        let (ok, text) = match row.goal {
+            Goal::Done { ok, text } => (ok, text),
+            Goal::Started | Goal::Restarted { .. } | Goal::Stopped { .. } | Goal::Rollout => {
+                (false, String::from("unfinished"))
+            }
+        };
+        ProcessResult { name: row.name, ok, text }
+    });
+    Reply { results: results.collect() }
+}

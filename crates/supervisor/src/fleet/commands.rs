@@ -1,0 +1,246 @@
+//! What each command means.
+
+use std::collections::BTreeSet;
+
+use qfleet_model::command::{Command, ProcessResult, Refusal, Reply};
+use qfleet_model::name::Selector;
+use qfleet_model::process::{Patience, ProcessEvent, ProcessState, Signal};
+use qfleet_model::rollout::Rollout;
+use qfleet_model::snapshot::StateWord;
+
+use super::asks::{Goal, Row};
+use super::group::GroupId;
+use super::slot::Slot;
+use super::view::similar;
+use super::{AskId, Effect, Fleet, Now, SlotId};
+
+/// More processes than this in one group are surely a slip of the finger.
+const MOST_PROCESSES: u32 = 10_000;
+
+impl Fleet {
+    pub(super) fn asked(&mut self, ask: AskId, command: Command, now: Now) {
+        let refused = match command {
+            Command::Shutdown => {
+                self.shut_down(now);
+                self.answer(ask, Vec::new());
+                Ok(())
+            }
+            Command::Signal { names, signal } => self.send_signal(ask, &names, signal),
+            _ if self.phase.is_ending() => Err(Refusal::ShuttingDown),
+            Command::Start { names } => self.start(ask, &names, now),
+            Command::Stop { names } => self.stop(ask, &names, now),
+            Command::Restart { names, now: true } => self.restart_at_once(ask, &names, now),
+            Command::Restart { names, now: false } => self.restart_rolling(ask, &names),
+            Command::Scale { group, to } => self.scale(ask, &group, to, now),
+            Command::Reload { dry_run, reset } => {
+                self.begin_reload(ask, dry_run, reset);
+                Ok(())
+            }
+        };
+        if let Err(refusal) = refused {
+            self.effects.push(Effect::Answer(ask, Err(refusal)));
+        }
+    }
+
+    pub(super) fn answer(&mut self, ask: AskId, results: Vec<ProcessResult>) {
+        self.effects.push(Effect::Answer(ask, Ok(Reply { results })));
+    }
+
+    fn start(&mut self, ask: AskId, names: &[Selector], now: Now) -> Result<(), Refusal> {
+        let chosen = self.select(names)?;
+        let mut rows = self.rows(&chosen, |slot| match slot.state {
+            ProcessState::Running { .. } => Goal::done(true, "already started"),
+            _ => Goal::Started,
+        });
+        self.leave_out_retiring(&mut rows);
+        for slot in self.by_priority(|slot| chosen.contains(&slot)) {
+            if self.release(slot) {
+                self.tell(slot, ProcessEvent::Start, now);
+            }
+        }
+        self.wait_for(ask, rows);
+        Ok(())
+    }
+
+    fn stop(&mut self, ask: AskId, names: &[Selector], now: Now) -> Result<(), Refusal> {
+        let chosen = self.select(names)?;
+        let rows = self.rows(&chosen, |slot| {
+            if slot.state.is_at_rest() {
+                Goal::done(true, "not running")
+            } else {
+                Goal::Stopped { old: slot.incarnation }
+            }
+        });
+        for slot in self.by_priority(|slot| chosen.contains(&slot)).into_iter().rev() {
+            if let Some(slot) = self.slots.get_mut(&slot) {
+                slot.held = true;
+            }
+            self.tell(slot, ProcessEvent::Stop(Patience::Limited), now);
+        }
+        self.wait_for(ask, rows);
+        Ok(())
+    }
+
+    fn restart_at_once(&mut self, ask: AskId, names: &[Selector], now: Now) -> Result<(), Refusal> {
+        let chosen = self.select(names)?;
+        for group in self.groups_of(&chosen) {
+            self.halt_rollout(group, "not restarted: overtaken by a restart of all at once");
+        }
+        let mut rows = self.rows(&chosen, |slot| Goal::Restarted { old: slot.incarnation });
+        self.leave_out_retiring(&mut rows);
+        for slot in self.by_priority(|slot| chosen.contains(&slot)) {
+            if self.release(slot) {
+                self.tell(slot, ProcessEvent::Restart(Patience::Limited), now);
+            }
+        }
+        self.wait_for(ask, rows);
+        Ok(())
+    }
+
+    fn restart_rolling(&mut self, ask: AskId, names: &[Selector]) -> Result<(), Refusal> {
+        let chosen = self.select(names)?;
+        let groups = self.groups_of(&chosen);
+        if let Some(group) =
+            groups.iter().filter_map(|id| self.groups.get(id)).find(|it| it.rollout.is_some())
+        {
+            return Err(Refusal::RolloutUnderWay { group: group.spec.settings.name.clone() });
+        }
+        let mut rows = self.rows(&chosen, |_| Goal::Rollout);
+        self.leave_out_retiring(&mut rows);
+        let ready: BTreeSet<SlotId> = chosen.into_iter().filter(|slot| self.release(*slot)).collect();
+        self.wait_for(ask, rows);
+        for group in groups {
+            self.roll(group, |slot| ready.contains(&slot.id), Some(ask));
+        }
+        Ok(())
+    }
+
+    /// Opens a rollout of these processes of the group; its first turns are given when the event has been dealt with.
+    pub(super) fn roll(&mut self, id: GroupId, wanted: impl Fn(&Slot) -> bool, ask: Option<AskId>) {
+        let Some(group) = self.groups.get_mut(&id) else { return };
+        let slots = group.slots.iter().filter_map(|slot| self.slots.get(slot));
+        let chosen: Vec<_> =
+            slots.filter(|slot| wanted(slot)).map(|slot| (slot.id.0, slot.incarnation)).collect();
+        if !chosen.is_empty() {
+            group.rollout = Some((Rollout::new(chosen), ask));
+            self.touched.insert(id);
+        }
+    }
+
+    fn scale(&mut self, ask: AskId, name: &str, to: u32, now: Now) -> Result<(), Refusal> {
+        if to > MOST_PROCESSES {
+            let what = format!("`{name}` cannot have {to} processes; {MOST_PROCESSES} is the limit");
+            return Err(Refusal::BadRequest { what });
+        }
+        let Some(id) = self.group_named(name) else { return Err(self.no_match(name)) };
+        let Some(group) = self.groups.get_mut(&id) else { return Err(self.no_match(name)) };
+        let before = group.wanted();
+        group.scaled = (to != group.spec.settings.process.numprocs).then_some(to);
+        // Whoever stopped the whole group did not ask for new processes in it.
+        let slots = group.slots.clone();
+        let held = |id: &SlotId| self.slots.get(id).is_some_and(|slot| slot.held);
+        let all_held = !slots.is_empty() && slots.iter().all(held);
+        let fresh = self.resize(id, now);
+        if all_held {
+            fresh.iter().for_each(|slot| self.hold(*slot));
+        } else {
+            self.start_fresh(&fresh, now);
+        }
+        let fresh = if all_held { BTreeSet::new() } else { fresh.into_iter().collect() };
+        let mut rows = self.rows(&fresh, |_| Goal::Started);
+        if rows.is_empty() {
+            let text =
+                if to == before { "unchanged".to_owned() } else { format!("scaled from {before} to {to}") };
+            rows.push(Row { slot: SlotId(0), name: name.to_owned(), goal: Goal::done(true, text) });
+        }
+        self.wait_for(ask, rows);
+        Ok(())
+    }
+
+    fn send_signal(&mut self, ask: AskId, names: &[Selector], signal: Signal) -> Result<(), Refusal> {
+        let chosen = self.select(names)?;
+        let mut signals = Vec::new();
+        let rows = self.rows(&chosen, |slot| match slot.state.pid() {
+            Some(pid) => {
+                signals.push(Effect::Signal { pid, signal, group: false });
+                Goal::done(true, "signalled")
+            }
+            None => Goal::done(false, "not running"),
+        });
+        self.effects.append(&mut signals);
+        self.wait_for(ask, rows);
+        Ok(())
+    }
+
+    /// Forgets an operator's stop. `false` when the slot is about to go and nothing can be started in it.
+    fn release(&mut self, slot: SlotId) -> bool {
+        match self.slots.get_mut(&slot) {
+            Some(slot) if !slot.retiring => {
+                slot.held = false;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    pub(super) fn hold(&mut self, slot: SlotId) {
+        if let Some(slot) = self.slots.get_mut(&slot) {
+            slot.held = true;
+        }
+    }
+
+    fn leave_out_retiring(&self, rows: &mut [Row]) {
+        for row in rows {
+            if self.slots.get(&row.slot).is_some_and(|slot| slot.retiring) {
+                row.goal = Goal::done(false, "being removed");
+            }
+        }
+    }
+
+    /// The processes with these names.
+    fn select(&self, names: &[Selector]) -> Result<BTreeSet<SlotId>, Refusal> {
+        let mut chosen = BTreeSet::new();
+        for selector in names {
+            let matching = self.slots.values().filter(|slot| selector.matches(&slot.name));
+            let mut found = false;
+            chosen.extend(matching.map(|slot| slot.id).inspect(|_| found = true));
+            let exists = match selector {
+                Selector::All => true,
+                Selector::Group(group) => self.group_named(group).is_some(),
+                Selector::Process(..) => false,
+            };
+            if !found && !exists {
+                return Err(self.no_match(&selector.to_string()));
+            }
+        }
+        Ok(chosen)
+    }
+
+    fn no_match(&self, name: &str) -> Refusal {
+        let groups = self.groups.values().map(|group| group.spec.settings.name.as_str());
+        let hint = similar(name, groups.chain(self.slots.values().map(|slot| &*slot.label)));
+        Refusal::NoMatch { name: name.to_owned(), hint }
+    }
+
+    pub(super) fn group_named(&self, name: &str) -> Option<GroupId> {
+        self.groups.iter().find(|(_, group)| group.spec.settings.name == name).map(|(id, _)| *id)
+    }
+
+    fn groups_of(&self, slots: &BTreeSet<SlotId>) -> BTreeSet<GroupId> {
+        slots.iter().filter_map(|slot| self.slots.get(slot)).map(|slot| slot.group).collect()
+    }
+
+    /// A line of the answer for each, as they are listed.
+    fn rows(&self, slots: &BTreeSet<SlotId>, mut goal: impl FnMut(&Slot) -> Goal) -> Vec<Row> {
+        let listed = self.order.iter().filter_map(|id| self.groups.get(id)).flat_map(|group| &group.slots);
+        let chosen = listed.filter(|slot| slots.contains(slot)).filter_map(|slot| self.slots.get(slot));
+        chosen.map(|slot| Row { slot: slot.id, name: slot.label.to_string(), goal: goal(slot) }).collect()
+    }
+
+    /// Whether a slot of this state would be started by a reload that changes it.
+    pub(super) fn follows_reload(slot: &Slot) -> bool {
+        let runs = !slot.state.is_at_rest();
+        let failed = matches!(slot.state.word(), StateWord::Fatal | StateWord::Exited);
+        !slot.retiring && !slot.held && (runs || failed || slot.spec.settings.process.autostart)
+    }
+}

@@ -1,0 +1,289 @@
+//! The slots of one group: how many there are and what they are called, whose turn it is to be replaced, and how a
+//! group that was removed goes.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use qfleet_manifest::settings::{Group as GroupSettings, Work};
+use qfleet_model::link::Recycle;
+use qfleet_model::name::ProcessName;
+use qfleet_model::process::{Patience, Pid, ProcessEvent, ProcessKind, ProcessPolicy, ProcessState};
+use qfleet_model::rollout::{Rollout, Standing, has_room};
+use qfleet_model::snapshot::GroupKind;
+
+use super::slot::Slot;
+use super::{AskId, Effect, Fleet, Now, SlotId};
+
+/// One group; never used again for another one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct GroupId(pub(super) u32);
+
+/// A group's settings, and what they mean for the life of its processes.
+#[derive(Debug)]
+pub(super) struct Spec {
+    pub(super) settings: Arc<GroupSettings>,
+    pub(super) policy: ProcessPolicy,
+}
+
+impl Spec {
+    pub(super) fn new(settings: Arc<GroupSettings>) -> Arc<Self> {
+        let process = &settings.process;
+        let kind = match settings.work {
+            Work::Queue(_) | Work::Pool(_) => ProcessKind::Worker,
+            Work::Program { .. } => ProcessKind::Program,
+        };
+        let policy = ProcessPolicy {
+            kind,
+            startsecs: process.startsecs,
+            startretries: process.startretries,
+            autorestart: process.autorestart,
+            exitcodes: process.exitcodes.clone(),
+            stop_signal: process.stop_signal,
+            stop_wait: process.stop_wait,
+            kill_after: process.kill_after,
+        };
+        Arc::new(Self { settings, policy })
+    }
+
+    pub(super) fn kind(&self) -> GroupKind {
+        match self.settings.work {
+            Work::Queue(_) => GroupKind::Queue,
+            Work::Pool(_) => GroupKind::Pool,
+            Work::Program { .. } => GroupKind::Program,
+        }
+    }
+
+    /// What `count` processes of this group are called, by number.
+    fn names(&self, count: u32) -> Vec<ProcessName> {
+        let name = &self.settings.name;
+        if self.policy.kind == ProcessKind::Program && count == 1 {
+            return vec![ProcessName::single(name)];
+        }
+        let first = match self.policy.kind {
+            ProcessKind::Program => self.settings.process.numprocs_start,
+            ProcessKind::Worker => 0,
+        };
+        (first..first.saturating_add(count)).map(|number| ProcessName::numbered(name, number)).collect()
+    }
+}
+
+/// Processes that are named, started, replaced and scaled together.
+#[derive(Debug)]
+pub(super) struct Group {
+    pub(super) spec: Arc<Spec>,
+    /// Its slots, by number.
+    pub(super) slots: Vec<SlotId>,
+    /// How many an operator wants.
+    pub(super) scaled: Option<u32>,
+    /// Not in the manifest any more; stays until its processes are gone.
+    pub(super) removed: bool,
+    pub(super) rollout: Option<(Rollout, Option<AskId>)>,
+    /// Workers that want to be replaced, in the order of their asking.
+    wants: VecDeque<(SlotId, Pid, Recycle)>,
+}
+
+impl Group {
+    /// How many processes there should be.
+    pub(super) fn wanted(&self) -> u32 {
+        if self.removed { 0 } else { self.scaled.unwrap_or(self.spec.settings.process.numprocs) }
+    }
+}
+
+impl Fleet {
+    pub(super) fn add_group(&mut self, spec: Arc<Spec>, now: Now) -> GroupId {
+        let id = GroupId(self.fresh_id());
+        let group = Group {
+            spec,
+            slots: Vec::new(),
+            scaled: None,
+            removed: false,
+            rollout: None,
+            wants: VecDeque::new(),
+        };
+        self.groups.insert(id, group);
+        self.order.push(id);
+        self.resize(id, now);
+        id
+    }
+
+    /// Gives the group as many slots as it should have, under their right names. New ones are not started yet; those that
+    /// are too many, the highest numbers, drain. Gives back the new ones and those that were leaving and now stay.
+    pub(super) fn resize(&mut self, id: GroupId, now: Now) -> Vec<SlotId> {
+        let Some(group) = self.groups.get(&id) else { return Vec::new() };
+        let (spec, mut old) = (group.spec.clone(), group.slots.clone());
+        let (mut slots, mut fresh) = (Vec::new(), Vec::new());
+        for name in spec.names(group.wanted()) {
+            let (slot, is_fresh) = match self.take_slot(&mut old, &name) {
+                Some(slot) => (slot, self.keep(slot, name)),
+                None => (self.new_slot(id, name, &spec, now), true),
+            };
+            slots.push(slot);
+            if is_fresh {
+                fresh.push(slot);
+            }
+        }
+        slots.extend(&old);
+        if let Some(group) = self.groups.get_mut(&id) {
+            group.slots = slots;
+        }
+        for slot in old {
+            self.retire(slot, now);
+        }
+        self.touched.insert(id);
+        fresh
+    }
+
+    /// The slot that is to have this name: the one with that number, or the only one of a program that was, or becomes,
+    /// a program with one process.
+    fn take_slot(&self, old: &mut Vec<SlotId>, name: &ProcessName) -> Option<SlotId> {
+        let is_single = |name: &ProcessName| name.group == name.process;
+        let named = |id: &SlotId| self.slots.get(id).map(|slot| &slot.name);
+        let same_number = |id: &SlotId| named(id).is_some_and(|other| other.number == name.number);
+        let at = match old.iter().position(same_number) {
+            Some(at) => at,
+            None if is_single(name) && !old.is_empty() => 0,
+            None => old.iter().position(|id| named(id).is_some_and(is_single))?,
+        };
+        Some(old.remove(at))
+    }
+
+    fn new_slot(&mut self, group: GroupId, name: ProcessName, spec: &Arc<Spec>, now: Now) -> SlotId {
+        let id = SlotId(self.fresh_id());
+        self.slots.insert(id, Slot::new(id, group, name, spec.clone(), now));
+        id
+    }
+
+    /// Keeps a slot under this name. Whether it was about to leave.
+    fn keep(&mut self, id: SlotId, name: ProcessName) -> bool {
+        let Some(slot) = self.slots.get_mut(&id) else { return false };
+        if slot.name != name {
+            slot.label = Arc::from(name.to_string());
+            slot.name = name;
+            slot.seen = None;
+            self.effects.push(Effect::Renamed { slot: id, name: slot.label.clone() });
+        }
+        std::mem::take(&mut slot.retiring)
+    }
+
+    fn retire(&mut self, id: SlotId, now: Now) {
+        if let Some(slot) = self.slots.get_mut(&id)
+            && !slot.retiring
+        {
+            slot.retiring = true;
+            self.tell(id, ProcessEvent::Stop(Patience::JobsOwn), now);
+        }
+    }
+
+    /// Starts slots that were added.
+    pub(super) fn start_fresh(&mut self, fresh: &[SlotId], now: Now) {
+        for id in fresh {
+            self.tell(*id, ProcessEvent::Start, now);
+        }
+    }
+
+    /// A worker asks to be replaced; its turn comes when all others are up.
+    pub(super) fn wants_replacement(&mut self, id: SlotId, pid: Pid, because: Recycle) {
+        let Some(slot) = self.slots.get(&id) else { return };
+        let group = slot.group;
+        if let Some(group) = self.groups.get_mut(&group) {
+            group.wants.push_back((id, pid, because));
+        }
+        self.touched.insert(group);
+        self.log_slot(id, false, format!("wants to be replaced: `{}` reached", because.key()));
+    }
+
+    /// What a change of any of its slots means for the group.
+    pub(super) fn advance_group(&mut self, id: GroupId, now: Now) {
+        self.clear_resting_slots(id);
+        self.advance_rollout(id, now);
+        self.give_turn(id, now);
+        self.drop_if_gone(id);
+    }
+
+    pub(super) fn standings(&self, group: &Group) -> Vec<Standing> {
+        group.slots.iter().filter_map(|id| self.slots.get(id)).map(Slot::standing).collect()
+    }
+
+    /// Slots at rest wait for no earlier worker, and retiring ones are gone.
+    fn clear_resting_slots(&mut self, id: GroupId) {
+        let Some(group) = self.groups.get(&id) else { return };
+        let at_rest = |slot: &&SlotId| self.slots.get(slot).is_some_and(|slot| slot.state.is_at_rest());
+        for slot in group.slots.iter().filter(at_rest).copied().collect::<Vec<_>>() {
+            let Some(resting) = self.slots.get_mut(&slot) else { continue };
+            let retiring = resting.retiring;
+            for ledger in std::mem::take(&mut resting.after) {
+                self.recover_for(slot, ledger);
+            }
+            if retiring {
+                self.slots.remove(&slot);
+                self.effects.push(Effect::Gone { slot });
+                if let Some(group) = self.groups.get_mut(&id) {
+                    group.slots.retain(|kept| *kept != slot);
+                }
+            }
+        }
+    }
+
+    fn advance_rollout(&mut self, id: GroupId, now: Now) {
+        let Some(group) = self.groups.get(&id) else { return };
+        if group.rollout.is_none() {
+            return;
+        }
+        let standings = self.standings(group);
+        let Some(group) = self.groups.get_mut(&id) else { return };
+        let Some((rollout, _)) = &mut group.rollout else { return };
+        let turns = rollout.step(&standings);
+        if rollout.is_over() {
+            self.end_rollout(id);
+        }
+        for turn in turns {
+            self.tell(SlotId(turn), ProcessEvent::Restart(Patience::JobsOwn), now);
+        }
+    }
+
+    /// Takes the rollout from the group, wherever it was, and remembers its results for who asked.
+    pub(super) fn end_rollout(&mut self, id: GroupId) {
+        let Some(group) = self.groups.get_mut(&id) else { return };
+        let Some((rollout, ask)) = group.rollout.take() else { return };
+        let name: Arc<str> = Arc::from(group.spec.settings.name.as_str());
+        let halted = rollout.results().iter().any(|replaced| replaced.problem.is_some());
+        self.log(halted, name, None, format!("rolling restart ended: {}", rollout.progress()));
+        if let Some(ask) = ask {
+            self.note_replaced(ask, rollout.results());
+        }
+        self.touched.insert(id);
+    }
+
+    /// Ends the group's rollout before its time.
+    pub(super) fn halt_rollout(&mut self, id: GroupId, why: &str) {
+        if let Some(group) = self.groups.get_mut(&id)
+            && let Some((rollout, _)) = &mut group.rollout
+        {
+            rollout.halt(why);
+            self.end_rollout(id);
+        }
+    }
+
+    /// Replaces one worker that asked for it, if all that should be up are.
+    fn give_turn(&mut self, id: GroupId, now: Now) {
+        let Some(group) = self.groups.get(&id) else { return };
+        if group.wants.is_empty() || group.rollout.is_some() || !has_room(&self.standings(group)) {
+            return;
+        }
+        let Some(group) = self.groups.get_mut(&id) else { return };
+        while let Some((slot, asker, _)) = group.wants.pop_front() {
+            let same = |slot: &Slot| matches!(slot.state, ProcessState::Running { pid, .. } if pid == asker);
+            if self.slots.get(&slot).is_some_and(same) {
+                self.tell(slot, ProcessEvent::Restart(Patience::JobsOwn), now);
+                return;
+            }
+        }
+    }
+
+    fn drop_if_gone(&mut self, id: GroupId) {
+        if self.groups.get(&id).is_some_and(|group| group.removed && group.slots.is_empty()) {
+            self.groups.remove(&id);
+            self.order.retain(|kept| *kept != id);
+        }
+    }
+}

@@ -1,0 +1,409 @@
+//! The fleet: every process slot of every group, and the one function that decides what becomes of them.
+//!
+//! [`Fleet::handle`] takes an event and the time, and gives effects. Nothing in this folder has a clock, awaits or does
+//! I/O, so any history can be replayed. The runtime feeds it and carries out what it says, in the order it says it.
+//!
+//! | File | Decides |
+//! | --- | --- |
+//! | `slot.rs` | what an event does to one slot, and what is remembered of it |
+//! | `group.rs` | the slots of a group: how many, turns of replacement, removal |
+//! | `commands.rs`, `asks.rs` | what each command means; when its asker is answered |
+//! | `reload.rs` | what a changed manifest means |
+//! | `recovery.rs` | who gives back what dead workers held |
+//! | `ending.rs` | shutdown, and the daemon's exit code |
+//! | `view.rs` | what others see |
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use qfleet_manifest::settings::Group as GroupSettings;
+use qfleet_model::command::{Command, Refusal, Reply};
+use qfleet_model::link::FromChild;
+use qfleet_model::process::{Pid, ProcessEvent, Signal};
+use qfleet_model::snapshot::Exit;
+use qfleet_model::start::DrainLimit;
+use qfleet_model::time::{Moment, WallTime};
+
+mod asks;
+mod commands;
+mod ending;
+mod group;
+mod recovery;
+mod reload;
+mod slot;
+pub mod view;
+
+pub use reload::{GroupChange, Plan};
+
+use asks::Pending;
+use ending::Phase;
+use group::{Group, GroupId, Spec};
+use recovery::Recovery;
+use reload::Wish;
+use slot::Slot;
+
+/// One place for a process; never used again for another one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SlotId(pub u32);
+
+/// A dead worker's ledger that is being taken care of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RecoveryId(pub u32);
+
+/// Who asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct AskId(pub u64);
+
+/// Both clocks at one instant: one to measure, one to show.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Now {
+    /// For all rules.
+    pub moment: Moment,
+    /// For people.
+    pub wall: WallTime,
+}
+
+/// What happens to the fleet.
+#[derive(Debug)]
+pub enum Event {
+    /// The daemon begins; these ledger files of earlier workers lie in its state directory.
+    Began {
+        /// File names.
+        ledgers: Vec<String>,
+    },
+    /// Somebody asks for something.
+    Asked(AskId, Command),
+    /// The slot's child lives.
+    Spawned {
+        /// Whose.
+        slot: SlotId,
+        /// Its number.
+        pid: Pid,
+    },
+    /// The slot gets no child.
+    SpawnFailed {
+        /// Which.
+        slot: SlotId,
+        /// Why.
+        why: String,
+    },
+    /// The recovery's child lives, or (`None`) there is none.
+    RecoverySpawned {
+        /// Whose.
+        recovery: RecoveryId,
+        /// Its number.
+        pid: Option<Pid>,
+    },
+    /// A child said something.
+    FromChild {
+        /// Which.
+        pid: Pid,
+        /// What.
+        message: FromChild,
+    },
+    /// A child's link has closed: a program was executed, or the child ends.
+    LinkClosed {
+        /// Which.
+        pid: Pid,
+    },
+    /// A child has ended and was reaped; everything it said came before.
+    ChildExited {
+        /// Which.
+        pid: Pid,
+        /// How.
+        exit: Exit,
+        /// Those of the ledger files it was given that are still there.
+        left: Vec<String>,
+    },
+    /// The answer to [`Effect::ReadManifest`]: what it means, or its problems in words.
+    ManifestRead(AskId, Result<Plan, String>),
+    /// `stop-wait` is zero from now on, and the daemon ends.
+    Hurry,
+    /// Time has passed; see [`Fleet::wake_at`].
+    TimePassed,
+}
+
+/// What has to be done.
+#[derive(Debug, PartialEq)]
+pub enum Effect {
+    /// Start a child; answered by [`Event::Spawned`] or [`Event::SpawnFailed`].
+    Spawn {
+        /// For this slot.
+        slot: SlotId,
+        /// The slot's full name.
+        name: Arc<str>,
+        /// What to run, and how.
+        group: Arc<GroupSettings>,
+        /// Workers: the file name of its ledger.
+        ledger: Option<String>,
+        /// Workers: earlier ledgers of the slot to wait for and to recover first.
+        after: Vec<String>,
+    },
+    /// Start a recovery child; answered by [`Event::RecoverySpawned`].
+    Recover {
+        /// For this.
+        recovery: RecoveryId,
+        /// The dead worker's full name, as far as known.
+        name: String,
+        /// The settings it ran with; `None`: those of the whole manifest.
+        group: Option<Arc<GroupSettings>>,
+        /// File name of its ledger.
+        ledger: String,
+    },
+    /// Send a signal to a living child.
+    Signal {
+        /// To whom.
+        pid: Pid,
+        /// Which.
+        signal: Signal,
+        /// To its whole process group.
+        group: bool,
+    },
+    /// Tell a worker to drain.
+    Drain {
+        /// Whom.
+        pid: Pid,
+        /// How long its jobs may take.
+        limit: DrainLimit,
+    },
+    /// Tell a worker its changed settings.
+    Tune {
+        /// Whom.
+        pid: Pid,
+        /// The settings.
+        group: Arc<GroupSettings>,
+    },
+    /// Answer somebody.
+    Answer(AskId, Result<Reply, Refusal>),
+    /// Read the manifest; answered by [`Event::ManifestRead`].
+    ReadManifest {
+        /// For whom.
+        ask: AskId,
+        /// Nothing will be changed.
+        dry_run: bool,
+    },
+    /// The slot has another name from now on.
+    Renamed {
+        /// Which.
+        slot: SlotId,
+        /// Its full name.
+        name: Arc<str>,
+    },
+    /// The slot is gone for good.
+    Gone {
+        /// Which.
+        slot: SlotId,
+    },
+    /// Every process that starts with the daemon is up, failing, or waiting for an earlier worker. Once.
+    Settled,
+    /// Draining has begun. Once.
+    ShuttingDown,
+    /// Write a log line.
+    Log(LogLine),
+    /// What others see has changed. At most once, and last but for [`Effect::Exit`].
+    Publish,
+    /// End the daemon with this code.
+    Exit(u8),
+}
+
+/// A line for the daemon's own log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogLine {
+    /// Somebody may want to look at it.
+    pub warning: bool,
+    /// The process or group it is about.
+    pub name: Arc<str>,
+    /// Its number.
+    pub pid: Option<Pid>,
+    /// What happened.
+    pub text: String,
+}
+
+/// Whose time may have come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Timer {
+    Slot(SlotId),
+    Recovery(RecoveryId),
+    Ending,
+}
+
+/// Whose child it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Owner {
+    Slot(SlotId),
+    Recovery(RecoveryId),
+}
+
+/// Every process of the daemon.
+#[derive(Debug)]
+pub struct Fleet {
+    groups: BTreeMap<GroupId, Group>,
+    /// Groups as the manifest orders them; removed ones stay until their processes are gone.
+    order: Vec<GroupId>,
+    slots: BTreeMap<SlotId, Slot>,
+    children: HashMap<Pid, Owner>,
+    recoveries: BTreeMap<RecoveryId, Recovery>,
+    timers: BinaryHeap<Reverse<(Moment, Timer)>>,
+    asks: Vec<Pending>,
+    reloads: HashMap<AskId, Wish>,
+    phase: Phase,
+    next_id: u32,
+    /// The highest number a ledger's file name ends with.
+    last_ledger: u64,
+    /// Groups that changed since the follow-up looked at them.
+    touched: BTreeSet<GroupId>,
+    changed: bool,
+    effects: Vec<Effect>,
+}
+
+impl Fleet {
+    /// A fleet of these groups. Nothing runs before [`Event::Began`].
+    #[must_use]
+    pub fn new(groups: impl IntoIterator<Item = Arc<GroupSettings>>, now: Now) -> Self {
+        let mut fleet = Self {
+            groups: BTreeMap::new(),
+            order: Vec::new(),
+            slots: BTreeMap::new(),
+            children: HashMap::new(),
+            recoveries: BTreeMap::new(),
+            timers: BinaryHeap::new(),
+            asks: Vec::new(),
+            reloads: HashMap::new(),
+            phase: Phase::NotBegun,
+            next_id: 0,
+            last_ledger: 0,
+            touched: BTreeSet::new(),
+            changed: false,
+            effects: Vec::new(),
+        };
+        for settings in groups {
+            fleet.add_group(Spec::new(settings), now);
+        }
+        fleet.effects.clear();
+        fleet
+    }
+
+    /// What this event means now. Effects are to be carried out in their order, before the next event.
+    pub fn handle(&mut self, event: Event, now: Now) -> Vec<Effect> {
+        self.dispatch(event, now);
+        self.follow_up(now);
+        std::mem::take(&mut self.effects)
+    }
+
+    fn dispatch(&mut self, event: Event, now: Now) {
+        match event {
+            Event::Began { ledgers } => self.begin(&ledgers, now),
+            Event::Asked(ask, command) => self.asked(ask, command, now),
+            Event::Spawned { slot, pid } => self.spawned(slot, pid, now),
+            Event::SpawnFailed { slot, why } => self.tell(slot, ProcessEvent::SpawnFailed { why }, now),
+            Event::RecoverySpawned { recovery, pid } => self.recovery_spawned(recovery, pid, now),
+            Event::FromChild { pid, message } => match self.children.get(&pid) {
+                Some(Owner::Slot(slot)) => self.slot_said(*slot, pid, message, now),
+                Some(Owner::Recovery(recovery)) => self.recovery_said(*recovery, &message),
+                None => {}
+            },
+            Event::LinkClosed { pid } => {
+                if let Some(Owner::Slot(slot)) = self.children.get(&pid) {
+                    self.tell(*slot, ProcessEvent::Executed, now);
+                }
+            }
+            Event::ChildExited { pid, exit, left } => match self.children.remove(&pid) {
+                Some(Owner::Slot(slot)) => self.slot_ended(slot, pid, exit, &left, now),
+                Some(Owner::Recovery(recovery)) => {
+                    self.recovery_ended(recovery, &exit, !left.is_empty(), now)
+                }
+                None => {}
+            },
+            Event::ManifestRead(ask, result) => self.manifest_read(ask, result, now),
+            Event::Hurry => self.hurry(now),
+            Event::TimePassed => self.time_passed(now),
+        }
+    }
+
+    /// Lets every group that changed draw its conclusions, then answers who can be answered.
+    fn follow_up(&mut self, now: Now) {
+        self.changed |= !self.touched.is_empty();
+        let any = self.changed;
+        while let Some(group) = self.touched.pop_first() {
+            self.advance_group(group, now);
+        }
+        if any {
+            self.answer_asks();
+        }
+        self.note_settled();
+        if std::mem::take(&mut self.changed) {
+            self.effects.push(Effect::Publish);
+        }
+        self.note_end(now);
+    }
+
+    /// When to call with [`Event::TimePassed`], if nothing else happens before.
+    pub fn wake_at(&mut self) -> Option<Moment> {
+        while let Some(Reverse((at, timer))) = self.timers.peek() {
+            if self.is_due_at(*timer, *at) {
+                return Some(*at);
+            }
+            self.timers.pop();
+        }
+        None
+    }
+
+    /// Whether the timer still means something: most were overtaken by events.
+    fn is_due_at(&self, timer: Timer, at: Moment) -> bool {
+        match timer {
+            Timer::Slot(slot) => self.slots.get(&slot).is_some_and(|slot| slot.due() == Some(at)),
+            Timer::Recovery(recovery) => {
+                self.recoveries.get(&recovery).is_some_and(|recovery| recovery.retry_at == Some(at))
+            }
+            Timer::Ending => self.phase.gives_up_at() == Some(at),
+        }
+    }
+
+    fn time_passed(&mut self, now: Now) {
+        while let Some(Reverse((at, timer))) = self.timers.peek().copied() {
+            if at > now.moment {
+                break;
+            }
+            self.timers.pop();
+            match timer {
+                Timer::Slot(slot) => self.tell(slot, ProcessEvent::TimePassed, now),
+                Timer::Recovery(recovery) => self.retry_recovery(recovery, at),
+                Timer::Ending => {}
+            }
+        }
+    }
+
+    fn wake(&mut self, at: Moment, timer: Timer) {
+        self.timers.push(Reverse((at, timer)));
+    }
+
+    fn fresh_id(&mut self) -> u32 {
+        self.next_id += 1;
+        self.next_id
+    }
+
+    fn log(&mut self, warning: bool, name: Arc<str>, pid: Option<Pid>, text: impl Into<String>) {
+        self.effects.push(Effect::Log(LogLine { warning, name, pid, text: text.into() }));
+    }
+
+    /// How much longer ending may take, by the latest time at which something is killed.
+    #[must_use]
+    pub fn drains_for(&self, now: Moment) -> Duration {
+        let limits = self.slots.values().filter_map(Slot::due);
+        limits.map(|at| at.since(now)).max().unwrap_or_default()
+    }
+
+    /// Processes that are up, and all of them.
+    #[must_use]
+    pub fn counts(&self) -> (usize, usize) {
+        (self.slots.values().filter(|slot| slot.is_up()).count(), self.slots.len())
+    }
+
+    /// Whether this slot exists.
+    #[must_use]
+    pub fn has_slot(&self, slot: SlotId) -> bool {
+        self.slots.contains_key(&slot)
+    }
+}

@@ -1,0 +1,205 @@
+//! What a changed manifest means: only what changed is touched, and an operator's word outlives it.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use qfleet_manifest::settings::Group as GroupSettings;
+use qfleet_model::command::{ProcessResult, Refusal};
+use qfleet_model::process::ProcessEvent;
+
+use super::group::{GroupId, Spec};
+use super::{AskId, Effect, Fleet, Now, SlotId};
+
+/// A manifest that was read, compared with the one in force.
+#[derive(Debug, Default)]
+pub struct Plan {
+    /// Names of its groups, in its order.
+    pub order: Vec<String>,
+    /// What differs.
+    pub changes: Vec<GroupChange>,
+    /// Lines for the answer about what is not the fleet's.
+    pub also: Vec<ProcessResult>,
+}
+
+/// What differs in one group.
+#[derive(Debug, Clone)]
+pub enum GroupChange {
+    /// It is new.
+    Added(Arc<GroupSettings>),
+    /// It is gone: its processes drain.
+    Removed(String),
+    /// Its processes have to be replaced, one after the other.
+    Restart(Arc<GroupSettings>),
+    /// Its processes can go on: they are told, or only their number changes.
+    InPlace(Arc<GroupSettings>),
+}
+
+impl GroupChange {
+    fn name(&self) -> &str {
+        match self {
+            Self::Added(settings) | Self::Restart(settings) | Self::InPlace(settings) => &settings.name,
+            Self::Removed(name) => name,
+        }
+    }
+
+    const fn word(&self) -> &'static str {
+        match self {
+            Self::Added(_) => "added",
+            Self::Removed(_) => "removed",
+            Self::Restart(_) => "changed, processes are replaced",
+            Self::InPlace(_) => "changed",
+        }
+    }
+}
+
+/// What a reload was asked to do, until the manifest has been read.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Wish {
+    dry_run: bool,
+    reset: bool,
+}
+
+impl Fleet {
+    pub(super) fn begin_reload(&mut self, ask: AskId, dry_run: bool, reset: bool) {
+        self.reloads.insert(ask, Wish { dry_run, reset });
+        self.effects.push(Effect::ReadManifest { ask, dry_run });
+    }
+
+    pub(super) fn manifest_read(&mut self, ask: AskId, result: Result<Plan, String>, now: Now) {
+        let Some(wish) = self.reloads.remove(&ask) else { return };
+        let refusal = match result {
+            Err(problems) => Refusal::BadManifest { problems },
+            Ok(_) if self.phase.is_ending() => Refusal::ShuttingDown,
+            Ok(plan) => {
+                let mut results: Vec<ProcessResult> = plan.changes.iter().map(line).collect();
+                results.extend(plan.also.iter().cloned());
+                if !wish.dry_run {
+                    self.carry_out(&plan, wish.reset, now);
+                }
+                return self.answer(ask, results);
+            }
+        };
+        self.effects.push(Effect::Answer(ask, Err(refusal)));
+    }
+
+    fn carry_out(&mut self, plan: &Plan, reset: bool, now: Now) {
+        for change in &plan.changes {
+            self.log(false, Arc::from(change.name()), None, format!("reload: {}", change.word()));
+            match change {
+                GroupChange::Added(settings) => self.added(settings, now),
+                GroupChange::Removed(name) => self.removed(name, now),
+                GroupChange::Restart(settings) => self.replace_all(settings, now),
+                GroupChange::InPlace(settings) => self.change_in_place(settings, now),
+            }
+        }
+        if reset {
+            self.reset(now);
+        }
+        self.put_in_order(&plan.order);
+        self.changed = true;
+    }
+
+    fn added(&mut self, settings: &Arc<GroupSettings>, now: Now) {
+        // A group of this name may still be draining from an earlier reload; its slots are taken over.
+        if self.group_named(&settings.name).is_some() {
+            return self.replace_all(settings, now);
+        }
+        let id = self.add_group(Spec::new(settings.clone()), now);
+        let fresh = self.groups.get(&id).map(|group| group.slots.clone()).unwrap_or_default();
+        if settings.process.autostart {
+            self.start_fresh(&fresh, now);
+        }
+    }
+
+    fn removed(&mut self, name: &str, now: Now) {
+        let Some(id) = self.group_named(name) else { return };
+        self.halt_rollout(id, "not restarted: removed by a reload");
+        if let Some(group) = self.groups.get_mut(&id) {
+            group.removed = true;
+        }
+        self.resize(id, now);
+    }
+
+    fn replace_all(&mut self, settings: &Arc<GroupSettings>, now: Now) {
+        let Some(id) = self.group_named(&settings.name) else { return };
+        self.halt_rollout(id, "not restarted: overtaken by a reload");
+        let fresh = self.adopt(id, settings, now);
+        let chosen = |slot: &super::slot::Slot| Self::follows_reload(slot) && !fresh.contains(&slot.id);
+        self.roll(id, chosen, None);
+    }
+
+    fn change_in_place(&mut self, settings: &Arc<GroupSettings>, now: Now) {
+        let Some(id) = self.group_named(&settings.name) else { return };
+        self.adopt(id, settings, now);
+        let Some(group) = self.groups.get(&id) else { return };
+        let spec = group.spec.clone();
+        for id in group.slots.clone() {
+            let Some(slot) = self.slots.get_mut(&id) else { continue };
+            slot.spec = spec.clone();
+            let Some(pid) = slot.state.pid() else { continue };
+            if slot.is_worker() {
+                self.effects.push(Effect::Tune { pid, group: spec.settings.clone() });
+            }
+            if let Some(due) = self.slots.get(&id).and_then(super::slot::Slot::due) {
+                self.wake(due, super::Timer::Slot(id));
+            }
+        }
+    }
+
+    /// Gives the group its new settings and as many slots as they want; starts the new ones.
+    fn adopt(&mut self, id: GroupId, settings: &Arc<GroupSettings>, now: Now) -> Vec<SlotId> {
+        let Some(group) = self.groups.get_mut(&id) else { return Vec::new() };
+        if group.spec.settings.process.numprocs != settings.process.numprocs {
+            group.scaled = None;
+        }
+        group.removed = false;
+        group.spec = Spec::new(settings.clone());
+        let slots = group.slots.clone();
+        let held = |id: &SlotId| self.slots.get(id).is_some_and(|slot| slot.held);
+        let all_held = !slots.is_empty() && slots.iter().all(held);
+        let fresh = self.resize(id, now);
+        if all_held {
+            fresh.iter().for_each(|slot| self.hold(*slot));
+        } else if settings.process.autostart {
+            self.start_fresh(&fresh, now);
+        }
+        fresh
+    }
+
+    /// Forgets what operators stopped and scaled.
+    fn reset(&mut self, now: Now) {
+        for id in self.order.clone() {
+            let Some(group) = self.groups.get_mut(&id) else { continue };
+            group.scaled = None;
+            let autostart = group.spec.settings.process.autostart;
+            let mut start = self.resize(id, now);
+            let slots = self.groups.get(&id).map(|group| group.slots.clone()).unwrap_or_default();
+            start.extend(slots.into_iter().filter(|slot| {
+                self.slots.get_mut(slot).is_some_and(|slot| std::mem::take(&mut slot.held) && !slot.retiring)
+            }));
+            for slot in start {
+                if autostart {
+                    self.tell(slot, ProcessEvent::Start, now);
+                }
+            }
+        }
+    }
+
+    /// Lists the groups as the manifest does; those that only drain come last.
+    fn put_in_order(&mut self, names: &[String]) {
+        let place: HashMap<&str, usize> =
+            names.iter().enumerate().map(|(place, name)| (name.as_str(), place)).collect();
+        let groups = &self.groups;
+        self.order.sort_by_key(|id| {
+            groups
+                .get(id)
+                .and_then(|group| place.get(group.spec.settings.name.as_str()))
+                .copied()
+                .unwrap_or(usize::MAX)
+        });
+    }
+}
+
+fn line(change: &GroupChange) -> ProcessResult {
+    ProcessResult { name: change.name().to_owned(), ok: true, text: change.word().to_owned() }
+}

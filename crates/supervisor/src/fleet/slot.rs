@@ -1,0 +1,286 @@
+//! One slot: the state of its process, and what is remembered of its past ones.
+
+use std::sync::Arc;
+
+use qfleet_manifest::settings::Group as GroupSettings;
+use qfleet_model::link::{FromChild, Report};
+use qfleet_model::name::ProcessName;
+use qfleet_model::process::{
+    Action, CUT_OFF, Past, Pid, ProcessEvent, ProcessKind, ProcessState, Then, said,
+};
+use qfleet_model::rollout::Standing;
+use qfleet_model::snapshot::{Exit, StateWord};
+use qfleet_model::time::{Moment, WallTime};
+
+use super::group::{GroupId, Spec};
+use super::view::ProcessSeen;
+use super::{Effect, Fleet, Now, Owner, SlotId, Timer};
+
+/// A place for one process.
+#[derive(Debug)]
+pub(super) struct Slot {
+    pub(super) id: SlotId,
+    pub(super) group: GroupId,
+    pub(super) name: ProcessName,
+    pub(super) label: Arc<str>,
+    pub(super) state: ProcessState,
+    /// What its living (or last) child was started with.
+    pub(super) spec: Arc<Spec>,
+    /// Children asked for so far.
+    pub(super) incarnation: u32,
+    /// An operator stopped it; a reload does not start it.
+    pub(super) held: bool,
+    /// Not wanted any more; goes as soon as its process has ended.
+    pub(super) retiring: bool,
+    pub(super) since: WallTime,
+    pub(super) started_at: Option<WallTime>,
+    pub(super) stopped_at: Option<WallTime>,
+    pub(super) exit: Option<Exit>,
+    pub(super) error: Option<String>,
+    pub(super) crashes: u32,
+    pub(super) report: Option<Report>,
+    /// Ledger of the living worker.
+    pub(super) ledger: Option<String>,
+    /// Ledgers of earlier workers that the next one has to wait for.
+    pub(super) after: Vec<String>,
+    /// What others see of it, until something changes.
+    pub(super) seen: Option<Arc<ProcessSeen>>,
+}
+
+impl Slot {
+    pub(super) fn new(id: SlotId, group: GroupId, name: ProcessName, spec: Arc<Spec>, now: Now) -> Self {
+        Self {
+            id,
+            group,
+            label: Arc::from(name.to_string()),
+            name,
+            state: ProcessState::Stopped,
+            spec,
+            incarnation: 0,
+            held: false,
+            retiring: false,
+            since: now.wall,
+            started_at: None,
+            stopped_at: None,
+            exit: None,
+            error: None,
+            crashes: 0,
+            report: None,
+            ledger: None,
+            after: Vec::new(),
+            seen: None,
+        }
+    }
+
+    pub(super) fn is_worker(&self) -> bool {
+        self.spec.policy.kind == ProcessKind::Worker
+    }
+
+    pub(super) fn is_up(&self) -> bool {
+        self.state.word() == StateWord::Running
+    }
+
+    pub(super) fn due(&self) -> Option<Moment> {
+        self.state.due(&self.spec.policy)
+    }
+
+    /// As the rules of replacement see it.
+    pub(super) fn standing(&self) -> Standing {
+        let leaves = matches!(self.state, ProcessState::Stopping { then: Then::Stay, .. });
+        let past = match &self.state {
+            ProcessState::Spawning { past, .. }
+            | ProcessState::Starting { past, .. }
+            | ProcessState::Running { past, .. }
+            | ProcessState::Backoff { past, .. } => *past,
+            ProcessState::Stopped
+            | ProcessState::Stopping { .. }
+            | ProcessState::Exited { .. }
+            | ProcessState::Fatal { .. } => Past::default(),
+        };
+        Standing {
+            process: self.id.0,
+            state: self.state.word(),
+            incarnation: self.incarnation,
+            failed_starts: past.failed_starts,
+            wanted: !self.retiring && !leaves && !self.state.is_at_rest(),
+        }
+    }
+
+    /// The first part of its ledgers' file names.
+    pub(super) fn ledger_stem(&self) -> String {
+        self.label.replace(':', ".")
+    }
+
+    /// Takes note of what a change of state means for the record.
+    fn record(&mut self, before: StateWord, now: Now) {
+        self.seen = None;
+        let word = self.state.word();
+        if word != before {
+            self.since = now.wall;
+        }
+        match &self.state {
+            ProcessState::Running { .. } => self.error = None,
+            ProcessState::Backoff { why, .. } | ProcessState::Fatal { why } => self.error = Some(why.clone()),
+            ProcessState::Exited { exit, expected: false } => {
+                self.error = Some(format!("ended {}", said(exit)));
+            }
+            ProcessState::Exited { expected: true, .. }
+            | ProcessState::Stopped
+            | ProcessState::Spawning { .. }
+            | ProcessState::Starting { .. }
+            | ProcessState::Stopping { .. } => {}
+        }
+    }
+}
+
+impl Fleet {
+    /// Tells a slot what happens to it, and takes note of what follows.
+    pub(super) fn tell(&mut self, id: SlotId, event: ProcessEvent, now: Now) {
+        let Some(slot) = self.slots.get_mut(&id) else { return };
+        let before = slot.state.word();
+        let state = std::mem::replace(&mut slot.state, ProcessState::Stopped);
+        let (state, actions) = state.step(event, &slot.spec.policy, now.moment);
+        slot.state = state;
+        slot.record(before, now);
+        self.touched.insert(slot.group);
+        for action in actions {
+            self.act(id, action);
+        }
+        self.announce(id, before);
+    }
+
+    fn act(&mut self, id: SlotId, action: Action) {
+        match action {
+            Action::Spawn => self.spawn(id),
+            Action::Send(pid, signal) => self.effects.push(Effect::Signal { pid, signal, group: true }),
+            Action::Drain(pid, limit) => self.effects.push(Effect::Drain { pid, limit }),
+            Action::WakeAt(at) => self.wake(at, Timer::Slot(id)),
+        }
+    }
+
+    fn spawn(&mut self, id: SlotId) {
+        let Some(slot) = self.slots.get_mut(&id) else { return };
+        if let Some(group) = self.groups.get(&slot.group) {
+            slot.spec = group.spec.clone();
+        }
+        slot.incarnation += 1;
+        slot.report = None;
+        slot.ledger = None;
+        if slot.is_worker() {
+            self.last_ledger += 1;
+            slot.ledger = Some(format!("{}.{}", slot.ledger_stem(), self.last_ledger));
+        }
+        self.effects.push(Effect::Spawn {
+            slot: id,
+            name: slot.label.clone(),
+            group: slot.spec.settings.clone(),
+            ledger: slot.ledger.clone(),
+            after: slot.after.clone(),
+        });
+    }
+
+    pub(super) fn spawned(&mut self, id: SlotId, pid: Pid, now: Now) {
+        let Some(slot) = self.slots.get_mut(&id) else { return };
+        slot.started_at = Some(now.wall);
+        self.children.insert(pid, Owner::Slot(id));
+        self.tell(id, ProcessEvent::Spawned(pid), now);
+    }
+
+    pub(super) fn slot_said(&mut self, id: SlotId, pid: Pid, message: FromChild, now: Now) {
+        match message {
+            FromChild::Failed { step, error, .. } => {
+                self.tell(id, ProcessEvent::Failed { why: format!("cannot {step}: {error}") }, now);
+            }
+            FromChild::Waiting { pid: earlier } => {
+                self.tell(id, ProcessEvent::Waiting { pid: earlier }, now);
+                self.log_slot(id, false, format!("waits for the earlier worker with pid {earlier}"));
+            }
+            FromChild::Ready => {
+                if let Some(slot) = self.slots.get_mut(&id) {
+                    slot.after.clear();
+                }
+                self.tell(id, ProcessEvent::Ready, now);
+            }
+            FromChild::WantsReplacement { because } => self.wants_replacement(id, pid, because),
+            FromChild::Report(report) => {
+                if let Some(slot) = self.slots.get_mut(&id) {
+                    slot.report = Some(report);
+                    slot.seen = None;
+                    self.changed = true;
+                }
+            }
+            FromChild::Recovered { returned, buried } => {
+                self.log_recovered(id, returned, buried);
+            }
+        }
+    }
+
+    fn log_recovered(&mut self, id: SlotId, returned: u32, buried: u32) {
+        if returned + buried > 0 {
+            let text = format!("gave back {returned} jobs of the earlier worker, set {buried} aside");
+            self.log_slot(id, buried > 0, text);
+        }
+    }
+
+    /// The slot's child has ended; `left` are those of its ledgers that it did not clear away.
+    pub(super) fn slot_ended(&mut self, id: SlotId, pid: Pid, exit: Exit, left: &[String], now: Now) {
+        let Some(slot) = self.slots.get_mut(&id) else { return };
+        slot.exit = Some(exit.clone());
+        slot.stopped_at = Some(now.wall);
+        slot.after.retain(|ledger| left.contains(ledger));
+        let dead = slot.ledger.take().filter(|ledger| left.contains(ledger));
+        let (killed, asked) = match &slot.state {
+            ProcessState::Stopping { killed, .. } => (*killed, true),
+            _ => (false, false),
+        };
+        let cut_off = slot.is_worker() && (exit == Exit::Code(CUT_OFF) || matches!(exit, Exit::Signal(_)));
+        if asked && (killed || cut_off) {
+            self.phase.note_cut_off();
+        }
+        if let Some(slot) = self.slots.get_mut(&id)
+            && slot.is_up()
+            && (slot.is_worker() || !is_expected(&slot.spec.settings, &exit))
+        {
+            slot.crashes += 1;
+        }
+        self.log_end(id, &exit, asked);
+        if let Some(ledger) = dead {
+            self.recover_for(id, ledger);
+        }
+        self.tell(id, ProcessEvent::Ended { pid, exit }, now);
+    }
+
+    fn log_end(&mut self, id: SlotId, exit: &Exit, asked: bool) {
+        let Some(slot) = self.slots.get(&id) else { return };
+        let expected = asked || (!slot.is_worker() && is_expected(&slot.spec.settings, exit));
+        self.log_slot(id, !expected, format!("ended {}", said(exit)));
+    }
+
+    /// One log line for each change of state that an operator may look for later.
+    fn announce(&mut self, id: SlotId, before: StateWord) {
+        let Some(slot) = self.slots.get(&id) else { return };
+        let (warning, text) = match &slot.state {
+            state if state.word() == before => return,
+            ProcessState::Running { .. } => (false, String::from("running")),
+            ProcessState::Backoff { why, .. } => (true, format!("{why}; it is tried again after a pause")),
+            ProcessState::Fatal { why } => (true, format!("given up: {why}")),
+            ProcessState::Stopping { then: Then::StartAgain, .. } => (false, String::from("being replaced")),
+            ProcessState::Stopping { then: Then::Stay, .. } => (false, String::from("stopping")),
+            ProcessState::Stopped
+            | ProcessState::Spawning { .. }
+            | ProcessState::Starting { .. }
+            | ProcessState::Exited { .. } => return,
+        };
+        self.log_slot(id, warning, text);
+    }
+
+    pub(super) fn log_slot(&mut self, id: SlotId, warning: bool, text: String) {
+        let Some(slot) = self.slots.get(&id) else { return };
+        let (name, pid) = (slot.label.clone(), slot.state.pid());
+        self.log(warning, name, pid, text);
+    }
+}
+
+fn is_expected(settings: &GroupSettings, exit: &Exit) -> bool {
+    matches!(exit, Exit::Code(code) if settings.process.exitcodes.contains(code))
+}

@@ -1,0 +1,255 @@
+//! What others see: the fleet's own record of each process, and the snapshot made of it for a reader.
+//!
+//! The record holds nothing that changes by itself, so it is published only when something happened; how long a process
+//! has been up is worked out when somebody looks.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use qfleet_manifest::settings::Work;
+use qfleet_model::name::ProcessName;
+use qfleet_model::process::{Pid, ProcessState};
+use qfleet_model::snapshot::{FleetSnapshot, GroupView, ProcessView, StateWord};
+use qfleet_model::time::{Moment, WallTime};
+
+use super::group::Group;
+use super::slot::Slot;
+use super::{Fleet, SlotId};
+
+/// The published record of the whole fleet.
+#[derive(Debug, Clone, Default)]
+pub struct Seen {
+    /// The daemon's process number.
+    pub pid: Pid,
+    /// When it began.
+    pub started_at: Option<WallTime>,
+    /// Draining has begun.
+    pub shutting_down: bool,
+    /// Groups in manifest order.
+    pub groups: Vec<GroupView>,
+    /// Processes, group by group, by number.
+    pub processes: Vec<Arc<ProcessSeen>>,
+}
+
+/// The published record of one process.
+#[derive(Debug, Clone)]
+pub struct ProcessSeen {
+    /// Its slot.
+    pub slot: SlotId,
+    /// Its name, taken apart.
+    pub name: ProcessName,
+    /// Everything but the description.
+    pub view: ProcessView,
+    /// When its living child was spawned.
+    spawned: Option<Moment>,
+    /// What the description ends with.
+    suffix: String,
+    /// The description of a state that has one of its own.
+    waiting_for: Option<Pid>,
+}
+
+impl Fleet {
+    /// The record as it is now. `pid` and `started_at` are the daemon's.
+    pub fn seen(&mut self, pid: Pid, started_at: WallTime) -> Seen {
+        let mut seen = Seen {
+            pid,
+            started_at: Some(started_at),
+            shutting_down: self.phase.is_ending(),
+            groups: Vec::with_capacity(self.order.len()),
+            processes: Vec::with_capacity(self.slots.len()),
+        };
+        for group in self.order.iter().filter_map(|id| self.groups.get(id)) {
+            seen.groups.push(group_view(group));
+            let scaled = scaled(group);
+            for id in &group.slots {
+                let Some(slot) = self.slots.get_mut(id) else { continue };
+                let process = match slot.seen.take() {
+                    Some(process) if process.suffix == suffix(slot, &scaled) => process,
+                    _ => Arc::new(process_seen(slot, &scaled)),
+                };
+                slot.seen = Some(process.clone());
+                seen.processes.push(process);
+            }
+        }
+        seen
+    }
+}
+
+fn group_view(group: &Group) -> GroupView {
+    GroupView {
+        name: group.spec.settings.name.clone(),
+        kind: group.spec.kind(),
+        numprocs: group.wanted(),
+        manifest_numprocs: group.scaled.map(|_| group.spec.settings.process.numprocs),
+        rollout: group.rollout.as_ref().map(|(rollout, _)| rollout.progress()),
+    }
+}
+
+fn scaled(group: &Group) -> String {
+    match group.scaled {
+        Some(to) => format!(", scaled {to}, manifest {}", group.spec.settings.process.numprocs),
+        None => String::new(),
+    }
+}
+
+/// What an operator has decided about it, after whatever else there is to say.
+fn suffix(slot: &Slot, scaled: &str) -> String {
+    let paused = slot.report.as_ref().map(|report| report.paused.as_slice()).unwrap_or_default();
+    let lanes = match &slot.spec.settings.work {
+        Work::Queue(settings) | Work::Pool(settings) => settings.lanes.len(),
+        Work::Program { .. } => 0,
+    };
+    match paused {
+        [] => scaled.to_owned(),
+        all if all.len() >= lanes => format!("{scaled} (paused)"),
+        some => format!("{scaled} (paused: {})", some.join(", ")),
+    }
+}
+
+fn process_seen(slot: &Slot, scaled: &str) -> ProcessSeen {
+    let (spawned, waiting_for) = match &slot.state {
+        ProcessState::Running { spawned, .. } => (Some(*spawned), None),
+        ProcessState::Starting { old_worker, .. } => (None, *old_worker),
+        ProcessState::Stopped
+        | ProcessState::Spawning { .. }
+        | ProcessState::Stopping { .. }
+        | ProcessState::Backoff { .. }
+        | ProcessState::Exited { .. }
+        | ProcessState::Fatal { .. } => (None, None),
+    };
+    let view = ProcessView {
+        name: slot.label.to_string(),
+        group: slot.name.group.clone(),
+        number: slot.name.number,
+        state: slot.state.word(),
+        pid: slot.state.pid(),
+        since: slot.since,
+        exit: slot.exit.clone(),
+        description: String::new(),
+        error: slot.error.clone(),
+        started_at: slot.started_at,
+        stopped_at: slot.stopped_at,
+        crashes: slot.crashes,
+        report: slot.report.clone(),
+    };
+    ProcessSeen {
+        slot: slot.id,
+        name: slot.name.clone(),
+        view,
+        spawned,
+        suffix: suffix(slot, scaled),
+        waiting_for,
+    }
+}
+
+/// The snapshot for somebody who looks now, with dates in their time zone.
+#[must_use]
+pub fn render(seen: &Seen, now: Moment, zone: &TimeZone) -> FleetSnapshot {
+    let view = |process: &Arc<ProcessSeen>| ProcessView {
+        description: describe(process, now, zone),
+        ..process.view.clone()
+    };
+    FleetSnapshot {
+        pid: seen.pid,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        started_at: seen.started_at,
+        shutting_down: seen.shutting_down,
+        groups: seen.groups.clone(),
+        processes: seen.processes.iter().map(view).collect(),
+    }
+}
+
+/// supervisorctl's third column.
+fn describe(process: &ProcessSeen, now: Moment, zone: &TimeZone) -> String {
+    let view = &process.view;
+    let mut text = match (view.state, view.pid) {
+        (StateWord::Running, Some(pid)) => {
+            let up = process.spawned.map(|spawned| now.since(spawned)).unwrap_or_default();
+            format!("pid {pid}, uptime {}", uptime(up))
+        }
+        (StateWord::Starting, _) => match process.waiting_for {
+            Some(pid) => format!("waiting for old worker pid {pid}"),
+            None => String::new(),
+        },
+        (StateWord::Stopping, _) => match view.report.as_ref().map(|report| report.running) {
+            Some(1) => String::from("waiting for 1 job"),
+            Some(jobs) if jobs > 1 => format!("waiting for {jobs} jobs"),
+            _ => String::new(),
+        },
+        (StateWord::Backoff | StateWord::Fatal, _) => {
+            view.error.clone().unwrap_or_else(|| String::from("unknown error"))
+        }
+        (StateWord::Stopped | StateWord::Exited, _) => match view.stopped_at {
+            Some(at) => date(at, zone),
+            None => String::from("Not started"),
+        },
+        (StateWord::Running | StateWord::Unknown, _) => String::new(),
+    };
+    text.push_str(&process.suffix);
+    if text.starts_with(", ") {
+        text.drain(..2);
+    }
+    text
+}
+
+/// `0:00:03`, `23:59:59`, `1 day, 2:03:04`, `2 days, 0:00:00`.
+fn uptime(up: Duration) -> String {
+    let seconds = up.as_secs();
+    let (days, rest) = (seconds / 86_400, seconds % 86_400);
+    let clock = format!("{}:{:02}:{:02}", rest / 3600, rest / 60 % 60, rest % 60);
+    match days {
+        0 => clock,
+        1 => format!("1 day, {clock}"),
+        _ => format!("{days} days, {clock}"),
+    }
+}
+
+/// `Nov 20 11:21 PM`, in local time.
+fn date(at: WallTime, zone: &TimeZone) -> String {
+    match Timestamp::from_millisecond(at.as_millis()) {
+        Ok(stamp) => stamp.to_zoned(zone.clone()).strftime("%b %d %I:%M %p").to_string(),
+        Err(_) => String::from("out of range"),
+    }
+}
+
+/// The name that looks most like what was typed, if any does.
+pub(crate) fn similar<'a>(typed: &str, names: impl IntoIterator<Item = &'a str>) -> Option<String> {
+    let scored = names.into_iter().map(|name| (strsim::damerau_levenshtein(typed, name), name));
+    let (distance, name) = scored.min()?;
+    (distance <= typed.len().max(name.len()) / 3).then(|| name.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn uptime_is_written_as_supervisorctl_writes_it() {
+        for (seconds, text) in [
+            (0, "0:00:00"),
+            (3, "0:00:03"),
+            (3661, "1:01:01"),
+            (86_399, "23:59:59"),
+            (86_400 + 7384, "1 day, 2:03:04"),
+            (2 * 86_400, "2 days, 0:00:00"),
+        ] {
+            assert_eq!(uptime(Duration::from_secs(seconds)), text);
+        }
+    }
+
+    #[test]
+    fn dates_are_local_and_short() {
+        let zone = TimeZone::fixed(jiff::tz::offset(2));
+        assert_eq!(date(WallTime::from_seconds(1_795_209_660), &zone), "Nov 20 11:21 PM");
+        assert_eq!(date(WallTime::from_seconds(1_767_225_665), &TimeZone::UTC), "Jan 01 12:01 AM");
+    }
+
+    #[test]
+    fn only_names_that_are_close_are_suggested() {
+        let names = ["messages", "messages:messages_00", "emails"];
+        assert_eq!(similar("mesages", names).as_deref(), Some("messages"));
+        assert_eq!(similar("webhooks", names), None);
+    }
+}

@@ -1,0 +1,207 @@
+//! The last output of each process, kept in memory: written by the loop, read from any thread.
+//!
+//! A [`Log`] remembers the newest 16 KiB of one stream and how much there ever was, so a reader can ask for the end, for
+//! a window, or wait for more. A reader that is too slow loses the oldest bytes and is told how many; it never holds up
+//! the writer.
+
+use std::collections::{HashMap, VecDeque};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+use tokio::sync::watch;
+
+use crate::fleet::SlotId;
+
+/// Bytes kept of each stream.
+pub const KEPT: usize = 16 * 1024;
+
+/// The two streams of a process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Stream {
+    /// Standard output.
+    Stdout,
+    /// Standard error.
+    Stderr,
+}
+
+/// A piece of output.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Chunk {
+    /// How many bytes there were before it, ever.
+    pub at: u64,
+    /// Bytes between the reader's position and this piece that are not kept any more.
+    pub missed: u64,
+    /// The bytes as the process wrote them.
+    pub bytes: Vec<u8>,
+}
+
+/// The newest output of one stream of one process.
+#[derive(Debug)]
+pub(crate) struct Log {
+    kept: Mutex<VecDeque<u8>>,
+    /// Bytes written ever; `kept` ends there.
+    end: watch::Sender<u64>,
+}
+
+impl Log {
+    fn new() -> Self {
+        Self { kept: Mutex::new(VecDeque::new()), end: watch::Sender::new(0) }
+    }
+
+    /// Adds what the process wrote.
+    pub(crate) fn write(&self, bytes: &[u8]) {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let newest = &bytes[bytes.len().saturating_sub(KEPT)..];
+        let too_many = (kept.len() + newest.len()).saturating_sub(KEPT);
+        kept.drain(..too_many);
+        kept.extend(newest);
+        // Under the lock, so that a reader never sees a position that does not fit the bytes.
+        self.end.send_modify(|end| *end += u64::try_from(bytes.len()).unwrap_or(0));
+    }
+
+    fn read(&self, from: u64, at_most: usize) -> Chunk {
+        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let end = *self.end.borrow();
+        let oldest = end - u64::try_from(kept.len()).unwrap_or(0);
+        let at = from.clamp(oldest, end);
+        let skip = usize::try_from(at - oldest).unwrap_or(usize::MAX);
+        let bytes = kept.iter().skip(skip).take(at_most).copied().collect();
+        Chunk { at, missed: at.saturating_sub(from), bytes }
+    }
+}
+
+/// Both streams of one process.
+#[derive(Debug)]
+pub(crate) struct Logs {
+    stdout: Arc<Log>,
+    stderr: Arc<Log>,
+    /// Where the same output is on disk, if it is.
+    file: Option<PathBuf>,
+}
+
+impl Logs {
+    pub(crate) fn of(&self, stream: Stream) -> &Arc<Log> {
+        match stream {
+            Stream::Stdout => &self.stdout,
+            Stream::Stderr => &self.stderr,
+        }
+    }
+}
+
+/// The logs of every slot, by slot.
+#[derive(Debug, Default)]
+pub(crate) struct Shelf {
+    logs: RwLock<HashMap<SlotId, Arc<Logs>>>,
+}
+
+impl Shelf {
+    /// The logs of this slot, made when there are none yet. They outlive its processes.
+    pub(crate) fn open(&self, slot: SlotId, file: Option<PathBuf>) -> Arc<Logs> {
+        let mut logs = self.logs.write().unwrap_or_else(PoisonError::into_inner);
+        let entry = logs.entry(slot).or_insert_with(|| {
+            Arc::new(Logs { stdout: Arc::new(Log::new()), stderr: Arc::new(Log::new()), file: file.clone() })
+        });
+        if entry.file != file {
+            let renewed = Logs { stdout: entry.stdout.clone(), stderr: entry.stderr.clone(), file };
+            *entry = Arc::new(renewed);
+        }
+        entry.clone()
+    }
+
+    /// Drops the logs of slots that are gone.
+    pub(crate) fn keep_only(&self, slots: &dyn Fn(SlotId) -> bool) {
+        self.logs.write().unwrap_or_else(PoisonError::into_inner).retain(|slot, _| slots(*slot));
+    }
+
+    pub(crate) fn reader(&self, slot: SlotId, stream: Stream) -> LogReader {
+        let logs = self.logs.read().unwrap_or_else(PoisonError::into_inner).get(&slot).cloned();
+        let (log, file) = match logs {
+            Some(logs) => (logs.of(stream).clone(), logs.file.clone()),
+            None => (Arc::new(Log::new()), None),
+        };
+        let changed = log.end.subscribe();
+        LogReader { log, changed, at: 0, file }
+    }
+}
+
+/// Reads one stream of one process: the end, a window, or whatever comes.
+#[derive(Debug)]
+pub struct LogReader {
+    log: Arc<Log>,
+    changed: watch::Receiver<u64>,
+    at: u64,
+    file: Option<PathBuf>,
+}
+
+impl LogReader {
+    /// The last `bytes` bytes that are kept; [`LogReader::next`] goes on after them.
+    pub fn tail(&mut self, bytes: usize) -> Chunk {
+        let end = self.end();
+        let chunk = self.log.read(end.saturating_sub(u64::try_from(bytes).unwrap_or(u64::MAX)), usize::MAX);
+        self.at = chunk.at + u64::try_from(chunk.bytes.len()).unwrap_or(0);
+        Chunk { missed: 0, ..chunk }
+    }
+
+    /// At most `at_most` bytes from position `from`, or from the oldest that is kept.
+    #[must_use]
+    pub fn window(&self, from: u64, at_most: usize) -> Chunk {
+        self.log.read(from, at_most)
+    }
+
+    /// Bytes written ever.
+    #[must_use]
+    pub fn end(&self) -> u64 {
+        *self.log.end.borrow()
+    }
+
+    /// The log file that holds older output too (of both streams), when there is a log directory.
+    #[must_use]
+    pub fn file(&self) -> Option<&PathBuf> {
+        self.file.as_ref()
+    }
+
+    /// Waits for output after what was read last. `None` when the process slot is gone for good.
+    pub async fn next(&mut self) -> Option<Chunk> {
+        let at = self.at;
+        // The reader itself keeps the log alive, so this waits for ever once the slot is gone; callers race it against
+        // their own end of interest.
+        self.changed.wait_for(|end| *end > at).await.ok()?;
+        let chunk = self.log.read(self.at, usize::MAX);
+        self.at = chunk.at + u64::try_from(chunk.bytes.len()).unwrap_or(0);
+        Some(chunk)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn the_newest_bytes_are_kept_and_the_rest_is_counted() {
+        let shelf = Shelf::default();
+        let logs = shelf.open(SlotId(1), None);
+        let mut reader = shelf.reader(SlotId(1), Stream::Stdout);
+        logs.of(Stream::Stdout).write(b"one\ntwo\n");
+        assert_eq!(reader.tail(4).bytes, b"two\n");
+        assert_eq!(reader.window(1, 2), Chunk { at: 1, missed: 0, bytes: b"ne".to_vec() });
+        logs.of(Stream::Stdout).write(&[b'x'; KEPT + 10]);
+        let chunk = reader.window(8, 3);
+        assert_eq!((chunk.missed, chunk.bytes), (10, b"xxx".to_vec()));
+        assert_eq!(reader.end(), 8 + 10 + u64::try_from(KEPT).unwrap());
+        assert_eq!(shelf.reader(SlotId(1), Stream::Stderr).tail(100).bytes, b"");
+    }
+
+    #[tokio::test]
+    async fn a_follower_gets_what_comes_and_hears_what_it_missed() {
+        let shelf = Shelf::default();
+        let logs = shelf.open(SlotId(1), None);
+        logs.of(Stream::Stdout).write(b"old");
+        let mut reader = shelf.reader(SlotId(1), Stream::Stdout);
+        assert_eq!(reader.tail(100).bytes, b"old");
+        logs.of(Stream::Stdout).write(b"new");
+        assert_eq!(reader.next().await.unwrap().bytes, b"new");
+        logs.of(Stream::Stdout).write(&[b'y'; KEPT + 1]);
+        assert_eq!(reader.next().await.unwrap().missed, 1);
+    }
+}
