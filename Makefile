@@ -1,0 +1,68 @@
+# The commands people and CI both use. `make` alone lists them.
+
+CARGO ?= cargo
+PREFIX ?= /usr/local
+DESTDIR ?=
+TARGET = $${CARGO_TARGET_DIR:-target}
+
+# rustup puts cargo where a fresh shell does not look yet.
+export PATH := $(PATH):$(HOME)/.cargo/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help run test test-quick check format build install clean
+
+help: ## list these commands
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: ## build qfleet and start a demonstration fleet; Ctrl-C drains it
+	@scripts/set-up.sh run
+	$(CARGO) build --release --locked --bin qfleet
+	@exec deploy/demo/run.sh "$(TARGET)/release/qfleet"
+
+test: ## run every test, against real servers; installs what they need
+	@scripts/set-up.sh test
+	$(CARGO) test --workspace --locked
+
+test-quick: ## run the tests that need no servers
+	@scripts/set-up.sh build
+	$(CARGO) test --workspace --locked --lib --bins
+
+check: ## format, lints, documentation, dependencies, scripts
+	@scripts/set-up.sh build
+	$(CARGO) fmt --all -- --check
+	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --locked
+	@if $(CARGO) deny --version >/dev/null 2>&1; then \
+		echo "$(CARGO) deny --offline check licenses bans sources"; \
+		$(CARGO) deny --offline --locked check --hide-inclusion-graph licenses bans sources; \
+	else \
+		echo "SKIPPED: licences and sources of dependencies (install with: cargo install --locked cargo-deny)"; \
+	fi
+	@if command -v shellcheck >/dev/null; then \
+		echo "shellcheck"; \
+		shellcheck .ci/run scripts/*.sh deploy/demo/*.sh; \
+	else \
+		echo "SKIPPED: shell scripts (install the package shellcheck)"; \
+	fi
+
+format: ## format the code
+	$(CARGO) fmt --all
+
+build: ## build the optimised binary for distribution
+	@scripts/set-up.sh build
+	$(CARGO) build --profile dist --locked --bin qfleet
+
+install: build ## install binary, manual pages, completions and systemd unit below PREFIX
+	install -D -m 755 "$(TARGET)/dist/qfleet" "$(DESTDIR)$(PREFIX)/bin/qfleet"
+	install -d "$(DESTDIR)$(PREFIX)/share/man/man1"
+	"$(TARGET)/dist/qfleet" man --out "$(DESTDIR)$(PREFIX)/share/man/man1"
+	install -d "$(DESTDIR)$(PREFIX)/share/bash-completion/completions" "$(DESTDIR)$(PREFIX)/share/zsh/site-functions" \
+		"$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d"
+	"$(TARGET)/dist/qfleet" completions bash >"$(DESTDIR)$(PREFIX)/share/bash-completion/completions/qfleet"
+	"$(TARGET)/dist/qfleet" completions zsh >"$(DESTDIR)$(PREFIX)/share/zsh/site-functions/_qfleet"
+	"$(TARGET)/dist/qfleet" completions fish >"$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/qfleet.fish"
+	install -d "$(DESTDIR)$(PREFIX)/lib/systemd/system"
+	sed 's|/usr/local/bin/|$(PREFIX)/bin/|' systemd/qfleet.service >"$(DESTDIR)$(PREFIX)/lib/systemd/system/qfleet.service"
+
+clean: ## remove what was built
+	$(CARGO) clean

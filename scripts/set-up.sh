@@ -1,0 +1,83 @@
+#!/usr/bin/env bash
+# Installs the Debian packages that `make run` or `make test` needs, as root or through sudo, and nothing when all are there.
+# Services that come with them are neither started nor enabled. usage: scripts/set-up.sh build|run|test
+set -euo pipefail
+
+purpose=${1:?usage: scripts/set-up.sh build|run|test}
+missing=()
+
+# need PACKAGE PROBE...: the package is wanted when the probe fails.
+need() {
+    local package=$1
+    shift
+    "$@" >/dev/null 2>&1 || missing+=("$package")
+}
+
+has() { command -v "$1"; }
+php_has() { php -r "exit(extension_loaded('$1') ? 0 : 1);"; }
+
+# A linker, and a compiler for the little C in the cryptography library.
+need gcc has gcc
+need libc6-dev test -e /usr/include/stdlib.h
+need ca-certificates test -e /etc/ssl/certs/ca-certificates.crt
+case $purpose in
+build) ;;
+run)
+    need redis-server has redis-server
+    need python3 has python3
+    ;;
+test)
+    need redis-server has redis-server
+    need redis-tools has redis-cli
+    need openssl has openssl
+    need php-cli has php
+    need php-redis php_has redis
+    need php-laravel-framework test -e /usr/share/php/Illuminate/Queue/autoload.php
+    need systemd has systemd-analyze
+    need procps has ps
+    need python3 has python3
+    ;;
+*)
+    echo "set-up: unknown purpose \`$purpose\`" >&2
+    exit 2
+    ;;
+esac
+
+if [ ${#missing[@]} -gt 0 ]; then
+    echo "set-up: installing ${missing[*]}"
+    if ! has apt-get >/dev/null; then
+        echo "set-up: no \`apt-get\` here; install what these Debian packages hold, then try again: ${missing[*]}" >&2
+        exit 1
+    fi
+    as_root=()
+    if [ "$(id -u)" -ne 0 ]; then
+        if ! has sudo >/dev/null; then
+            echo "set-up: not root and no \`sudo\`; as root run: apt-get install ${missing[*]}" >&2
+            exit 1
+        fi
+        as_root=(sudo)
+    fi
+    # The way Debian offers to keep packages from starting their services while they are installed.
+    policy=/usr/sbin/policy-rc.d
+    if [ ! -e $policy ]; then
+        printf '#!/bin/sh\nexit 101\n' | "${as_root[@]}" install -m 755 /dev/stdin $policy
+        trap '"${as_root[@]}" rm -f "$policy"' EXIT
+    fi
+    "${as_root[@]}" apt-get update -q
+    "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "${missing[@]}"
+    if [[ " ${missing[*]} " == *" redis-server "* ]] && [ -d /run/systemd/system ]; then
+        "${as_root[@]}" systemctl disable --quiet redis-server || true
+    fi
+fi
+
+if ! has cargo >/dev/null; then
+    cat >&2 <<'END'
+set-up: no `cargo` here. qfleet needs Rust 1.95 or newer, which Debian does not have yet. Get it from https://rustup.rs :
+
+    curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh
+    . "$HOME/.cargo/env"
+
+and try again.
+END
+    exit 1
+fi
