@@ -24,7 +24,10 @@ impl Handler {
     /// A shell handler with every other setting at its default; `line` runs under `/bin/sh -c`.
     #[must_use]
     pub fn shell_line(line: &str) -> Self {
-        Self::Shell(Box::new(ShellHandler { command: ShellCommand::Line(line.to_owned()), ..ShellHandler::default() }))
+        Self::Shell(Box::new(ShellHandler {
+            command: ShellCommand::Line(line.to_owned()),
+            ..ShellHandler::default()
+        }))
     }
 
     /// Name of the endpoint whose health is shared by everything that uses it: the `gate` setting, else the HTTP

@@ -64,7 +64,8 @@ impl RedisSettings {
             }
             RedisTarget::Unix { path } => format!("redis+unix://{}?db={database}", path.display()),
             RedisTarget::Sentinel { sentinels, master, .. } => {
-                let hosts: Vec<String> = sentinels.iter().map(|(host, port)| format!("{host}:{port}")).collect();
+                let hosts: Vec<String> =
+                    sentinels.iter().map(|(host, port)| format!("{host}:{port}")).collect();
                 format!("redis-sentinel://{}/{master}/{database}", hosts.join(","))
             }
         }

@@ -198,4 +198,3 @@ pub enum Level {
     /// Everything.
     Trace,
 }
-

@@ -1,0 +1,457 @@
+//! Every key of a manifest, section by section: what there is, what is still to come, and what others call it.
+//!
+//! The tables are the one list of settings: readers may only ask for keys that are in them, unknown keys are judged by
+//! them, and the test of `config.example.yaml` wants every one of them shown.
+
+/// The keys of one section.
+#[derive(Debug)]
+pub struct Table {
+    /// The section as a path, e.g. `queues.NAME`.
+    pub section: &'static str,
+    /// Keys that have a meaning, in groups that several sections share.
+    pub known: &'static [&'static [&'static str]],
+    /// Keys that will have a meaning.
+    pub later: &'static [&'static str],
+    /// Keys that others use, with what to do here.
+    pub instead: &'static [(&'static str, &'static str)],
+}
+
+impl Table {
+    /// Every key with a meaning.
+    pub fn names(&self) -> impl Iterator<Item = &'static str> + '_ {
+        self.known.iter().flat_map(|group| group.iter().copied())
+    }
+
+    /// Whether the key has a meaning.
+    #[must_use]
+    pub fn knows(&self, name: &str) -> bool {
+        self.names().any(|known| known == name)
+    }
+}
+
+/// Every section.
+pub const TABLES: &[&Table] = &[
+    &DOCUMENT,
+    &REDIS,
+    &CONNECTION,
+    &FAILED_JOBS,
+    &DEFAULTS,
+    &QUEUE,
+    &OVERRIDE,
+    &BACKOFF,
+    &POOL,
+    &PROGRAM,
+    &LIMITS,
+    &ROUTE,
+    &HANDLER,
+    &HTTP,
+    &SIGNING_KEY,
+    &SHELL,
+    &CONTROL,
+    &LOGGING,
+];
+
+/// The top of the file.
+pub const DOCUMENT: Table = Table {
+    section: "",
+    known: &[&[
+        "redis",
+        "connections",
+        "defaults",
+        "queues",
+        "pools",
+        "programs",
+        "failed-jobs",
+        "control",
+        "logging",
+    ]],
+    later: &["schedules", "http", "alerts", "telemetry", "timezone"],
+    instead: &[
+        ("supervisord", "settings of the daemon are in `control` and `logging`"),
+        ("unix_http_server", "the socket is `control: {socket: …}`"),
+        ("inet_http_server", "the socket is `control: {socket: …}`"),
+        ("programs:", "write `programs:`"),
+        ("workers", "worker processes belong to `queues`; plain commands to `programs`"),
+        ("handlers", "a handler is written where it is used: `queues: {NAME: {handler: …}}`"),
+    ],
+};
+
+/// Where Redis is; also inside a connection.
+pub const REDIS: Table = Table {
+    section: "redis",
+    known: &[&["url", "url-file", "username", "password", "password-file", "database", "ca-file"]],
+    later: &["client-cert", "client-key", "server-name"],
+    instead: &[
+        ("host", "write `url: redis://HOST:PORT/DATABASE`"),
+        ("port", "write `url: redis://HOST:PORT/DATABASE`"),
+        ("socket", "write `url: redis+unix:///path/to/redis.sock`"),
+        ("db", "write `database`"),
+        ("prefix", "the prefix belongs to a connection: `connections: {NAME: {prefix: …}}`"),
+    ],
+};
+
+/// Who writes the jobs.
+pub const CONNECTION: Table = Table {
+    section: "connections.NAME",
+    known: &[
+        &["driver", "redis", "prefix", "retry-after", "laravel-name", "cluster-keys", "failed-jobs"],
+        &["url", "url-file", "username", "password", "password-file", "database", "ca-file"],
+    ],
+    later: &[
+        "table",
+        "lock-duration",
+        "stalled-interval",
+        "max-stalled",
+        "keep-completed",
+        "keep-failed",
+        "accept-version",
+    ],
+    instead: &[
+        ("host", "write `url: redis://HOST:PORT/DATABASE`"),
+        ("port", "write `url: redis://HOST:PORT/DATABASE`"),
+        ("queue", "queues are listed under `queues`"),
+        ("block-for", "not needed: workers sleep in Redis and wake at once"),
+        ("after-commit", "this is the producer's setting, not the worker's"),
+        ("connection", "write `url: redis://…`, or `laravel-name` for the name in config/queue.php"),
+    ],
+};
+
+/// Where Laravel jobs go that failed for good.
+pub const FAILED_JOBS: Table = Table {
+    section: "failed-jobs",
+    known: &[&["driver"]],
+    later: &["url", "url-file", "table", "keep"],
+    instead: &[],
+};
+
+/// What both kinds of processes have.
+const PROCESS: &[&str] = &[
+    "numprocs",
+    "priority",
+    "autostart",
+    "startretries",
+    "stop-wait",
+    "user",
+    "group",
+    "cwd",
+    "umask",
+    "nice",
+    "limits",
+    "environment",
+    "env",
+];
+
+/// What only worker processes have.
+const WORKER: &[&str] = &["max-time", "max-jobs", "memory", "kill-after"];
+
+/// What queues have beyond processes.
+const QUEUE_OWN: &[&str] = &[
+    "connection",
+    "concurrency",
+    "tries",
+    "timeout",
+    "backoff",
+    "override",
+    "sleep",
+    "snooze-max",
+    "snooze-age",
+    "max-delay",
+    "delay-as-backoff",
+    "redeliver",
+    "handler",
+    "routes",
+];
+
+const QUEUE_LATER: &[&str] = &[
+    "rate-limit",
+    "overlap",
+    "presence",
+    "accept-version",
+    "max-stalled",
+    "lock-duration",
+    "stalled-interval",
+    "keep-completed",
+    "keep-failed",
+    "essential",
+    "limit",
+    "fetch-ahead",
+    "depends-on",
+    "ready",
+    "health",
+    "scale",
+];
+
+const QUEUE_INSTEAD: &[(&str, &str)] = &[
+    ("command", "commands belong to `programs`; a queue's jobs go to its `handler`"),
+    ("http", "write `handler: {http: …}`"),
+    ("shell", "write `handler: {shell: …}`"),
+    ("process", "write `handler: {process: …}`"),
+    ("workers", "write `numprocs` for processes, `concurrency` for jobs at once in each"),
+    ("processes", "write `numprocs`"),
+    ("rest", "not needed: concurrency and `rate-limit` decide"),
+    ("force", "not needed: there is no maintenance mode to ignore"),
+    ("stop-when-empty", "not yet in this version"),
+    ("retry-after", "this belongs to the connection: `connections: {NAME: {retry-after: …}}`"),
+    ("prefix", "this belongs to the connection: `connections: {NAME: {prefix: …}}`"),
+    ("driver", "this belongs to the connection: `connections: {NAME: {driver: …}}`"),
+    ("startsecs", "not needed: a worker says itself when it is ready"),
+    ("autorestart", "not needed: workers are always started again"),
+    ("exitcodes", "not needed: workers are always started again"),
+    ("stop-signal", "not needed: workers are asked to drain"),
+    ("redirect-stderr", "not needed: workers have one log"),
+];
+
+/// The layer under every queue.
+pub const DEFAULTS: Table = Table {
+    section: "defaults",
+    known: &[QUEUE_OWN, PROCESS, WORKER],
+    later: QUEUE_LATER,
+    instead: &[
+        ("queue", "every queue has its own; write it there"),
+        ("retry-after", "this belongs to the connection: `connections: {NAME: {retry-after: …}}`"),
+    ],
+};
+
+/// A queue.
+pub const QUEUE: Table = Table {
+    section: "queues.NAME",
+    known: &[&["queue"], QUEUE_OWN, PROCESS, WORKER],
+    later: QUEUE_LATER,
+    instead: QUEUE_INSTEAD,
+};
+
+/// Limits that win over the job's own.
+pub const OVERRIDE: Table = Table {
+    section: "queues.NAME.override",
+    known: &[&["tries", "timeout", "backoff"]],
+    later: &[],
+    instead: &[],
+};
+
+/// The pause before the next attempt, as a section.
+pub const BACKOFF: Table = Table {
+    section: "queues.NAME.backoff",
+    known: &[&["type", "delay"]],
+    later: &["jitter", "max"],
+    instead: &[],
+};
+
+/// Several queues in the same processes.
+pub const POOL: Table = Table {
+    section: "pools.NAME",
+    known: &[&["queues", "concurrency", "sleep"], PROCESS, WORKER],
+    later: &["presence", "overlap", "essential", "depends-on", "ready", "health"],
+    instead: &[
+        ("queue", "write `queues: […]`"),
+        ("handler", "each queue of the pool has its own, under `queues`"),
+        ("tries", "each queue of the pool has its own, under `queues`"),
+        ("timeout", "each queue of the pool has its own, under `queues`"),
+        ("backoff", "each queue of the pool has its own, under `queues`"),
+    ],
+};
+
+/// A plain supervised command.
+pub const PROGRAM: Table = Table {
+    section: "programs.NAME",
+    known: &[
+        &[
+            "command",
+            "numprocs-start",
+            "startsecs",
+            "autorestart",
+            "exitcodes",
+            "stop-signal",
+            "redirect-stderr",
+        ],
+        PROCESS,
+    ],
+    later: &[
+        "depends-on",
+        "ready",
+        "health",
+        "essential",
+        "once",
+        "cron",
+        "overlap",
+        "sockets",
+        "limits-by-cgroup",
+    ],
+    instead: PROGRAM_INSTEAD,
+};
+
+/// What supervisord calls it.
+const PROGRAM_INSTEAD: &[(&str, &str)] = &[
+    ("stopwaitsecs", "write `stop-wait`"),
+    ("stopsignal", "write `stop-signal`"),
+    ("directory", "write `cwd`"),
+    ("process_name", "remove it: processes are named `NAME`, or `NAME:NAME_00` with several"),
+    ("stdout_logfile", "remove it: all output is captured; `logging: {dir: …}` puts it in files"),
+    ("stderr_logfile", "remove it: all output is captured; `logging: {dir: …}` puts it in files"),
+    ("stdout_logfile_maxbytes", "write `logging: {max-size: …}`"),
+    ("stderr_logfile_maxbytes", "write `logging: {max-size: …}`"),
+    ("stdout_logfile_backups", "write `logging: {keep: …}`"),
+    ("stderr_logfile_backups", "write `logging: {keep: …}`"),
+    ("stdout_capture_maxbytes", "remove it: capture mode has no counterpart"),
+    ("stderr_capture_maxbytes", "remove it: capture mode has no counterpart"),
+    ("stdout_events_enabled", "remove it: events have no counterpart"),
+    ("stderr_events_enabled", "remove it: events have no counterpart"),
+    ("stdout_syslog", "remove it: output goes to ours, which the service manager can log"),
+    ("stderr_syslog", "remove it: output goes to ours, which the service manager can log"),
+    ("stopasgroup", "remove it: a program's whole process group is always meant"),
+    ("killasgroup", "remove it: a program's whole process group is always meant"),
+    ("serverurl", "remove it: the commands find the control socket themselves"),
+    ("kill-after", "write `stop-wait`: how long ending may take before SIGKILL"),
+    ("argv", "write `command`, as one line or as a list"),
+    ("restart", "write `autorestart`"),
+    ("env-file", "read it with the service manager, and pass values on with `environment`"),
+];
+
+/// Resource limits.
+pub const LIMITS: Table = Table {
+    section: "limits",
+    known: &[&["nofile", "core", "nproc", "as", "memlock", "cpu", "fsize", "stack", "memory"]],
+    later: &[],
+    instead: &[("files", "write `nofile`"), ("processes", "write `nproc`"), ("open-files", "write `nofile`")],
+};
+
+/// A handler for some job names.
+pub const ROUTE: Table = Table {
+    section: "queues.NAME.routes[]",
+    known: &[&["name", "handler"]],
+    later: &["timeout", "tries"],
+    instead: &[],
+};
+
+/// Kinds of handlers.
+pub const HANDLER: Table = Table {
+    section: "handler",
+    known: &[&["http", "shell"]],
+    later: &["process", "fastcgi"],
+    instead: &[
+        ("url", "write `http: {url: …}`"),
+        ("argv", "write `shell: {argv: […]}`"),
+        ("command", "write `shell: {argv: […]}`"),
+        ("https", "write `http: {url: \"https://…\"}`"),
+    ],
+};
+
+/// Posted to a URL.
+pub const HTTP: Table = Table {
+    section: "handler.http",
+    known: &[&[
+        "url",
+        "method",
+        "body",
+        "timeout",
+        "connect-timeout",
+        "secret",
+        "secret-file",
+        "signing-keys",
+        "signing",
+        "also",
+        "headers",
+        "redirect",
+        "idempotent",
+        "h2c",
+        "on-404",
+        "on-4xx",
+        "control",
+        "allow-scope",
+        "compat",
+        "ratelimit-headers",
+        "max-request",
+        "max-response",
+        "max-result",
+        "max-hold",
+        "gate",
+        "allow-networks",
+        "allow-plain-http",
+        "ca-file",
+        "client-cert",
+        "client-key",
+        "proxy",
+        "proxy-file",
+        "trace",
+    ]],
+    later: &[
+        "async",
+        "heartbeat",
+        "max-timeout",
+        "callbacks",
+        "batch",
+        "streaming",
+        "server-name",
+        "redact",
+        "verify",
+        "compress",
+    ],
+    instead: &[
+        ("signing-key", "write `secret: …`, or `signing-keys: [{secret: …}]`"),
+        ("key", "write `secret`"),
+        ("auth", "write `headers: {Authorization: …}`"),
+        ("token", "write `headers: {Authorization: \"Bearer ${TOKEN}\"}`"),
+    ],
+};
+
+/// A signing key with the time it is valid in.
+pub const SIGNING_KEY: Table = Table {
+    section: "handler.http.signing-keys[]",
+    known: &[&["secret", "secret-file", "from", "until"]],
+    later: &[],
+    instead: &[],
+};
+
+/// A process for each job.
+pub const SHELL: Table = Table {
+    section: "handler.shell",
+    known: &[&[
+        "argv",
+        "shell",
+        "body",
+        "timeout",
+        "cwd",
+        "umask",
+        "nice",
+        "limits",
+        "environment",
+        "env",
+        "env-pass",
+        "stop-signal",
+        "kill-after",
+        "max-output",
+        "max-result",
+        "exit-codes",
+        "allow-scope",
+        "max-hold",
+        "gate",
+    ]],
+    later: &["heartbeat"],
+    instead: &[
+        ("command", "write `argv: […]` to execute directly, or `shell: \"…\"` to run a line in /bin/sh"),
+        ("user", "it belongs to the queue: the worker process and its handlers have one user"),
+        ("group", "it belongs to the queue: the worker process and its handlers have one user"),
+        ("stop-wait", "write `kill-after`: from `stop-signal` to SIGKILL"),
+        ("directory", "write `cwd`"),
+    ],
+};
+
+/// The control socket.
+pub const CONTROL: Table = Table {
+    section: "control",
+    known: &[&["socket", "mode", "group"]],
+    later: &["listen", "auth"],
+    instead: &[("file", "write `socket`"), ("chmod", "write `mode`"), ("chown", "write `group`")],
+};
+
+/// Log lines.
+pub const LOGGING: Table = Table {
+    section: "logging",
+    known: &[&["format", "level", "dir", "max-size", "keep"]],
+    later: &["timestamps", "syslog", "redact"],
+    instead: &[
+        ("file", "write `dir`: one file a process is written there"),
+        ("loglevel", "write `level`"),
+        ("logfile_maxbytes", "write `max-size`"),
+        ("logfile_backups", "write `keep`"),
+    ],
+};

@@ -1,0 +1,301 @@
+//! From the file as written to the file as meant: layers merged, defaults filled in, references resolved.
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
+
+use qfleet_model::backoff::Backoff;
+
+use crate::check;
+use crate::queue::{Connection, FailedJobs, Lane, Override, Redeliver, Tuning};
+use crate::settings::{Autorestart, Group, Manifest, ProcessSettings, Work, WorkerSettings};
+use crate::suggest::nearest;
+use crate::value::Value;
+use crate::written::connection;
+use crate::written::document::{Document, Named};
+use crate::written::pool::PoolWritten;
+use crate::written::process::ProcessWritten;
+use crate::written::program::ProgramWritten;
+use crate::written::queue::{QueueWritten, WorkerWritten, process_keys};
+
+const TIMEOUT: Duration = Duration::from_secs(60);
+const SLEEP: Duration = Duration::from_secs(3);
+const STOP_WAIT: Duration = Duration::from_secs(30);
+const KILL_AFTER: Duration = Duration::from_secs(10);
+const DAY: Duration = Duration::from_secs(86_400);
+const SNOOZE_MAX: u32 = 100;
+const STARTRETRIES: u32 = 3;
+const PRIORITY: i32 = 999;
+
+/// A queue with everything said about it, in any layer.
+struct Merged<'c> {
+    value: Value<'c>,
+    written: QueueWritten<'c>,
+    lane: Lane,
+}
+
+/// Fills in and resolves; what is wrong is noted at its place.
+pub(crate) fn resolve(document: &Document<'_>) -> Manifest {
+    let connections = connections(document);
+    check::one_name_space(document);
+    let queues = lanes(document, &connections);
+    let pooled = pool_members(document, &queues);
+    let shared = Shared { connections: &connections, failed_jobs: &document.failed_jobs };
+
+    let mut groups = Vec::new();
+    for queue in &queues {
+        match pooled.get(queue.lane.name.as_str()) {
+            Some(pool) => check::no_process_keys(&process_keys(&queue.value), pool),
+            None => groups.push((queue.value.key_place(), shared.queue_group(queue))),
+        }
+    }
+    for pool in &document.pools {
+        groups.push((pool.value.key_place(), shared.pool_group(pool, document, &queues)));
+    }
+    for program in &document.programs {
+        groups.push((program.value.key_place(), program_group(program)));
+    }
+    groups.sort_by_key(|(place, _)| *place);
+    let groups: Vec<Group> = groups.into_iter().map(|(_, group)| group).collect();
+
+    let lanes: Vec<(Value<'_>, Lane)> = queues.into_iter().map(|queue| (queue.value, queue.lane)).collect();
+    check::warnings(document, &groups, &lanes);
+    Manifest {
+        groups,
+        connections,
+        redis: document.redis.clone(),
+        lanes: lanes.into_iter().map(|(_, lane)| lane).collect(),
+        failed_jobs: document.failed_jobs.clone(),
+        control: document.control.clone(),
+        logging: document.logging.clone(),
+        secret_variables: Vec::new(),
+        warnings: Vec::new(),
+    }
+}
+
+fn connections(document: &Document<'_>) -> BTreeMap<String, Connection> {
+    let mut all: BTreeMap<_, _> =
+        document.connections.iter().map(|connection| (connection.name.clone(), connection.clone())).collect();
+    if all.is_empty() && document.broken_connections.is_empty() {
+        let connection = connection::default(document.redis.clone());
+        all.insert(connection.name.clone(), connection);
+    }
+    all
+}
+
+fn lanes<'c>(document: &Document<'c>, connections: &BTreeMap<String, Connection>) -> Vec<Merged<'c>> {
+    let merge = |queue: &Named<'c, QueueWritten<'c>>| {
+        let written = queue.written.clone().over(&document.defaults);
+        if !written.has_handler {
+            let hint = "write `handler: {http: http://127.0.0.1:8080/jobs}` or `handler: {shell: \"…\"}`";
+            queue.value.problem_at_key("`handler` is missing: who gets the jobs?", Some(hint));
+        }
+        let catches_all = written.routes.iter().flatten().any(|route| route.name == "*");
+        if written.handler.is_none()
+            && written.routes.is_some()
+            && queue.written.handler.is_none()
+            && !catches_all
+            && !has_key(&queue.value, "handler")
+        {
+            let hint = "give `handler` beside `routes`, or a last route with the name `*`";
+            queue.value.problem_at_key("jobs that match none of the `routes` have no handler", Some(hint));
+        }
+        let connection = connection_of(queue, &written, document, connections);
+        let lane = lane(&queue.name, connection, &written);
+        Merged { value: queue.value.clone(), written, lane }
+    };
+    document.queues.iter().map(merge).collect()
+}
+
+fn has_key(value: &Value<'_>, key: &str) -> bool {
+    value.is_map() && value.entries().unwrap_or_default().iter().any(|(name, _)| name == key)
+}
+
+fn connection_of(
+    queue: &Named<'_, QueueWritten<'_>>,
+    written: &QueueWritten<'_>,
+    document: &Document<'_>,
+    connections: &BTreeMap<String, Connection>,
+) -> String {
+    let Some((name, value)) = &written.connection else {
+        let mut names = connections.keys();
+        return match (names.next(), names.next()) {
+            (Some(only), None) => only.clone(),
+            (None, _) => String::new(),
+            (Some(_), Some(_)) => {
+                let list: Vec<String> = connections.keys().map(|name| format!("`{name}`")).collect();
+                let hint =
+                    format!("there are several: {}; name one, or put it under `defaults`", list.join(", "));
+                queue.value.problem_at_key("`connection` is missing", Some(&hint));
+                String::new()
+            }
+        };
+    };
+    if !connections.contains_key(name) && !document.broken_connections.contains(name) {
+        match nearest(name, connections.keys().map(String::as_str)) {
+            Some(near) => {
+                value.problem_with_hint("there is no such connection", format!("did you mean `{near}`?"));
+            }
+            None => value.problem_with_hint(
+                "there is no such connection",
+                "connections are named under `connections`",
+            ),
+        }
+    }
+    name.clone()
+}
+
+fn lane(name: &str, connection: String, written: &QueueWritten<'_>) -> Lane {
+    Lane {
+        name: name.to_owned(),
+        connection,
+        queues: written.queues.clone().unwrap_or_else(|| vec![name.to_owned()]),
+        concurrency: written.concurrency.unwrap_or(1),
+        tuning: Tuning {
+            tries: written.tries.unwrap_or(1),
+            timeout: written.timeout.unwrap_or(Some(TIMEOUT)),
+            backoff: written.backoff.clone().filter(|backoff| *backoff != Backoff::Fixed(Duration::ZERO)),
+            over: Override { ..written.over.clone() },
+            snooze_max: written.snooze_max.unwrap_or(SNOOZE_MAX),
+            snooze_age: written.snooze_age.unwrap_or(DAY),
+            max_delay: written.max_delay.unwrap_or(DAY),
+            delay_as_backoff: written.delay_as_backoff.unwrap_or(true),
+            redeliver: written.redeliver.unwrap_or(Redeliver::AtOnce),
+        },
+        routes: written.routes.clone().unwrap_or_default(),
+        handler: written.handler.clone(),
+    }
+}
+
+/// The pool of every queue that is in one.
+fn pool_members<'d>(document: &'d Document<'_>, queues: &[Merged<'_>]) -> HashMap<&'d str, &'d str> {
+    let mut pooled: HashMap<&str, &str> = HashMap::new();
+    for pool in &document.pools {
+        for (name, value) in &pool.written.queues {
+            let names = || queues.iter().map(|queue| queue.lane.name.as_str());
+            if !names().any(|known| known == name) {
+                if !document.queue_is_named(name) {
+                    match nearest(name, names()) {
+                        Some(near) => value
+                            .problem_with_hint("there is no such queue", format!("did you mean `{near}`?")),
+                        None => value
+                            .problem_with_hint("there is no such queue", "queues are named under `queues`"),
+                    }
+                }
+            } else if let Some(other) = pooled.insert(name, &pool.name) {
+                if other == pool.name {
+                    value.problem("this queue is in the pool twice");
+                } else {
+                    value.problem(format!("this queue is in the pool `{other}` already"));
+                }
+            }
+        }
+    }
+    pooled
+}
+
+/// What the processes of all groups share.
+struct Shared<'m> {
+    connections: &'m BTreeMap<String, Connection>,
+    failed_jobs: &'m FailedJobs,
+}
+
+impl Shared<'_> {
+    fn queue_group(&self, queue: &Merged<'_>) -> Group {
+        let written = &queue.written;
+        let process = process_settings(&written.process, written.worker.kill_after);
+        let lanes = vec![queue.lane.clone()];
+        let sleep = written.sleep.unwrap_or(SLEEP);
+        let worker =
+            self.worker(&queue.lane.name, lanes, queue.lane.concurrency, sleep, &process, &written.worker);
+        Group { name: queue.lane.name.clone(), process, work: Work::Queue(worker) }
+    }
+
+    fn pool_group(
+        &self,
+        pool: &Named<'_, PoolWritten<'_>>,
+        document: &Document<'_>,
+        queues: &[Merged<'_>],
+    ) -> Group {
+        let (written, defaults) = (&pool.written, &document.defaults);
+        let worker = written.worker.clone().over(&defaults.worker);
+        let process = process_settings(&written.process.clone().over(&defaults.process), worker.kill_after);
+        let members: Vec<&Merged<'_>> = written
+            .queues
+            .iter()
+            .filter_map(|(name, _)| queues.iter().find(|queue| queue.lane.name == *name))
+            .collect();
+        let concurrency = written.concurrency.or(defaults.concurrency).unwrap_or(1);
+        let own = written.sleep.or(defaults.sleep).unwrap_or(SLEEP);
+        // The most impatient queue decides for all.
+        let sleep = members.iter().filter_map(|queue| queue.written.sleep).fold(own, Duration::min);
+        let lanes = members.iter().map(|queue| queue.lane.clone()).collect();
+        let worker = self.worker(&pool.name, lanes, concurrency, sleep, &process, &worker);
+        Group { name: pool.name.clone(), process, work: Work::Pool(worker) }
+    }
+
+    fn worker(
+        &self,
+        group: &str,
+        lanes: Vec<Lane>,
+        concurrency: u32,
+        sleep: Duration,
+        process: &ProcessSettings,
+        worker: &WorkerWritten,
+    ) -> WorkerSettings {
+        let used =
+            self.connections.iter().filter(|(name, _)| lanes.iter().any(|lane| lane.connection == **name));
+        WorkerSettings {
+            group: group.to_owned(),
+            connections: used.map(|(name, connection)| (name.clone(), connection.clone())).collect(),
+            lanes,
+            concurrency,
+            max_time: worker.max_time.flatten(),
+            max_jobs: worker.max_jobs.flatten(),
+            memory: worker.memory.flatten(),
+            sleep,
+            stop_wait: process.stop_wait,
+            kill_after: process.kill_after,
+            failed_jobs: self.failed_jobs.clone(),
+            secret_variables: Vec::new(),
+        }
+    }
+}
+
+fn program_group(program: &Named<'_, ProgramWritten>) -> Group {
+    let written = &program.written;
+    let process = ProcessSettings {
+        numprocs_start: written.numprocs_start,
+        startsecs: written.startsecs,
+        autorestart: written.autorestart,
+        exitcodes: written.exitcodes.clone(),
+        stop_signal: written.stop_signal,
+        redirect_stderr: written.redirect_stderr,
+        ..process_settings(&written.process, None)
+    };
+    Group { name: program.name.clone(), process, work: Work::Program { argv: written.argv.clone() } }
+}
+
+fn process_settings(written: &ProcessWritten, kill_after: Option<Duration>) -> ProcessSettings {
+    ProcessSettings {
+        numprocs: written.numprocs.unwrap_or(1),
+        numprocs_start: 0,
+        priority: written.priority.unwrap_or(PRIORITY),
+        autostart: written.autostart.unwrap_or(true),
+        startsecs: Duration::ZERO,
+        startretries: written.startretries.unwrap_or(STARTRETRIES),
+        autorestart: Autorestart::Always,
+        exitcodes: vec![0],
+        stop_signal: 15,
+        stop_wait: written.stop_wait.unwrap_or(STOP_WAIT),
+        kill_after: kill_after.unwrap_or(KILL_AFTER),
+        user: written.user.clone(),
+        group: written.group.clone(),
+        cwd: written.cwd.clone(),
+        umask: written.umask,
+        nice: written.nice,
+        limits: written.limits.clone(),
+        environment: written.environment.clone(),
+        inherit_environment: written.inherit_environment.unwrap_or(true),
+        redirect_stderr: false,
+    }
+}

@@ -1,0 +1,127 @@
+//! The file's text: where its lines are, and which parts of them must never be shown.
+
+use std::cmp::{max, min};
+use std::ops::Range;
+
+use crate::problem::Problem;
+use crate::secrets;
+
+/// Longer lines are cut around the place that is meant.
+const WIDEST: usize = 120;
+
+/// What stands in the place of a secret.
+pub(crate) const HIDDEN: &str = "•••";
+
+/// A file by name and text.
+#[derive(Debug)]
+pub(crate) struct Source<'t> {
+    file: &'t str,
+    text: &'t str,
+    lines: Vec<Range<usize>>,
+    hidden: Vec<Range<usize>>,
+}
+
+impl<'t> Source<'t> {
+    pub(crate) fn new(file: &'t str, text: &'t str) -> Self {
+        let mut lines = Vec::new();
+        let mut start = 0;
+        for line in text.split_inclusive('\n') {
+            lines.push(start..start + line.trim_end_matches(['\n', '\r']).len());
+            start += line.len();
+        }
+        Self { file, text, lines, hidden: Vec::new() }
+    }
+
+    /// Never show these bytes.
+    pub(crate) fn hide(&mut self, bytes: Range<usize>) {
+        self.hidden.push(bytes);
+    }
+
+    /// A problem with its line, as far as that can be shown.
+    pub(crate) fn problem(
+        &self,
+        (line, column): (usize, usize),
+        at: &str,
+        what: &str,
+        hint: Option<&str>,
+    ) -> Problem {
+        Problem {
+            file: self.file.to_owned(),
+            line,
+            column,
+            text: self.shown(line, column),
+            at: at.to_owned(),
+            what: what.to_owned(),
+            hint: hint.map(ToOwned::to_owned),
+        }
+    }
+
+    /// A problem of a file that could not be parsed, so that only its words tell where a secret may be.
+    pub(crate) fn problem_unparsed(&self, (line, column): (usize, usize), what: &str) -> Problem {
+        let mut problem = self.problem((line, column), "", what, None);
+        if line > 0 {
+            let before = self.lines.iter().take(line - 1).map(|bytes| &self.text[bytes.clone()]);
+            let before: Vec<&str> = before.collect();
+            let here = self.lines.get(line - 1).map_or("", |bytes| &self.text[bytes.clone()]);
+            problem.text = crop(&secrets::without_secrets(&before, here), column);
+        }
+        problem
+    }
+
+    fn shown(&self, line: usize, column: usize) -> String {
+        let Some(bytes) = line.checked_sub(1).and_then(|index| self.lines.get(index)) else {
+            return String::new();
+        };
+        let mut out = String::new();
+        let mut at = bytes.start;
+        let mut hidden: Vec<_> =
+            self.hidden.iter().filter(|part| part.start < bytes.end && part.end > at).collect();
+        hidden.sort_by_key(|part| part.start);
+        for part in hidden {
+            let start = max(part.start, at);
+            out.push_str(self.text.get(at..start).unwrap_or_default());
+            if part.end > at {
+                out.push_str(HIDDEN);
+            }
+            at = max(at, min(part.end, bytes.end));
+        }
+        out.push_str(self.text.get(at..bytes.end).unwrap_or_default());
+        crop(&out, column)
+    }
+}
+
+/// A readable part of a line around a column; characters that could steer a terminal are replaced.
+fn crop(line: &str, column: usize) -> String {
+    let printable = |c: char| if c.is_control() { '\u{fffd}' } else { c };
+    let length = line.chars().count();
+    let tabs_as_blanks = |c: char| if c == '\t' { ' ' } else { printable(c) };
+    if length <= WIDEST {
+        return line.trim_end().chars().map(tabs_as_blanks).collect();
+    }
+    let from = column.saturating_sub(WIDEST / 2).min(length - WIDEST);
+    let part: String = line.chars().skip(from).take(WIDEST).map(tabs_as_blanks).collect();
+    let (before, after) = (if from > 0 { "…" } else { "" }, if from + WIDEST < length { "…" } else { "" });
+    format!("{before}{part}{after}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hidden_bytes_do_not_show_even_over_several_lines() {
+        let text = "a: 1 # x\nsecret: |\n  one\n  two\nb: 2\n";
+        let mut source = Source::new("f", text);
+        source.hide(text.find("one").unwrap_or(0)..text.find("b:").unwrap_or(0));
+        let line = |n| source.problem((n, 1), "", "", None).text;
+        assert_eq!([line(1), line(3), line(4), line(5)], ["a: 1 # x", "  •••", "•••", "b: 2"]);
+        assert_eq!([line(0), line(99)], ["", ""]);
+    }
+
+    #[test]
+    fn a_long_line_is_cut_around_its_column() {
+        let text = format!("{}HERE{}", "é".repeat(1000), "x".repeat(1000));
+        let shown = Source::new("f", &text).problem((1, 1001), "", "", None).text;
+        assert!(shown.chars().count() < 130 && shown.contains("HERE") && shown.starts_with('…'), "{shown}");
+    }
+}

@@ -1,0 +1,174 @@
+//! How processes are run: the keys that queues, pools and programs share.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::keys;
+use crate::section::Section;
+use crate::value::Value;
+
+/// No group has more processes than this.
+pub(crate) const MOST_PROCESSES: i64 = 1_000;
+
+/// A day is the longest that ending may take.
+pub(crate) const LONGEST_STOP: Duration = Duration::from_secs(86_400);
+
+/// What is said of processes; the rest comes from the layer below.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct ProcessWritten {
+    pub(crate) numprocs: Option<u32>,
+    pub(crate) priority: Option<i32>,
+    pub(crate) autostart: Option<bool>,
+    pub(crate) startretries: Option<u32>,
+    pub(crate) stop_wait: Option<Duration>,
+    pub(crate) user: Option<String>,
+    pub(crate) group: Option<String>,
+    pub(crate) cwd: Option<PathBuf>,
+    pub(crate) umask: Option<u32>,
+    pub(crate) nice: Option<i32>,
+    pub(crate) limits: BTreeMap<String, (u64, u64)>,
+    pub(crate) environment: BTreeMap<String, String>,
+    pub(crate) inherit_environment: Option<bool>,
+}
+
+impl ProcessWritten {
+    /// This layer over another.
+    #[must_use]
+    pub(crate) fn over(self, below: &Self) -> Self {
+        let mut limits = below.limits.clone();
+        limits.extend(self.limits);
+        let mut environment = below.environment.clone();
+        environment.extend(self.environment);
+        // A group belongs to the user it is written beside.
+        let group = if self.user.is_some() { self.group } else { self.group.or_else(|| below.group.clone()) };
+        Self {
+            numprocs: self.numprocs.or(below.numprocs),
+            priority: self.priority.or(below.priority),
+            autostart: self.autostart.or(below.autostart),
+            startretries: self.startretries.or(below.startretries),
+            stop_wait: self.stop_wait.or(below.stop_wait),
+            user: self.user.or_else(|| below.user.clone()),
+            group,
+            cwd: self.cwd.or_else(|| below.cwd.clone()),
+            umask: self.umask.or(below.umask),
+            nice: self.nice.or(below.nice),
+            limits,
+            environment,
+            inherit_environment: self.inherit_environment.or(below.inherit_environment),
+        }
+    }
+}
+
+pub(crate) fn read(section: &Section<'_>) -> ProcessWritten {
+    let (user, group) = read_user(section);
+    ProcessWritten {
+        numprocs: section.read("numprocs", read_numprocs),
+        priority: section.read("priority", |value| value.number(-1_000_000..=1_000_000)),
+        autostart: section.read("autostart", Value::flag),
+        startretries: section.read("startretries", |value| value.number(0..=1_000_000)),
+        stop_wait: section.read("stop-wait", |value| value.duration(Duration::ZERO..=LONGEST_STOP)),
+        user,
+        group,
+        cwd: section.read("cwd", Value::absolute_path),
+        umask: section.read("umask", read_umask),
+        nice: section.read("nice", |value| value.number(-20..=19)),
+        limits: section.read("limits", read_limits).unwrap_or_default(),
+        environment: section.read("environment", Value::variables).unwrap_or_default(),
+        inherit_environment: section.read("env", read_inherit),
+    }
+}
+
+fn read_numprocs(value: &Value<'_>) -> Option<u32> {
+    if value.is_map() {
+        value.problem("`{min, max}` is not yet in this version; write one number");
+        return None;
+    }
+    value.number(1..=MOST_PROCESSES)
+}
+
+fn read_user(section: &Section<'_>) -> (Option<String>, Option<String>) {
+    let user = section.read("user", Value::line);
+    let group = section.read("group", Value::line);
+    match (&user, section.get("user"), section.get("group")) {
+        (Some(user), Some(value), _) => {
+            let world = value.context.world;
+            if let Err(why) = world.user_exists(user, group.as_deref()) {
+                value.problem(why);
+            } else if !world.is_root() && !world.is_current_user(user) {
+                value.problem_with_hint(
+                    "only root can run processes as another user",
+                    "run the daemon as root, or remove it",
+                );
+            }
+        }
+        (None, None, Some(value)) => value.problem_at_key("`group` needs `user` beside it", None),
+        _ => {}
+    }
+    (user, group)
+}
+
+pub(crate) fn read_umask(value: &Value<'_>) -> Option<u32> {
+    let mode = value.mode()?;
+    if mode > 0o777 {
+        value.problem("a umask has three octal digits, like \"022\"");
+        return None;
+    }
+    Some(mode)
+}
+
+/// `env: clean` or `env: inherit`.
+pub(crate) fn read_inherit(value: &Value<'_>) -> Option<bool> {
+    if value.is_map() {
+        value.problem_with_hint(
+            "must be `clean` or `inherit`",
+            "variables are set with `environment: {NAME: value}`",
+        );
+        return None;
+    }
+    value.word(&[("clean", false), ("inherit", true)], &[])
+}
+
+/// Soft and hard limits by the system's names; `memory` is the address space.
+pub(crate) fn read_limits(value: &Value<'_>) -> Option<BTreeMap<String, (u64, u64)>> {
+    let section = value.section(&keys::LIMITS)?;
+    let mut out = BTreeMap::new();
+    for name in keys::LIMITS.names() {
+        let Some(value) = section.get(name) else { continue };
+        let Some(pair) = read_limit(name, value) else { continue };
+        let name = if name == "memory" { "as" } else { name };
+        if out.insert(name.to_owned(), pair).is_some() {
+            value.problem_at_key("`memory` and `as` are the same limit; give one", None);
+        }
+    }
+    Some(out)
+}
+
+fn read_limit(name: &str, value: &Value<'_>) -> Option<(u64, u64)> {
+    let one = |value: &Value<'_>| -> Option<u64> {
+        if ["unlimited", "infinity"].contains(&value.written()) {
+            return Some(u64::MAX);
+        }
+        match name {
+            "nofile" | "nproc" => value.number::<u64>(0..=i64::MAX),
+            "cpu" => value
+                .duration(Duration::from_secs(1)..=Duration::from_secs(u64::from(u32::MAX)))
+                .map(|d| d.as_secs()),
+            _ => value.size(0..=i64::MAX.unsigned_abs()),
+        }
+    };
+    if !value.is_list() {
+        return one(value).map(|limit| (limit, limit));
+    }
+    let items = value.list()?;
+    let [soft, hard] = items.as_slice() else {
+        value.problem("must be one limit, or `[soft, hard]`");
+        return None;
+    };
+    let (soft, hard) = (one(soft)?, one(hard)?);
+    if soft > hard {
+        value.problem("the soft limit is above the hard one");
+        return None;
+    }
+    Some((soft, hard))
+}
