@@ -8,6 +8,7 @@
 
 mod check;
 mod context;
+pub mod diff;
 mod expand;
 pub mod handler;
 pub mod keys;

@@ -36,7 +36,14 @@ impl fmt::Display for Problems {
 
 impl fmt::Display for Problem {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "{}:{}:{}: `{}`: {}", self.file, self.line, self.column, self.at, self.what)?;
+        out.write_str(&self.file)?;
+        if self.line > 0 {
+            write!(out, ":{}:{}", self.line, self.column)?;
+        }
+        if !self.at.is_empty() {
+            write!(out, ": `{}`", self.at)?;
+        }
+        write!(out, ": {}", self.what)?;
         if !self.text.is_empty() {
             write!(out, "\n  {:>4} | {}", self.line, self.text)?;
         }

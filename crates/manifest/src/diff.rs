@@ -1,0 +1,375 @@
+//! What changed between two manifests, and what each change takes: nothing is touched that did not change.
+//!
+//! [`IN_PLACE`] is the table of settings that running processes can be told; every other difference needs new processes,
+//! which come one after the other. Descriptions never have a secret in them.
+
+use std::collections::BTreeMap;
+use std::fmt::Display;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use qfleet_model::backoff::Backoff;
+
+use crate::queue::{Connection, Lane, Override, Tuning};
+use crate::settings::{Control, Group, Logging, Manifest, ProcessSettings, Work, WorkerSettings};
+use crate::units::{shown, shown_size};
+
+/// Settings that running processes can be told.
+pub const IN_PLACE: &[&str] = &[
+    "autorestart",
+    "autostart",
+    "backoff",
+    "concurrency",
+    "delay-as-backoff",
+    "exitcodes",
+    "kill-after",
+    "max-delay",
+    "max-jobs",
+    "max-time",
+    "memory",
+    "numprocs",
+    "override",
+    "priority",
+    "redeliver",
+    "sleep",
+    "snooze-age",
+    "snooze-max",
+    "startretries",
+    "startsecs",
+    "stop-signal",
+    "stop-wait",
+    "timeout",
+    "tries",
+];
+
+/// What becomes of one group.
+#[derive(Debug, Clone, PartialEq)]
+#[allow(clippy::large_enum_variant)] // A handful at each reload, taken apart at once.
+pub enum Change {
+    /// New: start it.
+    Added(Group),
+    /// Gone: drain and stop it.
+    Removed(String),
+    /// Its processes must be replaced, one after the other.
+    Restart {
+        /// As it runs.
+        from: Group,
+        /// As it should be.
+        to: Group,
+    },
+    /// Its processes can be told, or only their number changes.
+    InPlace {
+        /// As it should be.
+        to: Group,
+    },
+}
+
+impl Change {
+    /// The group's name.
+    #[must_use]
+    pub fn group(&self) -> &str {
+        match self {
+            Self::Added(group) | Self::Restart { to: group, .. } | Self::InPlace { to: group } => &group.name,
+            Self::Removed(name) => name,
+        }
+    }
+}
+
+/// One setting that differs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Difference {
+    /// The setting in words, e.g. `numprocs 2 -> 3`.
+    pub text: String,
+    /// Running processes can be told.
+    pub in_place: bool,
+}
+
+/// What to do to get from the running groups to the wanted ones: removals first, then the rest in the wanted order.
+#[must_use]
+pub fn diff(running: &[Group], wanted: &[Group]) -> Vec<Change> {
+    let find = |groups: &'_ [Group], name: &str| groups.iter().position(|group| group.name == name);
+    let removed = running.iter().filter(|group| find(wanted, &group.name).is_none());
+    let mut changes: Vec<Change> = removed.map(|group| Change::Removed(group.name.clone())).collect();
+    for to in wanted {
+        let Some(from) = find(running, &to.name).map(|at| &running[at]) else {
+            changes.push(Change::Added(to.clone()));
+            continue;
+        };
+        let differences = differences(from, to);
+        if differences.iter().any(|difference| !difference.in_place) {
+            changes.push(Change::Restart { from: from.clone(), to: to.clone() });
+        } else if !differences.is_empty() {
+            changes.push(Change::InPlace { to: to.clone() });
+        }
+    }
+    changes
+}
+
+/// The same for people, one line a group: `messages: numprocs 2 -> 3`.
+#[must_use]
+pub fn describe(running: &[Group], wanted: &[Group]) -> Vec<String> {
+    let line = |change: &Change| {
+        let name = change.group();
+        let was = running.iter().find(|group| group.name == name);
+        let list = |to: &Group| was.map(|from| differences(from, to)).unwrap_or_default();
+        let texts = |to: &Group| list(to).into_iter().map(|one| one.text).collect::<Vec<_>>().join(", ");
+        match change {
+            Change::Added(group) => {
+                let count = group.process.numprocs;
+                format!("{name}: added, {count} {}", if count == 1 { "process" } else { "processes" })
+            }
+            Change::Removed(_) => format!("{name}: removed"),
+            Change::Restart { to, .. } => format!("{name}: {} (rolling restart)", texts(to)),
+            Change::InPlace { to } => format!("{name}: {}", texts(to)),
+        }
+    };
+    diff(running, wanted).iter().map(line).collect()
+}
+
+/// Settings of the daemon itself that differ and wait for its next start, in words.
+#[must_use]
+pub fn needs_daemon_restart(running: &Manifest, wanted: &Manifest) -> Vec<String> {
+    let mut notes = Notes::default();
+    let Control { socket, mode, group } = &running.control;
+    notes.hidden("control.socket", socket, &wanted.control.socket);
+    notes.value("control.mode", mode, &wanted.control.mode, |mode| format!("{mode:04o}"));
+    notes.hidden("control.group", group, &wanted.control.group);
+    let Logging { format, level, dir, max_size, keep } = &running.logging;
+    notes.hidden("logging.format", format, &wanted.logging.format);
+    notes.hidden("logging.level", level, &wanted.logging.level);
+    notes.hidden("logging.dir", dir, &wanted.logging.dir);
+    notes.value("logging.max-size", max_size, &wanted.logging.max_size, |size| shown_size(*size));
+    notes.plain("logging.keep", keep, &wanted.logging.keep);
+    notes.found.into_iter().map(|one| format!("{}: needs a restart of the daemon", one.text)).collect()
+}
+
+/// Every setting of a group that differs.
+#[must_use]
+pub fn differences(from: &Group, to: &Group) -> Vec<Difference> {
+    let mut notes = Notes::default();
+    let Group { name: _, process, work } = from;
+    notes.process(process, &to.process);
+    match (work, &to.work) {
+        (Work::Queue(from), Work::Queue(to)) | (Work::Pool(from), Work::Pool(to)) => notes.worker(from, to),
+        (Work::Program { argv: from }, Work::Program { argv: to_argv }) => {
+            notes.hidden("command", from, to_argv);
+            let named_plainly = |process: &ProcessSettings| process.numprocs == 1;
+            if named_plainly(process) != named_plainly(&to.process) {
+                notes.found.push(Difference { text: String::from("other process names"), in_place: false });
+            }
+        }
+        _ => notes.found.push(Difference { text: String::from("another kind of group"), in_place: false }),
+    }
+    notes.found
+}
+
+#[derive(Default)]
+struct Notes {
+    found: Vec<Difference>,
+    /// In front of a setting's name: the queue of a pool.
+    of: String,
+}
+
+impl Notes {
+    /// A setting whose values can be shown.
+    fn value<T: PartialEq>(&mut self, key: &str, from: &T, to: &T, show: impl Fn(&T) -> String) {
+        if from != to {
+            let text = format!("{}{key} {} -> {}", self.of, show(from), show(to));
+            self.found.push(Difference { text, in_place: IN_PLACE.contains(&key) });
+        }
+    }
+
+    fn plain<T: PartialEq + Display>(&mut self, key: &str, from: &T, to: &T) {
+        self.value(key, from, to, T::to_string);
+    }
+
+    fn duration(&mut self, key: &str, from: &Duration, to: &Duration) {
+        self.value(key, from, to, |duration| shown(*duration));
+    }
+
+    fn limit(&mut self, key: &str, from: &Option<Duration>, to: &Option<Duration>) {
+        self.value(key, from, to, |limit| limit.map_or_else(|| String::from("none"), shown));
+    }
+
+    fn word(&mut self, key: &str, from: &Option<String>, to: &Option<String>) {
+        self.value(key, from, to, |word| word.clone().unwrap_or_else(|| String::from("none")));
+    }
+
+    /// A setting whose values are too long to show, or may have secrets in them.
+    fn hidden<T: PartialEq>(&mut self, key: &str, from: &T, to: &T) {
+        if from != to {
+            let text = format!("{}{key} changed", self.of);
+            self.found.push(Difference { text, in_place: IN_PLACE.contains(&key) });
+        }
+    }
+
+    // The fields are named one by one, so that a new setting cannot be forgotten here.
+
+    fn process(&mut self, from: &ProcessSettings, to: &ProcessSettings) {
+        let ProcessSettings {
+            numprocs,
+            numprocs_start,
+            priority,
+            autostart,
+            startsecs,
+            startretries,
+            autorestart,
+            exitcodes,
+            stop_signal,
+            stop_wait,
+            kill_after,
+            user,
+            group,
+            cwd,
+            umask,
+            nice,
+            limits,
+            environment,
+            inherit_environment,
+            redirect_stderr,
+        } = from;
+        self.plain("numprocs", numprocs, &to.numprocs);
+        self.plain("numprocs-start", numprocs_start, &to.numprocs_start);
+        self.plain("priority", priority, &to.priority);
+        self.plain("autostart", autostart, &to.autostart);
+        self.duration("startsecs", startsecs, &to.startsecs);
+        self.plain("startretries", startretries, &to.startretries);
+        self.value("autorestart", autorestart, &to.autorestart, |rule| format!("{rule:?}").to_lowercase());
+        self.value("exitcodes", exitcodes, &to.exitcodes, |codes| format!("{codes:?}"));
+        let signal = |number: &i32| {
+            crate::signals::name(*number).map_or_else(|| number.to_string(), ToOwned::to_owned)
+        };
+        self.value("stop-signal", stop_signal, &to.stop_signal, signal);
+        self.duration("stop-wait", stop_wait, &to.stop_wait);
+        self.duration("kill-after", kill_after, &to.kill_after);
+        self.word("user", user, &to.user);
+        self.word("group", group, &to.group);
+        let path = |path: &Option<PathBuf>| {
+            path.as_ref().map_or("none".to_owned(), |path| path.display().to_string())
+        };
+        self.value("cwd", cwd, &to.cwd, path);
+        self.value("umask", umask, &to.umask, |mask| {
+            mask.map_or("none".to_owned(), |mask| format!("{mask:03o}"))
+        });
+        self.value("nice", nice, &to.nice, |nice| nice.unwrap_or(0).to_string());
+        self.hidden("limits", limits, &to.limits);
+        self.hidden("environment", environment, &to.environment);
+        let kind = |inherit: &bool| if *inherit { "inherit" } else { "clean" }.to_owned();
+        self.value("env", inherit_environment, &to.inherit_environment, kind);
+        self.plain("redirect-stderr", redirect_stderr, &to.redirect_stderr);
+    }
+
+    fn worker(&mut self, from: &WorkerSettings, to: &WorkerSettings) {
+        let WorkerSettings {
+            group: _,
+            lanes,
+            concurrency,
+            max_time,
+            max_jobs,
+            memory,
+            sleep,
+            // These two are the process' own.
+            stop_wait: _,
+            kill_after: _,
+            connections,
+            failed_jobs,
+            secret_variables,
+        } = from;
+        self.plain("concurrency", concurrency, &to.concurrency);
+        self.limit("max-time", max_time, &to.max_time);
+        let none = || String::from("none");
+        self.value("max-jobs", max_jobs, &to.max_jobs, |jobs| {
+            jobs.map_or_else(none, |jobs| jobs.to_string())
+        });
+        self.value("memory", memory, &to.memory, |size| size.map_or_else(none, shown_size));
+        self.duration("sleep", sleep, &to.sleep);
+        self.lanes(lanes, &to.lanes);
+        self.connections(connections, &to.connections);
+        self.hidden("failed-jobs", failed_jobs, &to.failed_jobs);
+        self.hidden("variables kept from jobs", secret_variables, &to.secret_variables);
+    }
+
+    fn connections(&mut self, from: &BTreeMap<String, Connection>, to: &BTreeMap<String, Connection>) {
+        for (name, connection) in from {
+            if let Some(wanted) = to.get(name) {
+                self.hidden(&format!("connection `{name}`"), connection, wanted);
+            }
+        }
+    }
+
+    fn lanes(&mut self, from: &[Lane], to: &[Lane]) {
+        let names = |lanes: &[Lane]| lanes.iter().map(|lane| lane.name.clone()).collect::<Vec<_>>();
+        self.value("queues", &names(from), &names(to), |names| names.join("+"));
+        let several = from.len() > 1 || to.len() > 1;
+        for lane in from {
+            let Some(wanted) = to.iter().find(|wanted| wanted.name == lane.name) else { continue };
+            if several {
+                self.of = format!("{} ", lane.name);
+            }
+            self.lane(lane, wanted, several);
+            self.of.clear();
+        }
+    }
+
+    fn lane(&mut self, from: &Lane, to: &Lane, pooled: bool) {
+        let Lane { name: _, connection, queues, concurrency, tuning, routes, handler } = from;
+        self.plain("connection", connection, &to.connection);
+        self.value("queue", queues, &to.queues, |queues| queues.join("+"));
+        // Alone in its processes, its concurrency is theirs.
+        if pooled {
+            self.plain("concurrency", concurrency, &to.concurrency);
+        }
+        self.tuning(tuning, &to.tuning);
+        self.hidden("routes", routes, &to.routes);
+        self.hidden("handler", handler, &to.handler);
+    }
+
+    fn tuning(&mut self, from: &Tuning, to: &Tuning) {
+        let Tuning {
+            tries,
+            timeout,
+            backoff,
+            over,
+            snooze_max,
+            snooze_age,
+            max_delay,
+            delay_as_backoff,
+            redeliver,
+        } = from;
+        self.plain("tries", tries, &to.tries);
+        self.limit("timeout", timeout, &to.timeout);
+        self.value("backoff", backoff, &to.backoff, |backoff| shown_backoff(backoff.as_ref()));
+        self.value("override", over, &to.over, shown_override);
+        self.plain("snooze-max", snooze_max, &to.snooze_max);
+        self.duration("snooze-age", snooze_age, &to.snooze_age);
+        self.duration("max-delay", max_delay, &to.max_delay);
+        self.plain("delay-as-backoff", delay_as_backoff, &to.delay_as_backoff);
+        let word = |redeliver: &crate::queue::Redeliver| match redeliver {
+            crate::queue::Redeliver::AtOnce => String::from("at-once"),
+            crate::queue::Redeliver::AfterDeadline => String::from("after-deadline"),
+        };
+        self.value("redeliver", redeliver, &to.redeliver, word);
+    }
+}
+
+fn shown_backoff(backoff: Option<&Backoff>) -> String {
+    match backoff {
+        None => String::from("none"),
+        Some(Backoff::Fixed(delay)) => shown(*delay),
+        Some(Backoff::Exponential(delay)) => format!("exponential {}", shown(*delay)),
+        Some(Backoff::Steps(steps)) => {
+            format!("[{}]", steps.iter().map(|step| shown(*step)).collect::<Vec<_>>().join(", "))
+        }
+    }
+}
+
+fn shown_override(over: &Override) -> String {
+    let Override { tries, timeout, backoff } = over;
+    let parts = [
+        tries.map(|tries| format!("tries {tries}")),
+        timeout.map(|timeout| format!("timeout {}", timeout.map_or_else(|| String::from("none"), shown))),
+        backoff.as_ref().map(|backoff| format!("backoff {}", shown_backoff(Some(backoff)))),
+    ];
+    let parts: Vec<String> = parts.into_iter().flatten().collect();
+    format!("{{{}}}", parts.join(", "))
+}
