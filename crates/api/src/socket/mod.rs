@@ -1,0 +1,6 @@
+//! HTTP/1.1 on the control socket: the [server], the [routes] of its requests, and the [client].
+
+pub mod client;
+mod patient;
+mod routes;
+pub mod server;
