@@ -4,5 +4,12 @@
 //! each, and settles what was decided in the same call that takes more. Beside it the lease keeper renews everything in
 //! hand. The ledger on disk says at every instant what is in hand, so that a worker's death costs nobody a job.
 
+mod drain;
 pub mod gate;
 pub mod handler;
+mod hold;
+mod lanes;
+mod outage;
+mod prefetch;
+mod recycle;
+mod slots;

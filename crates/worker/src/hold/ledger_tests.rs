@@ -1,0 +1,209 @@
+#![allow(clippy::unwrap_used)]
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use qfleet_model::outcome::Note;
+
+use super::*;
+
+/// Keeps every instant: the words that one call stores are in an order of chance, calls stay in theirs.
+#[derive(Debug, Default)]
+struct Recorder {
+    stores: RefCell<Vec<(usize, u64)>>,
+    dice: RefCell<Option<fastrand::Rng>>,
+}
+
+impl Words for &Recorder {
+    fn store(&self, offset: usize, word: u64) {
+        self.stores.borrow_mut().push((offset, word));
+    }
+
+    fn write(&self, offset: usize, bytes: &[u8]) {
+        let mut words: Vec<(usize, u64)> = bytes
+            .chunks(WORD)
+            .enumerate()
+            .map(|(index, chunk)| {
+                let mut padded = [0; WORD];
+                padded[..chunk.len()].copy_from_slice(chunk);
+                (offset + index * WORD, u64::from_ne_bytes(padded))
+            })
+            .collect();
+        if let Some(dice) = self.dice.borrow_mut().as_mut() {
+            dice.shuffle(&mut words);
+        }
+        self.stores.borrow_mut().extend(words);
+    }
+}
+
+const WRITER: Writer = Writer { tag: 77, pid: 4242, started_at: 99 };
+const NOW: WallTime = WallTime::from_seconds(1_800_000_000);
+
+fn table() -> Table {
+    let lanes = vec![(String::from("a"), vec![String::from("high"), String::from("low")])];
+    let source = |connection: &str| SourceEntry {
+        connection: connection.to_owned(),
+        prefix: String::from("p_"),
+        lanes: lanes.clone(),
+    };
+    Table { boot: String::from("b"), sources: vec![source("crm"), source("other")] }
+}
+
+fn receipt(digest: u8) -> Receipt {
+    Receipt::new(LaneId(3), 1, [digest; 16], Arc::new(()))
+}
+
+fn applied(size: usize, stores: &[(usize, u64)]) -> Vec<u8> {
+    let mut bytes = vec![0; size];
+    for (offset, word) in stores {
+        bytes[*offset..offset + WORD].copy_from_slice(&word.to_ne_bytes());
+    }
+    bytes
+}
+
+fn hold(digest: u8, state: DeadState) -> DeadHold {
+    DeadHold { lane: LaneId(3), queue: 1, digest: [digest; 16], state }
+}
+
+#[test]
+fn what_is_written_is_read() {
+    let json = serde_json::to_vec(&table()).unwrap();
+    let recorder = Recorder::default();
+    let ledger = Ledger::lay_out(&recorder, WRITER, &json, 2, 16);
+    ledger.mark(1, 17, Mark(0xdead_beef));
+    ledger.mark(0, 2, Mark(5));
+    ledger.clear_mark(0, 2);
+    for record in 0..8 {
+        ledger.fetched(record, 1, &receipt(u8::try_from(record).unwrap()));
+    }
+    ledger.started(1, 1, &receipt(1), true, Some(NOW));
+    ledger.group(1, 321, 555);
+    let again = |after| Duration::from_secs(after);
+    let note = Note::default;
+    for (record, verdict) in [
+        (2, Verdict::Complete { result: None }),
+        (3, Verdict::Retry { after: again(9), note: note() }),
+        (4, Verdict::Snooze { after: again(9), note: note() }),
+        (5, Verdict::GiveBackAt { due: NOW }),
+        (6, Verdict::GiveBack),
+    ] {
+        ledger.settling(record, 1, &receipt(u8::try_from(record).unwrap()), &verdict, NOW);
+    }
+    ledger.clear(7);
+
+    let contents = read(&applied(size(&json, 2, 16), &recorder.stores.borrow())).unwrap();
+    assert_eq!(contents.writer, WRITER);
+    assert_eq!(contents.table, table());
+    assert_eq!(contents.groups, [(321, 555)]);
+    assert_eq!(contents.dead[0], DeadWorker { tag: 77, marks: vec![], held: vec![] });
+    let due = NOW + again(9);
+    let held = vec![
+        hold(0, DeadState::Fetched),
+        hold(1, DeadState::Started { alone: true, not_before: Some(NOW) }),
+        hold(2, DeadState::Settling(DeadVerdict::Complete)),
+        hold(3, DeadState::Settling(DeadVerdict::Again { due, counted: true })),
+        hold(4, DeadState::Settling(DeadVerdict::Again { due, counted: false })),
+        hold(5, DeadState::Settling(DeadVerdict::Again { due: NOW, counted: false })),
+        hold(6, DeadState::Fetched),
+    ];
+    assert_eq!(contents.dead[1], DeadWorker { tag: 77, marks: vec![Mark(0xdead_beef)], held });
+}
+
+/// One job's states as a reader may see them, by record.
+type Seen = BTreeMap<usize, (u8, DeadState)>;
+
+#[test]
+fn a_kill_at_any_instant_leaves_old_or_new() {
+    let json = serde_json::to_vec(&table()).unwrap();
+    for seed in 0..20 {
+        let mut dice = fastrand::Rng::with_seed(seed);
+        let recorder =
+            Recorder { dice: RefCell::new(Some(fastrand::Rng::with_seed(seed))), ..Recorder::default() };
+        let ledger = Ledger::lay_out(&recorder, WRITER, &json, 2, 8);
+        // After so many stores, this is what was meant; in between, the one before or the one after.
+        let mut meant: Vec<(usize, Seen)> = vec![(recorder.stores.borrow().len(), Seen::new())];
+        let mut seen = Seen::new();
+        let mut next = 0_u8;
+        for _ in 0..200 {
+            let record = dice.usize(0..8);
+            step(&ledger, record, &mut seen, &mut next, &mut dice);
+            meant.push((recorder.stores.borrow().len(), seen.clone()));
+        }
+        let stores = recorder.stores.borrow();
+        let finished = meant[0].0;
+        for cut in 0..=stores.len() {
+            let bytes = applied(size(&json, 2, 8), &stores[..cut]);
+            if cut < finished {
+                assert_eq!(read(&bytes), Err(LedgerError::Unfinished));
+                continue;
+            }
+            let found = holds(&read(&bytes).unwrap());
+            let after = meant.partition_point(|(count, _)| *count < cut);
+            let before = after.saturating_sub(1);
+            let allowed = [&meant[before].1, &meant[after].1];
+            assert!(allowed.iter().any(|seen| holds_of(seen) == found), "seed {seed}, cut {cut}: {found:?}");
+        }
+    }
+}
+
+fn step(ledger: &Ledger<&Recorder>, record: usize, seen: &mut Seen, next: &mut u8, dice: &mut fastrand::Rng) {
+    match seen.get(&record).copied() {
+        None => {
+            *next = next.wrapping_add(1);
+            ledger.fetched(record, 1, &receipt(*next));
+            seen.insert(record, (*next, DeadState::Fetched));
+        }
+        Some((job, DeadState::Fetched)) => {
+            let (alone, not_before) = (dice.bool(), dice.bool().then_some(NOW));
+            ledger.started(record, 1, &receipt(job), alone, not_before);
+            seen.insert(record, (job, DeadState::Started { alone, not_before }));
+        }
+        Some((job, DeadState::Started { .. })) if dice.bool() => {
+            ledger.group(record, dice.i32(2..99), 7);
+            assert!(seen.contains_key(&record), "{job}");
+        }
+        Some((job, DeadState::Started { .. })) => {
+            let after = Duration::from_secs(dice.u64(1..99));
+            let verdict = Verdict::Retry { after, note: Note::default() };
+            ledger.settling(record, 1, &receipt(job), &verdict, NOW);
+            let again = DeadVerdict::Again { due: NOW + after, counted: true };
+            seen.insert(record, (job, DeadState::Settling(again)));
+        }
+        Some((_, DeadState::Settling(_))) => {
+            ledger.clear(record);
+            seen.remove(&record);
+        }
+    }
+}
+
+fn holds(contents: &Contents) -> Vec<DeadHold> {
+    contents.dead[1].held.clone()
+}
+
+fn holds_of(seen: &Seen) -> Vec<DeadHold> {
+    seen.values().map(|(job, state)| hold(*job, *state)).collect()
+}
+
+#[test]
+fn damage_is_an_error_not_a_panic() {
+    let json = serde_json::to_vec(&table()).unwrap();
+    let recorder = Recorder::default();
+    let ledger = Ledger::lay_out(&recorder, WRITER, &json, 2, 8);
+    ledger.fetched(0, 1, &receipt(1));
+    let bytes = applied(size(&json, 2, 8), &recorder.stores.borrow());
+    assert_eq!(read(&[]), Err(LedgerError::Unfinished));
+    for cut in (WORD..bytes.len()).step_by(13) {
+        assert!(matches!(read(&bytes[..cut]), Err(LedgerError::Unreadable(_))), "cut at {cut}");
+    }
+    let mut dice = fastrand::Rng::with_seed(3);
+    for _ in 0..500 {
+        let mut damaged = bytes.clone();
+        for _ in 0..8 {
+            let at = dice.usize(WORD..damaged.len());
+            damaged[at] = dice.u8(..);
+        }
+        let _ = read(&damaged);
+    }
+}
