@@ -25,6 +25,22 @@ pub struct Problem {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Problems(pub Vec<Problem>);
 
+impl Problems {
+    /// One problem of the file as a whole, such as that it cannot be read.
+    #[must_use]
+    pub fn of_file(file: &str, what: impl Into<String>) -> Self {
+        Self(vec![Problem {
+            file: file.to_owned(),
+            line: 0,
+            column: 0,
+            text: String::new(),
+            at: String::new(),
+            what: what.into(),
+            hint: None,
+        }])
+    }
+}
+
 impl fmt::Display for Problems {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         for problem in &self.0 {
