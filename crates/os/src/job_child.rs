@@ -10,12 +10,11 @@ use std::collections::BTreeMap;
 use std::ffi::{CString, OsString};
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::OnceLock;
 
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
@@ -86,7 +85,9 @@ impl JobChild {
         let program = self.argv.first().filter(|program| !program.is_empty());
         let program =
             program.ok_or_else(|| StepError::said("execute", Some(Errno::ENOENT), "the command is empty"))?;
-        occupy_third();
+        // In the child, 3 becomes the control pipe. It must be taken in this process too, or the standard library's own pipe
+        // could get that number and be overwritten. In a worker it is the link; where it is free, our end of the pipe gets
+        // it, as the lowest number there is.
         let (control, its_control) = match self.control {
             true => pipe().map(|(ours, its)| (Some(ours), Some(its)))?,
             false => (None, None),
@@ -206,14 +207,4 @@ async fn wait(pidfd: &AsyncFd<OwnedFd>, pid: i32, consume: bool) -> io::Result<E
 
 fn pipe() -> Result<(OwnedFd, OwnedFd), StepError> {
     pipe2(OFlag::O_CLOEXEC).map_err(|errno| StepError::new("make a pipe", &errno.into()))
-}
-
-/// Sees to it that descriptor 3 is taken in this process for as long as it lives. In the child, 3 becomes the control pipe;
-/// were it free here, the standard library's own pipe could get the number and be overwritten. In a worker it is the link.
-fn occupy_third() {
-    static SEAT: OnceLock<Option<OwnedFd>> = OnceLock::new();
-    SEAT.get_or_init(|| {
-        let null = File::open("/dev/null").ok()?;
-        (null.as_raw_fd() == 3).then(|| null.into())
-    });
 }

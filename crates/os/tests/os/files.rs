@@ -169,4 +169,8 @@ fn one_daemon_at_a_time() {
     assert_eq!(fs::read_to_string(&path).unwrap(), "");
     InstanceLock::take(&path).unwrap();
     assert!(matches!(InstanceLock::take(&path.join("under-a-file")), Err(LockError::Io(_))));
+    // The file is emptied when it is taken, so nobody may point it at another one.
+    let link = scratch.path().join("link");
+    symlink(&path, &link).unwrap();
+    assert!(matches!(InstanceLock::take(&link), Err(LockError::Io(_))));
 }

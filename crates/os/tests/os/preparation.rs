@@ -14,9 +14,12 @@ use qfleet_model::frame;
 use qfleet_model::link::{FromChild, ToChild};
 use qfleet_model::start::{Identity, Preparation, Role, Start};
 use qfleet_os::exit::Exit;
-use qfleet_os::users;
+use qfleet_os::{usage, users};
 
-use crate::harness::{Case, end_of, heard, read_line, read_to_end, reaper, role, script, start, tell};
+use crate::harness::{
+    Case, end_of, heard, read_line, read_to_end, reaper, role, script, start, start_role, tell,
+};
+use crate::roles::worker;
 
 pub const CASES: &[Case] = &[
     ("a_child_gets_place_mask_nice_and_limits", a_child_gets_place_mask_nice_and_limits),
@@ -27,6 +30,8 @@ pub const CASES: &[Case] = &[
     ("what_cannot_be_executed_is_told_apart", what_cannot_be_executed_is_told_apart),
     ("an_executed_program_closes_the_link", an_executed_program_closes_the_link),
     ("a_step_that_fails_is_named", a_step_that_fails_is_named),
+    ("a_worker_of_another_user_can_measure_itself", a_worker_of_another_user_can_measure_itself),
+    ("a_failure_that_nobody_hears_is_no_crash", a_failure_that_nobody_hears_is_no_crash),
     ("a_killed_daemon_takes_its_children_along", a_killed_daemon_takes_its_children_along),
     (
         "a_killed_daemon_takes_children_of_other_users_along",
@@ -188,6 +193,25 @@ fn a_step_that_fails_is_named() {
         };
         assert_eq!((step.as_str(), *errno), (expected, number));
     }
+}
+
+/// The kernel shuts a process that changed its user off from many of its own files, until it executes a program.
+fn a_worker_of_another_user_can_measure_itself() {
+    let preparation = Preparation { user: Some(other_user()), ..Preparation::default() };
+    let child = start_role(preparation, worker());
+    if !users::am_root() {
+        return refused(child);
+    }
+    let measured: u64 = read_line(&child.stdout).parse().unwrap();
+    let seen = usage::private_memory(child.pid).unwrap();
+    assert!(measured > 0 && measured.abs_diff(seen) < 4 << 20, "{measured} and {seen}");
+}
+
+fn a_failure_that_nobody_hears_is_no_crash() {
+    let (_runtime, reaper) = reaper();
+    let child = start(Preparation::default(), &["/no/such/program"]);
+    drop(child.link);
+    assert_eq!(end_of(&reaper, child.pid).how, Exit::Code(127));
 }
 
 fn a_killed_daemon_takes_its_children_along() {

@@ -15,9 +15,9 @@ use qfleet_os::job_child::JobChild;
 use qfleet_os::lock::InstanceLock;
 use qfleet_os::locked_map::LockedMap;
 use qfleet_os::spawn::{Launch, OwnImage, launch};
-use qfleet_os::{prepare, users};
+use qfleet_os::{prepare, usage, users};
 
-use crate::harness::{plain_env, read_to_end, runtime, script, start};
+use crate::harness::{plain_env, read_line, read_to_end, runtime, script, start, start_role};
 
 /// Prints its signal mask and dispositions. The shell itself looks, since other programs begin by changing their own.
 pub const SIGNALS_OF_SHELL: &str = "while read -r line; do echo \"$line\"; done </proc/$$/status";
@@ -63,8 +63,9 @@ fn prepared() {
             let env: Vec<_> = env::vars_os().collect();
             fail(&link, &prepare::execute(&argv, &env).into());
         }
-        // Stands for a worker: says that it is ready, and ends with 42 when the daemon is gone.
+        // Stands for a worker: measures itself, says that it is ready, and ends with 42 when the daemon is gone.
         Role::Worker { .. } => {
+            println!("{}", usage::own_private_memory().unwrap());
             (&link).write_all(&frame::line(&FromChild::Ready).unwrap()).unwrap();
             read_to_end(link);
             std::process::exit(42);
@@ -98,12 +99,16 @@ fn launching_daemon(user: &str) {
     let user = if user.is_empty() { None } else { Some(users::resolve(user, None).unwrap()) };
     let preparation = Preparation { user, parent_death: Some(libc::SIGTERM), ..Preparation::default() };
     let program = start(preparation, &script("echo up; exec sleep 1000"));
-    crate::harness::read_line(&program.stdout);
-    let settings = Role::Worker { settings: serde_json::Value::Null, ledger: "/".into(), after: Vec::new() };
-    let worker = crate::harness::start_role(Preparation::default(), settings);
-    crate::harness::read_line(&worker.link);
+    read_line(&program.stdout);
+    let worker = start_role(Preparation::default(), worker());
+    read_line(&worker.link);
     println!("{} {}", program.pid, worker.pid);
     thread::park();
+}
+
+/// What makes a child go on as a worker; the stand-in here has no settings.
+pub fn worker() -> Role {
+    Role::Worker { settings: serde_json::Value::Null, ledger: "/".into(), after: Vec::new() }
 }
 
 /// A daemon that ends before its child has read what to do. A shell that outlives it holds the link and passes on `start`
