@@ -1,0 +1,855 @@
+//! Seeded random histories against the fleet: commands, exits, reloads and time in any order, and what must hold
+//! whatever happens.
+
+#![allow(clippy::unwrap_used)]
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+use qfleet_manifest::queue::FailedJobs;
+use qfleet_manifest::settings::{Autorestart, Group, ProcessSettings, Work, WorkerSettings};
+use qfleet_model::command::{Command, Refusal, Reply};
+use qfleet_model::link::{FromChild, Recycle};
+use qfleet_model::name::Selector;
+use qfleet_model::snapshot::{Exit, StateWord};
+use qfleet_model::start::DrainLimit;
+use qfleet_model::time::{Moment, WallTime};
+use qfleet_supervisor::fleet::view::{Seen, render};
+use qfleet_supervisor::fleet::{AskId, Effect, Event, Fleet, GroupChange, Now, Plan, RecoveryId, SlotId};
+
+const KILL: i32 = 9;
+const TERM: i32 = 15;
+
+fn process(numprocs: u32) -> ProcessSettings {
+    ProcessSettings {
+        numprocs,
+        numprocs_start: 0,
+        priority: 999,
+        autostart: true,
+        startsecs: Duration::from_secs(1),
+        startretries: 3,
+        autorestart: Autorestart::Unexpected,
+        exitcodes: vec![0],
+        stop_signal: TERM,
+        stop_wait: Duration::from_secs(30),
+        kill_after: Duration::from_secs(10),
+        user: None,
+        group: None,
+        cwd: None,
+        umask: None,
+        nice: None,
+        limits: BTreeMap::new(),
+        environment: BTreeMap::new(),
+        inherit_environment: true,
+        redirect_stderr: false,
+    }
+}
+
+fn queue(name: &str, numprocs: u32) -> Group {
+    let work = Work::Queue(WorkerSettings {
+        group: name.to_owned(),
+        lanes: vec![],
+        concurrency: 1,
+        max_time: None,
+        max_jobs: None,
+        memory: None,
+        sleep: Duration::from_secs(3),
+        stop_wait: Duration::from_secs(30),
+        kill_after: Duration::from_secs(10),
+        connections: BTreeMap::new(),
+        failed_jobs: FailedJobs::Redis,
+        secret_variables: vec![],
+    });
+    Group { name: name.to_owned(), process: process(numprocs), work }
+}
+
+fn program(name: &str, numprocs: u32) -> Group {
+    let work = Work::Program { argv: vec!["sleep".to_owned(), "60".to_owned()] };
+    Group { name: name.to_owned(), process: process(numprocs), work }
+}
+
+/// Whose child it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Owner {
+    Slot(SlotId),
+    Recovery(RecoveryId),
+}
+
+#[derive(Debug, Clone)]
+struct Child {
+    owner: Owner,
+    is_worker: bool,
+    /// Files it was given; its own comes first.
+    ledgers: Vec<String>,
+    asked: bool,
+    ready: bool,
+}
+
+/// Everything outside the fleet: children, files, people, time.
+struct World {
+    random: fastrand::Rng,
+    fleet: Fleet,
+    now: Moment,
+    groups: Vec<Group>,
+    children: BTreeMap<i32, Child>,
+    files: BTreeSet<String>,
+    next_pid: i32,
+    next_ask: u64,
+    open: BTreeMap<AskId, Command>,
+    answers: BTreeMap<AskId, Result<Reply, Refusal>>,
+    reads: Vec<AskId>,
+    asked_spawns: VecDeque<Effect>,
+    published: Seen,
+    settled: u32,
+    exit: Option<u8>,
+    /// Children do what they are asked and never crash.
+    calm: bool,
+    story: String,
+}
+
+impl World {
+    fn new(seed: u64, groups: Vec<Group>) -> Self {
+        let now = Moment::from_nanos(1_000_000_000_000);
+        let wall = WallTime::from_seconds(1_767_225_600);
+        let fleet = Fleet::new(groups.iter().cloned().map(Arc::new), Now { moment: now, wall });
+        Self {
+            random: fastrand::Rng::with_seed(seed),
+            fleet,
+            now,
+            groups,
+            children: BTreeMap::new(),
+            files: BTreeSet::new(),
+            next_pid: 100,
+            next_ask: 0,
+            open: BTreeMap::new(),
+            answers: BTreeMap::new(),
+            reads: vec![],
+            asked_spawns: VecDeque::new(),
+            published: Seen::default(),
+            settled: 0,
+            exit: None,
+            calm: false,
+            story: format!("seed {seed}"),
+        }
+    }
+
+    fn now(&self) -> Now {
+        let millis = i64::try_from(self.now.as_nanos() / 1_000_000).unwrap();
+        Now { moment: self.now, wall: WallTime::from_millis(1_767_225_600_000 + millis) }
+    }
+
+    fn handle(&mut self, event: Event) {
+        assert_eq!(self.exit, None, "an event after the end: {event:?} {}", self.story);
+        writeln!(self.story, "\n{:?} {event:?}", self.now).unwrap();
+        let effects = self.fleet.handle(event, self.now());
+        let publishes = effects.iter().filter(|effect| **effect == Effect::Publish).count();
+        assert!(publishes <= 1, "published {publishes} times: {}", self.story);
+        for effect in effects {
+            match effect {
+                Effect::Spawn { .. } | Effect::Recover { .. } => self.asked_spawns.push_back(effect),
+                other => self.carry_out(other),
+            }
+        }
+        self.published = self.fleet.seen(1, WallTime::from_seconds(0));
+        self.check();
+        // The daemon starts its children a few at a time, so much can happen in between.
+        while self.exit.is_none() && (self.calm || self.random.bool()) && self.spawn_next() {}
+    }
+
+    fn spawn_next(&mut self) -> bool {
+        let Some(effect) = self.asked_spawns.pop_front() else { return false };
+        let event = self.spawn(effect);
+        self.handle(event);
+        true
+    }
+
+    fn spawn(&mut self, effect: Effect) -> Event {
+        match effect {
+            Effect::Spawn { slot, group, ledger, after, .. } => {
+                let is_worker = !matches!(group.work, Work::Program { .. });
+                assert_eq!(ledger.is_some(), is_worker);
+                let owner = Owner::Slot(slot);
+                assert!(
+                    self.children.values().all(|child| child.owner != owner),
+                    "a second child in one slot: {}",
+                    self.story
+                );
+                if !self.calm && self.random.u8(0..20) == 0 {
+                    return Event::SpawnFailed { slot, why: "out of memory".to_owned() };
+                }
+                let ledgers: Vec<String> = ledger.into_iter().chain(after).collect();
+                if let Some(own) = ledgers.first() {
+                    assert!(self.files.insert(own.clone()), "a ledger used twice: {}", self.story);
+                }
+                let pid = self.new_child(owner, is_worker, ledgers);
+                writeln!(self.story, "  {slot:?} gets {pid} with {:?}", self.children[&pid].ledgers).unwrap();
+                Event::Spawned { slot, pid }
+            }
+            Effect::Recover { recovery, ledger, .. } => {
+                let owner = Owner::Recovery(recovery);
+                assert!(self.children.values().all(|child| child.owner != owner));
+                if !self.calm && self.random.u8(0..20) == 0 {
+                    return Event::RecoverySpawned { recovery, pid: None };
+                }
+                let pid = self.new_child(owner, true, vec![ledger]);
+                Event::RecoverySpawned { recovery, pid: Some(pid) }
+            }
+            other => panic!("not a spawn: {other:?}"),
+        }
+    }
+
+    fn carry_out(&mut self, effect: Effect) {
+        if !matches!(effect, Effect::Log(_) | Effect::Publish) {
+            writeln!(self.story, "  {effect:?}").unwrap();
+        }
+        match effect {
+            Effect::Signal { pid, signal, .. } => {
+                let story = &self.story;
+                let child = self.children.get_mut(&pid);
+                let child = child.unwrap_or_else(|| panic!("a signal to a stranger: {story}"));
+                child.asked |= signal == KILL || signal == TERM;
+            }
+            Effect::Drain { pid, .. } => {
+                let story = &self.story;
+                let child = self.children.get_mut(&pid);
+                let child = child.unwrap_or_else(|| panic!("a stranger told to drain: {story}"));
+                assert!(child.is_worker);
+                child.asked = true;
+            }
+            Effect::Tune { pid, .. } => {
+                assert!(self.children.contains_key(&pid), "a stranger tuned: {}", self.story);
+            }
+            Effect::Answer(ask, answer) => {
+                assert!(self.open.remove(&ask).is_some(), "answered twice: {ask:?} {}", self.story);
+                self.answers.insert(ask, answer);
+            }
+            Effect::ReadManifest { ask, .. } => {
+                self.reads.push(ask);
+            }
+            Effect::Settled => {
+                self.settled += 1;
+            }
+            Effect::Exit(code) => {
+                self.exit = Some(code);
+            }
+            Effect::Renamed { .. }
+            | Effect::Gone { .. }
+            | Effect::ShuttingDown
+            | Effect::Log(_)
+            | Effect::Publish
+            | Effect::Spawn { .. }
+            | Effect::Recover { .. } => {}
+        }
+    }
+
+    fn new_child(&mut self, owner: Owner, is_worker: bool, ledgers: Vec<String>) -> i32 {
+        self.next_pid += 1;
+        let child = Child { owner, is_worker, ledgers, asked: false, ready: false };
+        self.children.insert(self.next_pid, child);
+        self.next_pid
+    }
+
+    /// What must hold after every event.
+    fn check(&mut self) {
+        let shown: BTreeSet<i32> =
+            self.published.processes.iter().filter_map(|process| process.view.pid).collect();
+        let alive: BTreeSet<i32> = self
+            .children
+            .iter()
+            .filter(|(_, child)| matches!(child.owner, Owner::Slot(_)))
+            .map(|(pid, _)| *pid)
+            .collect();
+        assert_eq!(shown, alive, "status shows other processes than there are: {}", self.story);
+        let names: BTreeSet<_> = self.published.processes.iter().map(|process| &process.view.name).collect();
+        assert_eq!(names.len(), self.published.processes.len(), "two slots of one name: {}", self.story);
+        if let Some(at) = self.fleet.wake_at() {
+            assert!(at >= self.now || self.exit.is_some(), "a timer that was forgotten: {}", self.story);
+        }
+        if !self.reads.is_empty() {
+            return;
+        }
+        for group in &self.groups {
+            let view = self.published.groups.iter().find(|view| view.name == group.name).unwrap();
+            let slots = self.published.processes.iter().filter(|process| process.view.group == group.name);
+            assert!(slots.count() >= view.numprocs as usize, "slots missing in status: {}", self.story);
+        }
+    }
+
+    fn ask(&mut self, command: Command) -> AskId {
+        self.next_ask += 1;
+        let ask = AskId(self.next_ask);
+        self.open.insert(ask, command.clone());
+        self.handle(Event::Asked(ask, command));
+        ask
+    }
+
+    fn answer_reads(&mut self) {
+        for ask in std::mem::take(&mut self.reads) {
+            if self.random.u8(0..6) == 0 {
+                self.handle(Event::ManifestRead(ask, Err("line 1: nonsense".to_owned())));
+                continue;
+            }
+            let dry_run = matches!(self.open.get(&ask), Some(Command::Reload { dry_run: true, .. }));
+            let (groups, plan) = self.new_manifest();
+            if !dry_run {
+                self.groups = groups;
+            }
+            self.handle(Event::ManifestRead(ask, Ok(plan)));
+        }
+    }
+
+    /// A random neighbour of the manifest in force.
+    fn new_manifest(&mut self) -> (Vec<Group>, Plan) {
+        let mut groups = self.groups.clone();
+        let mut changes = vec![];
+        for _ in 0..self.random.usize(1..4) {
+            let at = self.random.usize(0..=groups.len());
+            let touched = |changes: &Vec<GroupChange>, name: &str| {
+                changes.iter().any(|change| match change {
+                    GroupChange::Removed(other) => other == name,
+                    GroupChange::Added(group) | GroupChange::Restart(group) | GroupChange::InPlace(group) => {
+                        group.name == name
+                    }
+                })
+            };
+            let Some(group) = groups.get_mut(at) else {
+                let name = format!("extra{}", self.random.u8(0..3));
+                if groups.iter().any(|group| group.name == name) || touched(&changes, &name) {
+                    continue;
+                }
+                let group = if self.random.bool() { queue(&name, 2) } else { program(&name, 1) };
+                changes.push(GroupChange::Added(Arc::new(group.clone())));
+                groups.push(group);
+                continue;
+            };
+            if touched(&changes, &group.name) {
+                continue;
+            }
+            match self.random.u8(0..5) {
+                0 => changes.push(GroupChange::Removed(groups.remove(at).name)),
+                1 | 2 => {
+                    group.process.numprocs = self.random.u32(0..4);
+                    changes.push(GroupChange::InPlace(Arc::new(group.clone())));
+                }
+                _ => {
+                    group.process.stop_wait = Duration::from_secs(self.random.u64(0..60));
+                    changes.push(GroupChange::Restart(Arc::new(group.clone())));
+                }
+            }
+        }
+        let order = groups.iter().map(|group| group.name.clone()).collect();
+        (groups, Plan { order, changes, also: vec![] })
+    }
+
+    fn end_child(&mut self, pid: i32, exit: Exit) {
+        let Some(child) = self.children.remove(&pid) else { return };
+        let clean = matches!(exit, Exit::Code(0 | 75));
+        // Who ends in good order clears away what it was given; what it waited for only if it came that far.
+        let cleared = match child.owner {
+            Owner::Slot(_) if clean && child.ready => child.ledgers.clone(),
+            Owner::Slot(_) if clean => child.ledgers.first().into_iter().cloned().collect(),
+            Owner::Slot(_) if child.ready => child.ledgers.iter().skip(1).cloned().collect(),
+            Owner::Slot(_) => vec![],
+            Owner::Recovery(_) if clean => child.ledgers.clone(),
+            Owner::Recovery(_) => vec![],
+        };
+        for file in &cleared {
+            self.files.remove(file);
+        }
+        let left = child.ledgers.into_iter().filter(|file| self.files.contains(file)).collect();
+        self.handle(Event::ChildExited { pid, exit, left });
+    }
+
+    fn say(&mut self, pid: i32, message: FromChild) {
+        self.handle(Event::FromChild { pid, message });
+    }
+
+    /// One child does something that fits its life.
+    fn child_lives(&mut self) {
+        let pids: Vec<i32> = self.children.keys().copied().collect();
+        if pids.is_empty() {
+            return;
+        }
+        let pid = pids[self.random.usize(0..pids.len())];
+        let child = self.children[&pid].clone();
+        if matches!(child.owner, Owner::Recovery(_)) {
+            let code = i32::from(!self.calm && self.random.u8(0..4) == 0);
+            return self.end_child(pid, Exit::Code(code));
+        }
+        if child.asked {
+            let exit = if self.calm { Exit::Code(0) } else { self.any_exit() };
+            return self.end_child(pid, exit);
+        }
+        match self.random.u8(0..10) {
+            0..=5 if !child.ready => {
+                self.children.get_mut(&pid).unwrap().ready = true;
+                if child.is_worker {
+                    // Ready means that what it waited for has been recovered.
+                    for file in child.ledgers.iter().skip(1) {
+                        self.files.remove(file);
+                    }
+                    self.say(pid, FromChild::Ready);
+                } else {
+                    self.handle(Event::LinkClosed { pid });
+                }
+            }
+            6 if child.is_worker && child.ready => {
+                self.say(pid, FromChild::WantsReplacement { because: Recycle::MaxTime });
+            }
+            7 if child.is_worker && child.ready => self.say(pid, FromChild::Report(Default::default())),
+            8 if child.is_worker && !child.ready => self.say(pid, FromChild::Waiting { pid: 4242 }),
+            9 if !self.calm => {
+                let exit = self.any_exit();
+                self.end_child(pid, exit);
+            }
+            _ => {}
+        }
+    }
+
+    fn any_exit(&mut self) -> Exit {
+        match self.random.u8(0..4) {
+            0 => Exit::Code(0),
+            1 => Exit::Code(1),
+            2 => Exit::Code(75),
+            _ => Exit::Signal("KILL".to_owned()),
+        }
+    }
+
+    fn pass_time(&mut self, by: Duration) {
+        self.now = self.now + by;
+        self.handle(Event::TimePassed);
+    }
+
+    fn some_names(&mut self) -> Vec<Selector> {
+        let group = |world: &mut Self| match world.random.usize(0..=world.groups.len()) {
+            at if at < world.groups.len() => world.groups[at].name.clone(),
+            _ => "nobody".to_owned(),
+        };
+        match self.random.u8(0..6) {
+            0 => vec![Selector::All],
+            1 => vec![Selector::Process(group(self), self.random.u8(0..3).to_string())],
+            _ => vec![Selector::Group(group(self))],
+        }
+    }
+
+    fn anything(&mut self) {
+        match self.random.u8(0..40) {
+            0 => {
+                let names = self.some_names();
+                self.ask(Command::Start { names });
+            }
+            1 => {
+                let names = self.some_names();
+                self.ask(Command::Stop { names });
+            }
+            2 | 3 => {
+                let (names, now) = (self.some_names(), self.random.u8(0..4) == 0);
+                self.ask(Command::Restart { names, now });
+            }
+            4 => {
+                let Some(Selector::Group(group)) = self.some_names().pop() else { return };
+                let to = self.random.u32(0..4);
+                self.ask(Command::Scale { group, to });
+            }
+            5 => {
+                let names = self.some_names();
+                self.ask(Command::Signal { names, signal: 10 });
+            }
+            6 => {
+                let (dry_run, reset) = (self.random.u8(0..4) == 0, self.random.u8(0..4) == 0);
+                self.ask(Command::Reload { dry_run, reset });
+            }
+            7 | 8 => self.answer_reads(),
+            31..=33 => {
+                self.spawn_next();
+            }
+            9..=30 => self.child_lives(),
+            _ => {
+                let by = Duration::from_millis(self.random.u64(0..3000));
+                self.pass_time(by);
+            }
+        }
+    }
+
+    /// Nothing bad happens any more: children do what they should, timers ring when they are due.
+    fn calm_down(&mut self) {
+        self.calm = true;
+        for _ in 0..20_000 {
+            self.answer_reads();
+            while self.exit.is_none() && self.spawn_next() {}
+            if self.exit.is_some() || (self.at_ease() && self.open.is_empty()) {
+                return;
+            }
+            self.child_lives();
+            if self.random.u8(0..8) == 0 && self.exit.is_none() {
+                match self.fleet.wake_at() {
+                    Some(at) => {
+                        self.now = self.now.max(at);
+                        self.handle(Event::TimePassed);
+                    }
+                    None => self.pass_time(Duration::from_secs(1)),
+                }
+            }
+        }
+        panic!("it does not come to rest; open: {:?} {}", self.open, self.story);
+    }
+
+    /// Every process is up or at rest, and every ledger belongs to a living worker.
+    fn at_ease(&self) -> bool {
+        let on_its_way =
+            |state| matches!(state, StateWord::Starting | StateWord::Stopping | StateWord::Backoff);
+        let settled = !self.published.processes.iter().any(|process| on_its_way(process.view.state));
+        settled && self.files.iter().all(|file| self.is_held(file))
+    }
+
+    fn is_held(&self, file: &String) -> bool {
+        let holds =
+            |child: &Child| matches!(child.owner, Owner::Slot(_)) && child.ledgers.first() == Some(file);
+        self.children.values().any(holds)
+    }
+
+    fn state_of(&self, name: &str) -> StateWord {
+        self.published.processes.iter().find(|process| process.view.name == name).unwrap().view.state
+    }
+
+    fn answer(&self, ask: AskId) -> Vec<(String, bool, String)> {
+        let reply = self.answers.get(&ask).unwrap_or_else(|| panic!("unanswered: {}", self.story));
+        let results = reply.clone().unwrap().results;
+        results.into_iter().map(|result| (result.name, result.ok, result.text)).collect()
+    }
+
+    fn begin(&mut self) {
+        self.calm = true;
+        self.handle(Event::Began { ledgers: vec![] });
+        self.calm_down();
+    }
+
+    fn pid_of(&self, name: &str) -> i32 {
+        self.published.processes.iter().find(|process| process.view.name == name).unwrap().view.pid.unwrap()
+    }
+}
+
+fn some_groups() -> Vec<Group> {
+    let mut last = queue("last", 2);
+    last.process.priority = 1000;
+    vec![queue("messages", 3), program("web", 1), program("cron", 2), last]
+}
+
+#[test]
+fn whatever_happens_the_promises_hold() {
+    for seed in 0..1000 {
+        let mut world = World::new(seed, some_groups());
+        let ledgers = ["messages.messages_00.7", "messages.messages_01.3", "gone.gone_00.9", "web"];
+        let ledgers: Vec<String> = ledgers.map(str::to_owned).into();
+        world.files.extend(ledgers.iter().cloned().filter(|name| name.contains('_')));
+        world.handle(Event::Began { ledgers });
+        for _ in 0..250 {
+            world.anything();
+        }
+        // Whatever an operator stopped is started again, so that every process must be up in the end.
+        world.calm_down();
+        world.ask(Command::Start { names: vec![Selector::All] });
+        world.calm_down();
+        assert_eq!(world.settled, 1);
+        for group in &world.published.groups {
+            let slots: Vec<_> = world
+                .published
+                .processes
+                .iter()
+                .filter(|process| process.view.group == group.name)
+                .map(|process| process.view.state)
+                .collect();
+            assert_eq!(slots, vec![StateWord::Running; group.numprocs as usize], "{}", world.story);
+        }
+        world.calm = false;
+        world.ask(Command::Shutdown);
+        for _ in 0..20 {
+            if world.exit.is_none() {
+                world.child_lives();
+            }
+        }
+        world.calm_down();
+        assert!(matches!(world.exit, Some(0 | 75)), "{}", world.story);
+        assert!(
+            world.children.values().all(|child| child.asked),
+            "somebody was left behind: {}",
+            world.story
+        );
+        assert!(world.open.is_empty(), "somebody still waits: {}", world.story);
+    }
+}
+
+#[test]
+fn a_rolling_restart_never_takes_the_group_below_its_floor() {
+    for seed in 0..200 {
+        let mut world = World::new(seed, vec![queue("messages", 4), queue("emails", 2)]);
+        world.begin();
+        world.calm = true;
+        let before: BTreeSet<i32> = world.children.keys().copied().collect();
+        let ask = world.ask(Command::Restart { names: vec![Selector::All], now: false });
+        let again = world.ask(Command::Restart { names: vec![Selector::Group("emails".into())], now: false });
+        assert_eq!(world.answers[&again], Err(Refusal::RolloutUnderWay { group: "emails".to_owned() }));
+        for _ in 0..100_000 {
+            if world.answers.contains_key(&ask) {
+                break;
+            }
+            world.child_lives();
+            for (group, floor) in [("messages", 3), ("emails", 1)] {
+                let up = world.published.processes.iter().filter(|process| {
+                    process.view.group == group && process.view.state == StateWord::Running
+                });
+                assert!(up.count() >= floor, "{group} below its floor: {}", world.story);
+            }
+        }
+        let results = world.answer(ask);
+        assert_eq!(results.len(), 6);
+        assert!(results.iter().all(|(_, ok, text)| *ok && text == "restarted"), "{results:?}");
+        assert!(world.children.keys().all(|pid| !before.contains(pid)), "{}", world.story);
+    }
+}
+
+#[test]
+fn a_rolling_restart_halts_when_a_replacement_does_not_become_ready() {
+    let mut world = World::new(1, vec![queue("messages", 3)]);
+    world.begin();
+    let ask = world.ask(Command::Restart { names: vec![Selector::Group("messages".into())], now: false });
+    for _ in 0..2 {
+        let pid = world.pid_of("messages:messages_00");
+        world.end_child(pid, Exit::Code(1));
+        if let Some(at) = world.fleet.wake_at() {
+            world.now = at;
+            world.handle(Event::TimePassed);
+        }
+    }
+    let pid = world.pid_of("messages:messages_00");
+    world.end_child(pid, Exit::Code(1));
+    let results = world.answer(ask);
+    assert_eq!(results[0].2, "the new process does not become ready");
+    assert_eq!(results[1].2, "not restarted: an earlier replacement does not become ready");
+    assert_eq!(world.state_of("messages:messages_01"), StateWord::Running);
+}
+
+#[test]
+fn workers_that_reach_their_limits_together_are_replaced_in_turn() {
+    let mut world = World::new(3, vec![queue("messages", 3)]);
+    world.begin();
+    let pids: Vec<i32> = world.children.keys().copied().collect();
+    for pid in &pids {
+        world.say(*pid, FromChild::WantsReplacement { because: Recycle::MaxJobs });
+    }
+    for done in 0..3 {
+        let asked: Vec<i32> =
+            world.children.iter().filter(|(_, child)| child.asked).map(|(pid, _)| *pid).collect();
+        assert_eq!(asked, [pids[done]], "one at a time");
+        world.end_child(pids[done], Exit::Code(0));
+        let newest = *world.children.keys().next_back().unwrap();
+        world.say(newest, FromChild::Ready);
+    }
+    assert!(world.children.values().all(|child| !child.asked));
+}
+
+#[test]
+fn commands_answer_as_supervisorctl_words_it() {
+    let mut world = World::new(5, vec![queue("messages", 1), program("web", 1)]);
+    world.begin();
+    let web = || vec![Selector::Group("web".into())];
+    let start = world.ask(Command::Start { names: web() });
+    assert_eq!(world.answer(start), [("web".into(), true, "already started".into())]);
+    let stop = world.ask(Command::Stop { names: web() });
+    assert!(!world.answers.contains_key(&stop), "answered before it is down");
+    world.calm_down();
+    assert_eq!(world.answer(stop), [("web".into(), true, "stopped".into())]);
+    let again = world.ask(Command::Stop { names: web() });
+    assert_eq!(world.answer(again), [("web".into(), true, "not running".into())]);
+    let start = world.ask(Command::Start { names: web() });
+    world.calm_down();
+    assert_eq!(world.answer(start), [("web".into(), true, "started".into())]);
+    let typo = world.ask(Command::Stop { names: vec![Selector::Group("mesages".into())] });
+    let hint = Some("messages".to_owned());
+    assert_eq!(world.answers[&typo], Err(Refusal::NoMatch { name: "mesages".to_owned(), hint }));
+    let restart = world.ask(Command::Restart { names: vec![Selector::All], now: true });
+    world.calm_down();
+    let restarted = |name: &str| (name.to_owned(), true, "restarted".to_owned());
+    assert_eq!(world.answer(restart), [restarted("messages:messages_00"), restarted("web")]);
+    let signal = world.ask(Command::Signal { names: web(), signal: 10 });
+    assert_eq!(world.answer(signal), [("web".into(), true, "signalled".into())]);
+}
+
+#[test]
+fn a_start_that_fails_is_answered_with_the_reason() {
+    let mut world = World::new(5, vec![program("web", 1)]);
+    world.calm = true;
+    world.handle(Event::Began { ledgers: vec![] });
+    let pid = world.pid_of("web");
+    world.say(
+        pid,
+        FromChild::Failed { step: "execute `/no/such`".into(), errno: Some(2), error: "no such file".into() },
+    );
+    world.end_child(pid, Exit::Code(127));
+    assert_eq!(world.state_of("web"), StateWord::Backoff);
+    let ask = world.ask(Command::Start { names: vec![Selector::All] });
+    let pid = world.pid_of("web");
+    world.say(
+        pid,
+        FromChild::Failed { step: "execute `/no/such`".into(), errno: Some(2), error: "no such file".into() },
+    );
+    world.end_child(pid, Exit::Code(127));
+    let text = "cannot execute `/no/such`: no such file; it is tried again";
+    assert_eq!(world.answer(ask), [("web".into(), false, text.into())]);
+}
+
+#[test]
+fn scale_holds_until_a_reload_changes_that_number() {
+    let mut world = World::new(7, vec![queue("messages", 2), program("web", 1)]);
+    world.begin();
+    let ask = world.ask(Command::Scale { group: "messages".into(), to: 4 });
+    world.calm_down();
+    assert_eq!(world.answer(ask).len(), 2);
+    let zone = jiff::tz::TimeZone::UTC;
+    let status = render(&world.published, world.now, &zone);
+    assert_eq!(status.groups[0].manifest_numprocs, Some(2));
+    assert!(status.processes[3].description.ends_with(", scaled 4, manifest 2"));
+
+    let mut changed = queue("messages", 2);
+    changed.process.stop_wait = Duration::from_secs(5);
+    let reload = |world: &mut World, group: Group| {
+        let ask = world.ask(Command::Reload { dry_run: false, reset: false });
+        world.reads.clear();
+        let order = vec!["messages".to_owned(), "web".to_owned()];
+        let changes = vec![GroupChange::InPlace(Arc::new(group))];
+        world.handle(Event::ManifestRead(ask, Ok(Plan { order, changes, also: vec![] })));
+        world.calm_down();
+    };
+    reload(&mut world, changed.clone());
+    assert_eq!(world.published.groups[0].numprocs, 4);
+    changed.process.numprocs = 1;
+    reload(&mut world, changed);
+    assert_eq!(world.published.groups[0].numprocs, 1);
+    let left: Vec<_> = world.published.processes.iter().map(|process| process.view.name.as_str()).collect();
+    assert_eq!(left, ["messages:messages_00", "web"]);
+
+    world.ask(Command::Scale { group: "web".into(), to: 2 });
+    world.calm_down();
+    let names: Vec<_> = world.published.processes.iter().map(|process| process.view.name.clone()).collect();
+    assert_eq!(names, ["messages:messages_00", "web:web_00", "web:web_01"]);
+}
+
+#[test]
+fn an_operators_stop_survives_a_reload_and_a_reset_drops_it() {
+    let mut world = World::new(9, vec![queue("messages", 2)]);
+    world.begin();
+    world.ask(Command::Stop { names: vec![Selector::Process("messages".into(), "1".into())] });
+    world.calm_down();
+    for (reset, expected) in [(false, StateWord::Stopped), (true, StateWord::Running)] {
+        let ask = world.ask(Command::Reload { dry_run: false, reset });
+        world.reads.clear();
+        let changes = vec![GroupChange::Restart(Arc::new(queue("messages", 2)))];
+        let plan = Plan { order: vec!["messages".to_owned()], changes, also: vec![] };
+        world.handle(Event::ManifestRead(ask, Ok(plan)));
+        world.calm_down();
+        assert_eq!(world.state_of("messages:messages_00"), StateWord::Running);
+        assert_eq!(world.state_of("messages:messages_01"), expected);
+    }
+}
+
+#[test]
+fn a_removed_group_drains_without_a_limit_and_is_listed_until_it_is_gone() {
+    let mut world = World::new(11, vec![queue("messages", 1), queue("emails", 1)]);
+    world.begin();
+    let ask = world.ask(Command::Reload { dry_run: false, reset: false });
+    world.reads.clear();
+    let pid = world.pid_of("emails:emails_00");
+    let plan = Plan {
+        order: vec!["messages".to_owned()],
+        changes: vec![GroupChange::Removed("emails".to_owned())],
+        also: vec![],
+    };
+    world.groups.pop();
+    world.handle(Event::ManifestRead(ask, Ok(plan)));
+    assert_eq!(world.answer(ask), [("emails".into(), true, "removed".into())]);
+    world.pass_time(Duration::from_secs(86_400));
+    assert_eq!(world.state_of("emails:emails_00"), StateWord::Stopping);
+    world.end_child(pid, Exit::Code(0));
+    assert_eq!(world.published.groups.len(), 1);
+    assert_eq!(world.published.processes.len(), 1);
+}
+
+#[test]
+fn everything_starts_by_priority_and_ends_together() {
+    let mut first = queue("first", 1);
+    first.process.priority = 1;
+    let mut world = World::new(13, vec![queue("messages", 2), first, program("web", 1)]);
+    world.begin();
+    assert!(world.pid_of("first:first_00") < world.pid_of("messages:messages_00"));
+    world.ask(Command::Shutdown);
+    assert!(world.children.values().all(|child| child.asked), "all are asked at the same time");
+    let refused = world.ask(Command::Start { names: vec![Selector::All] });
+    assert_eq!(world.answers[&refused], Err(Refusal::ShuttingDown));
+    world.calm_down();
+    assert_eq!(world.exit, Some(0));
+}
+
+#[test]
+fn the_exit_code_says_whether_work_was_cut_off() {
+    for (exit, code) in [(Exit::Code(0), 0), (Exit::Code(75), 75), (Exit::Signal("KILL".to_owned()), 75)] {
+        let mut world = World::new(15, vec![queue("messages", 1)]);
+        world.begin();
+        world.handle(Event::Hurry);
+        let pid = world.pid_of("messages:messages_00");
+        world.end_child(pid, exit);
+        world.calm_down();
+        assert_eq!(world.exit, Some(code));
+    }
+    let mut world = World::new(15, vec![program("stubborn", 1)]);
+    world.begin();
+    world.ask(Command::Shutdown);
+    world.pass_time(Duration::from_secs(30));
+    let pid = world.pid_of("stubborn");
+    world.end_child(pid, Exit::Signal("KILL".to_owned()));
+    assert_eq!(world.exit, Some(75));
+}
+
+#[test]
+fn old_ledgers_go_to_the_slots_first_worker_and_the_rest_is_recovered() {
+    let mut world = World::new(17, vec![queue("messages", 1), program("web", 1)]);
+    let now = world.now();
+    let ledgers = ["messages.messages_00.3", "messages.messages_00.12", "old.old_00.5", "README"];
+    let effects = world.fleet.handle(Event::Began { ledgers: ledgers.map(str::to_owned).into() }, now);
+    let spawned = effects.iter().find_map(|effect| match effect {
+        Effect::Spawn { ledger: Some(own), after, .. } => Some((own.clone(), after.clone())),
+        _ => None,
+    });
+    let (own, after) = spawned.unwrap();
+    assert_eq!(own, "messages.messages_00.13", "numbers are never used twice");
+    assert_eq!(after, [ledgers[0], ledgers[1]]);
+    let recovered: Vec<_> = effects
+        .iter()
+        .filter_map(|effect| match effect {
+            Effect::Recover { ledger, group: None, .. } => Some(ledger.as_str()),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(recovered, ["old.old_00.5"]);
+}
+
+#[test]
+fn draining_limits_follow_who_asked() {
+    let mut world = World::new(19, vec![queue("messages", 1)]);
+    world.begin();
+    let now = world.now();
+    let limit = |effects: Vec<Effect>| {
+        effects.into_iter().find_map(|effect| match effect {
+            Effect::Drain { limit, .. } => Some(limit),
+            _ => None,
+        })
+    };
+    let all = || vec![Selector::All];
+    let restart = Event::Asked(AskId(900), Command::Restart { names: all(), now: false });
+    assert_eq!(limit(world.fleet.handle(restart, now)), Some(DrainLimit::JobsOwn));
+    let stop = Event::Asked(AskId(901), Command::Stop { names: all() });
+    let expected = Some(DrainLimit::AtMost(Duration::from_secs(30)));
+    assert_eq!(limit(world.fleet.handle(stop, now)), expected);
+    assert_eq!(limit(world.fleet.handle(Event::Hurry, now)), Some(DrainLimit::AtMost(Duration::ZERO)));
+}
