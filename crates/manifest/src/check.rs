@@ -13,7 +13,8 @@ use crate::written::document::Document;
 pub(crate) fn one_name_space(document: &Document<'_>) {
     let mut seen: HashMap<&str, &str> = HashMap::new();
     let mut note = |name, kind, value: &Value<'_>| {
-        if let Some(other) = seen.insert(name, kind) {
+        // Two of a kind are the same key twice, which was told already.
+        if let Some(other) = seen.insert(name, kind).filter(|other| *other != kind) {
             value.problem_at_key(
                 format!("a {other} has this name already"),
                 Some("queues, pools and programs share one name space"),

@@ -302,6 +302,7 @@ const PROGRAM_INSTEAD: &[(&str, &str)] = &[
     ("serverurl", "remove it: the commands find the control socket themselves"),
     ("kill-after", "write `stop-wait`: how long ending may take before SIGKILL"),
     ("argv", "write `command`, as one line or as a list"),
+    ("cmd", "write `command`"),
     ("restart", "write `autorestart`"),
     ("env-file", "read it with the service manager, and pass values on with `environment`"),
 ];

@@ -6,6 +6,7 @@
 use std::ops::Range;
 
 use crate::expand::is_pure_reference;
+use crate::keys;
 use crate::source::HIDDEN;
 use crate::suggest::nearest;
 use crate::tree::{Kind, Node};
@@ -68,7 +69,9 @@ fn hide_scalar(node: &Node, value: &str, text: &str, secret: bool, out: &mut Vec
         return;
     }
     if secret || value.contains("whsec_") || value.contains("whsk_") {
-        out.push(node.bytes.clone());
+        // A block ends where the next key begins; its last line break and indent are no secret.
+        let written = text.get(node.bytes.clone()).unwrap_or_default();
+        out.push(node.bytes.start..node.bytes.start + written.trim_end().len());
     } else if let Some(part) = text.get(node.bytes.clone()).and_then(url_password) {
         out.push(node.bytes.start + part.start..node.bytes.start + part.end);
     }
@@ -89,7 +92,10 @@ fn is_secret_map(name: &str) -> bool {
 
 fn is_secret_key(name: &str) -> bool {
     let lower = name.to_ascii_lowercase();
-    if lower.ends_with("file") {
+    if ["secret", "password", "proxy"].contains(&name) {
+        return true;
+    }
+    if lower.ends_with("file") || keys::TABLES.iter().any(|table| table.knows(name)) {
         return false;
     }
     ["secret", "password", "passwd", "token", "proxy", "authorization"]
@@ -143,6 +149,7 @@ mod tests {
             ("headers: {X-Key: abc, Y: 1}", vec!["abc", "1"]),
             ("environment: {A: b}", vec!["b"]),
             ("password-file: /run/secrets/redis", vec![]),
+            ("control: {socket: /run/x.sock}", vec![]),
             ("queues: {token-refresh: {tries: 3}}", vec![]),
             ("a: &p hunter2\npassword: *p", vec!["hunter2"]),
         ] {

@@ -4,6 +4,9 @@ use crate::keys::Table;
 use crate::suggest::nearest;
 use crate::value::Value;
 
+/// Longer lists of known keys help nobody.
+const MOST_LISTED: usize = 12;
+
 pub(crate) struct Section<'c> {
     /// The section itself.
     pub(crate) value: Value<'c>,
@@ -61,6 +64,8 @@ fn judge(name: &str, value: &Value<'_>, table: &'static Table) {
         value.problem_at_key("unknown setting", Some(&format!("did you mean `{near}`?")));
     } else {
         let all: Vec<&str> = table.names().collect();
-        value.problem_at_key("unknown setting", Some(&format!("known here: {}", all.join(", "))));
+        let list = format!("known here: {}", all.join(", "));
+        let long = "`config.example.yaml` shows every setting";
+        value.problem_at_key("unknown setting", Some(if all.len() > MOST_LISTED { long } else { &list }));
     }
 }

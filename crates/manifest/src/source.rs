@@ -64,6 +64,10 @@ impl<'t> Source<'t> {
             let before: Vec<&str> = before.collect();
             let here = self.lines.get(line - 1).map_or("", |bytes| &self.text[bytes.clone()]);
             problem.text = crop(&secrets::without_secrets(&before, here), column);
+            if here.contains("${") {
+                let hint = "inside `{…}` and `[…]` a value with `${NAME}` needs quotes: {url: \"${NAME}\"}";
+                problem.hint = Some(String::from(hint));
+            }
         }
         problem
     }

@@ -92,7 +92,7 @@ fn options(duplicate_keys: DuplicateKeyPolicy) -> Options {
         budget: serde_saphyr::budget! {
             max_depth: 24,
             flow_nesting_limit: 24,
-            max_documents: 1,
+            max_documents: 2,
             max_nodes: 200_000,
             max_events: 500_000,
             max_aliases: 2_000,
@@ -158,6 +158,8 @@ impl Raw {
         let written = || text.get(bytes.clone()).unwrap_or_default().to_owned();
         let kind = match self.0.value {
             RawKind::Null => Kind::Null,
+            // Old YAML has them for booleans too; nobody means that.
+            RawKind::Bool if length == 1 => Kind::Scalar { text: written(), guess: Guess::Text },
             RawKind::Bool => Kind::Scalar { text: written(), guess: Guess::Bool },
             RawKind::Number => Kind::Scalar { text: written(), guess: Guess::Number },
             RawKind::Text(value) => Kind::Scalar { text: value, guess: Guess::Text },
@@ -292,7 +294,7 @@ mod tests {
             ("f", "it's", Guess::Text),
             ("g", "x\ny\n", Guess::Text),
             ("h", ".inf", Guess::Text),
-            ("i", "y", Guess::Bool),
+            ("i", "y", Guess::Text),
         ] {
             assert_eq!(scalar(value(&tree, key)), (text, guess), "{key}");
         }

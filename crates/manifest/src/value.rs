@@ -372,7 +372,11 @@ impl<'c> Value<'c> {
 
     /// The elements of a list, or the one value itself.
     pub(crate) fn list_or_one(&self) -> Option<Vec<Value<'c>>> {
-        if matches!(self.node.kind, Kind::Scalar { .. }) { Some(vec![self.clone()]) } else { self.list() }
+        match self.node.kind {
+            Kind::Scalar { .. } => Some(vec![self.clone()]),
+            Kind::Map(_) => self.wrong_shape("a value or a list", "a section"),
+            _ => self.list(),
+        }
     }
 
     /// Keys and values of a mapping whose keys are free; a key without a value is kept.

@@ -28,7 +28,7 @@ pub(crate) fn read(value: &Value<'_>) -> Option<Handler> {
             let other =
                 value.entries().unwrap_or_default().iter().any(|(name, _)| !keys::HANDLER.knows(name));
             if !other {
-                value.problem_with_hint("says not who gets the jobs", "write `http: …` or `shell: …`");
+                value.problem_with_hint("does not say who gets the jobs", "write `http: …` or `shell: …`");
             }
             None
         }

@@ -152,7 +152,7 @@ fn read_limit(name: &str, value: &Value<'_>) -> Option<(u64, u64)> {
         match name {
             "nofile" | "nproc" => value.number::<u64>(0..=i64::MAX),
             "cpu" => value
-                .duration(Duration::from_secs(1)..=Duration::from_secs(u64::from(u32::MAX)))
+                .duration(Duration::from_secs(1)..=Duration::from_secs(366 * 86_400))
                 .map(|d| d.as_secs()),
             _ => value.size(0..=i64::MAX.unsigned_abs()),
         }
