@@ -57,7 +57,12 @@ pub struct Receipt {
 impl Receipt {
     /// For drivers: a receipt with the driver's own data inside.
     #[must_use]
-    pub fn new(lane: LaneId, queue: u16, digest: [u8; 16], inner: Arc<dyn std::any::Any + Send + Sync>) -> Self {
+    pub fn new(
+        lane: LaneId,
+        queue: u16,
+        digest: [u8; 16],
+        inner: Arc<dyn std::any::Any + Send + Sync>,
+    ) -> Self {
         Self { lane, queue, digest, inner }
     }
 
@@ -294,7 +299,13 @@ pub trait QueueDriver: Send + Sync + fmt::Debug {
     ///
     /// # Errors
     /// Any; on [`QueueError::Unreachable`] it may have been added.
-    async fn push(&self, lane: LaneId, queue: &str, payload: &[u8], delay: Option<Duration>) -> Result<(), QueueError>;
+    async fn push(
+        &self,
+        lane: LaneId,
+        queue: &str,
+        payload: &[u8],
+        delay: Option<Duration>,
+    ) -> Result<(), QueueError>;
 
     /// A payload in the family's format for a job named `name` with JSON `data`.
     ///
@@ -312,7 +323,13 @@ pub trait QueueDriver: Send + Sync + fmt::Debug {
     ///
     /// # Errors
     /// Any.
-    async fn look(&self, lane: LaneId, state: JobState, from: u64, count: u64) -> Result<Vec<ListedJob>, QueueError>;
+    async fn look(
+        &self,
+        lane: LaneId,
+        state: JobState,
+        from: u64,
+        count: u64,
+    ) -> Result<Vec<ListedJob>, QueueError>;
 
     /// Stops (or allows again) all taking from the lane's queues, by every process of every host.
     ///

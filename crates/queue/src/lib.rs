@@ -4,6 +4,53 @@
 //! pool of eleven queues costs one command connection and one wake-up connection. The promises behind each verb are
 //! written at the trait and held by `tests/contract`. Nothing here decides about retries: drivers act on verdicts.
 
+use std::sync::Arc;
+
+use qfleet_manifest::queue::Connection;
+use qfleet_model::job::Format;
+
+use crate::driver::QueueDriver;
+use crate::error::QueueError;
+
+mod clock;
 pub mod driver;
 pub mod error;
 pub mod failed;
+mod laravel;
+mod redis;
+
+/// What a driver is opened with.
+#[derive(Debug, Clone)]
+pub struct OpenSettings {
+    /// Where the queues are, and whose they are.
+    pub connection: Connection,
+    /// The queues served; a [`driver::LaneId`] is a place in this list.
+    pub lanes: Vec<LaneQueues>,
+    /// Names this worker in what it reserves: random, not zero, 20 bits, another one at each start of a worker. Zero for
+    /// commands that reserve nothing.
+    pub tag: u32,
+}
+
+/// One lane of a driver.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LaneQueues {
+    /// Its name in the manifest.
+    pub name: String,
+    /// Its queues in Redis, most important first.
+    pub queues: Vec<String>,
+    /// A job's own dispatch delay is its backoff when it has no other (Laravel 12.11 and newer).
+    pub delay_as_backoff: bool,
+}
+
+/// Opens the queues of one connection: the only list of drivers. Redis is reached when it is first needed.
+///
+/// # Errors
+/// [`QueueError::Refused`] for a family that is not yet in this version, or a file that cannot be read.
+pub fn open(settings: &OpenSettings) -> Result<Arc<dyn QueueDriver>, QueueError> {
+    match settings.connection.driver {
+        Format::Laravel => Ok(Arc::new(laravel::Laravel::open(settings)?)),
+        family @ (Format::Bull | Format::Bullmq) => {
+            Err(QueueError::Refused(format!("driver `{family}` is not yet in this version")))
+        }
+    }
+}

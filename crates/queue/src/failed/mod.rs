@@ -2,6 +2,7 @@
 
 use async_trait::async_trait;
 use qfleet_model::time::WallTime;
+use ring::digest::{SHA256, digest};
 
 use crate::error::QueueError;
 
@@ -66,4 +67,10 @@ pub trait FailedJobs: Send + Sync + std::fmt::Debug {
     /// # Errors
     /// Any.
     async fn flush(&self, queue: Option<&str>, before: Option<WallTime>) -> Result<u64, QueueError>;
+}
+
+/// Id of a record whose payload names none: a digest of the payload, 32 hexadecimal digits.
+#[must_use]
+pub fn record_id(payload: &[u8]) -> String {
+    digest(&SHA256, payload).as_ref().iter().take(16).map(|byte| format!("{byte:02x}")).collect()
 }

@@ -1,0 +1,155 @@
+//! What the driver knows of a job in hand: the exact reserved bytes, how to undo the counter, and what is uncertain.
+
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use qfleet_model::time::WallTime;
+use ring::digest::{SHA256, digest};
+
+use super::splice;
+
+/// Inside of a receipt.
+#[derive(Debug)]
+pub(crate) struct Held {
+    /// Which queue, among all of the driver's.
+    pub(crate) queue: usize,
+    /// Member of the reserved set, byte for byte.
+    pub(crate) reserved: Vec<u8>,
+    /// How to get the ready bytes back; none for an unreadable payload, which was reserved as it was.
+    pub(crate) undo: Option<Undo>,
+    /// Names the job's counters; empty when it has no name.
+    pub(crate) identity: String,
+    /// Deliveries before this one.
+    pub(crate) deliveries: u32,
+    /// When it was taken.
+    pub(crate) taken: WallTime,
+    /// It has counters beside it, to be removed with it.
+    pub(crate) remembered: bool,
+    /// Why it cannot be read.
+    pub(crate) unreadable: Option<String>,
+    /// End of the reservation as last confirmed, in milliseconds since 1970.
+    until: AtomicI64,
+    /// A verdict was sent, and no answer came back.
+    unanswered: AtomicBool,
+}
+
+/// The counter as it stands in the reserved bytes, and the digits that stood there before.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Undo {
+    pub(crate) at: usize,
+    pub(crate) len: usize,
+    pub(crate) digits: String,
+}
+
+/// What a new [`Held`] starts from.
+#[derive(Debug)]
+pub(crate) struct Found {
+    pub(crate) queue: usize,
+    pub(crate) reserved: Vec<u8>,
+    pub(crate) undo: Option<Undo>,
+    pub(crate) identity: String,
+    pub(crate) deliveries: u32,
+    pub(crate) remembered: bool,
+    pub(crate) unreadable: Option<String>,
+}
+
+impl Held {
+    /// A job just taken, reserved until the score says.
+    pub(crate) fn new(found: Found, taken: WallTime, until: f64) -> Self {
+        let held = Self {
+            queue: found.queue,
+            reserved: found.reserved,
+            undo: found.undo,
+            identity: found.identity,
+            deliveries: found.deliveries,
+            taken,
+            remembered: found.remembered,
+            unreadable: found.unreadable,
+            until: AtomicI64::new(0),
+            unanswered: AtomicBool::new(false),
+        };
+        held.renewed(until);
+        held
+    }
+
+    /// Names the reserved bytes.
+    pub(crate) fn digest(&self) -> [u8; 16] {
+        digest_of(&self.reserved)
+    }
+
+    /// The reservation now lasts until this score.
+    pub(crate) fn renewed(&self, until: f64) {
+        // Seconds of our own century.
+        self.until.store((until * 1000.0) as i64, Ordering::Relaxed);
+    }
+
+    /// A verdict is about to be sent.
+    pub(crate) fn sending(&self) {
+        self.unanswered.store(true, Ordering::Relaxed);
+    }
+
+    /// The verdict sent last was answered.
+    pub(crate) fn answered(&self) {
+        self.unanswered.store(false, Ordering::Relaxed);
+    }
+
+    /// A verdict was sent before, and no answer came.
+    pub(crate) fn sent_before(&self) -> bool {
+        self.unanswered.load(Ordering::Relaxed)
+    }
+
+    /// Whether a verdict that finds no reservation can only have taken effect at an earlier, unanswered try.
+    ///
+    /// The bytes leave the reserved set by our verdict, or when the reservation has ended and somebody else takes the
+    /// job. Before its end only the first is possible.
+    pub(crate) fn must_have_taken_effect(&self, sent_before: bool, now: WallTime) -> bool {
+        sent_before && now.as_millis() < self.until.load(Ordering::Relaxed)
+    }
+}
+
+/// First half of SHA-256 over reserved bytes.
+pub(crate) fn digest_of(reserved: &[u8]) -> [u8; 16] {
+    let mut half = [0; 16];
+    half.copy_from_slice(&digest(&SHA256, reserved).as_ref()[..16]);
+    half
+}
+
+/// Reserved bytes and how to undo them, from the ready bytes and where the script found their counter.
+pub(crate) fn raise(ready: &[u8], at: usize, len: usize, raised: &str) -> (Vec<u8>, Undo) {
+    let digits = String::from_utf8_lossy(ready.get(at..at + len).unwrap_or_default()).into_owned();
+    (splice::splice(ready, at, len, raised), Undo { at, len: raised.len(), digits })
+}
+
+/// The ready bytes behind reserved bytes, when only those are known. Raising and lowering are exact opposites.
+pub(crate) fn lower(reserved: &[u8]) -> Option<(Vec<u8>, Undo)> {
+    let counter = splice::counter(reserved)?;
+    let digits = counter.value.checked_sub(1)?.to_string();
+    let ready = splice::splice(reserved, counter.at, counter.len, &digits);
+    Some((ready, Undo { at: counter.at, len: counter.len, digits }))
+}
+
+/// Names of all jobs in hand, so that a search for lost ones does not find those.
+#[derive(Debug, Default)]
+pub(crate) struct InHand(Mutex<HashSet<(usize, [u8; 16])>>);
+
+impl InHand {
+    /// Notes a job; false when it is in hand already.
+    pub(crate) fn add(&self, held: &Held, digest: [u8; 16]) -> bool {
+        self.lock().insert((held.queue, digest))
+    }
+
+    /// Forgets a job that was settled or lost.
+    pub(crate) fn remove(&self, held: &Held, digest: [u8; 16]) {
+        self.lock().remove(&(held.queue, digest));
+    }
+
+    /// Whether this job is in hand.
+    pub(crate) fn has(&self, queue: usize, digest: [u8; 16]) -> bool {
+        self.lock().contains(&(queue, digest))
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashSet<(usize, [u8; 16])>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

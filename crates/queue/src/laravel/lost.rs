@@ -1,0 +1,132 @@
+//! Reserving calls whose reply never came, and the jobs they may have taken.
+//!
+//! Such a call may have been carried out, or may still be: a server that was stopped reads what waits in its sockets
+//! when it goes on. So turns look for members with exactly the score of the call, until a reservation made by it would
+//! have ended by itself. What was noted of earlier jobs tells those in hand from those nobody knows of.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use super::Laravel;
+use super::held::Held;
+use super::turn::Taking;
+use crate::clock;
+use crate::driver::{LaneId, Mark, Reserved};
+use crate::error::QueueError;
+use crate::redis::Call;
+
+/// After the first look the call is almost certainly over; this often is enough.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// Calls without a reply.
+#[derive(Debug, Default)]
+pub(super) struct Lost {
+    /// Sent, and its reply is awaited or will never come: whoever finds it here at the next turn knows which.
+    sent: Option<LostCall>,
+    calls: Vec<LostCall>,
+    looked: Option<Instant>,
+}
+
+#[derive(Debug)]
+struct LostCall {
+    mark: Mark,
+    queues: BTreeSet<usize>,
+}
+
+impl Lost {
+    /// A call is about to be sent.
+    pub(super) fn sending(&mut self, mark: Mark, queues: impl Iterator<Item = usize>) {
+        let queues: BTreeSet<usize> = queues.collect();
+        self.sent = (!queues.is_empty()).then_some(LostCall { mark, queues });
+    }
+
+    /// Its reply came.
+    pub(super) fn answered(&mut self) {
+        self.sent = None;
+    }
+
+    /// Marks of calls whose jobs may still turn up.
+    pub(super) fn marks(&self) -> Vec<Mark> {
+        self.calls.iter().chain(&self.sent).map(|call| call.mark).collect()
+    }
+
+    /// Looks for jobs of lost calls, as many as there is room for, and takes them off that room.
+    pub(super) async fn search<'a>(
+        &mut self,
+        driver: &'a Laravel,
+        rooms: &mut [(LaneId, u32)],
+    ) -> Result<Regained<'a>, QueueError> {
+        if let Some(call) = self.sent.take() {
+            self.looked = None;
+            match self.calls.iter_mut().find(|known| known.mark == call.mark) {
+                Some(known) => known.queues.extend(call.queues),
+                None => self.calls.push(call),
+            }
+        }
+        let now = script_seconds();
+        self.calls.retain(|call| f64::from_bits(call.mark.0) > now);
+        let mut regained = Regained { driver, jobs: Vec::new() };
+        let due = self.looked.is_none_or(|looked| looked.elapsed() >= LOOK_EVERY);
+        if self.calls.is_empty() || !due || rooms.iter().all(|(_, room)| *room == 0) {
+            return Ok(regained);
+        }
+        let queues: Vec<usize> = self.calls.iter().flat_map(|call| call.queues.iter().copied()).collect();
+        let queues: Vec<usize> = queues.into_iter().collect::<BTreeSet<_>>().into_iter().collect();
+        let mut call = Call::default();
+        call.own(driver.tag);
+        for queue in &queues {
+            let name = driver.queue_name(*queue);
+            call.key(driver.keys.ready(name)).own(driver.keys.counters(name));
+        }
+        for lost in &self.calls {
+            call.own(f64::from_bits(lost.mark.0));
+        }
+        let reply = driver.link.run(&driver.scripts.find, &call).await?;
+        self.looked = Some(Instant::now());
+        for found in reply.list() {
+            let [place, bytes, score, identity, counters] = found.fields();
+            let queue = place.number::<usize>().and_then(|place| queues.get(place.wrapping_sub(1)));
+            let (Some(queue), Some(bytes), Some(until)) = (queue, bytes.bytes(), score.score()) else {
+                continue;
+            };
+            let room =
+                rooms.iter_mut().find(|(lane, room)| *room > 0 && driver.queues_of(*lane).contains(queue));
+            let Some((lane, room)) = room else { continue };
+            let taking = Taking { lane: *lane, queue: *queue, identity: identity.text(), counters };
+            if let Some(job) = driver.reserved_again(taking, bytes, until) {
+                *room -= 1;
+                regained.jobs.push(job);
+            }
+        }
+        Ok(regained)
+    }
+}
+
+/// Jobs found again. Unless they are handed out they count as not found, so that the next turn finds them once more.
+pub(super) struct Regained<'a> {
+    driver: &'a Laravel,
+    jobs: Vec<Reserved>,
+}
+
+impl Regained<'_> {
+    /// They are in the worker's hands now.
+    pub(super) fn hand_out(mut self) -> Vec<Reserved> {
+        std::mem::take(&mut self.jobs)
+    }
+}
+
+impl Drop for Regained<'_> {
+    fn drop(&mut self) {
+        for job in &self.jobs {
+            if let Some(held) = job.receipt.inner::<Held>() {
+                self.driver.in_hand.remove(held, job.receipt.digest());
+            }
+        }
+    }
+}
+
+fn script_seconds() -> f64 {
+    // Exact for every date of the next centuries.
+    let seconds = clock::now().as_millis() as f64 / 1000.0;
+    seconds
+}

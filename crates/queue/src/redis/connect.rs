@@ -1,0 +1,179 @@
+//! From settings to an open connection: TCP, TLS, a unix socket, or whatever Sentinel calls the master just now.
+
+use std::time::Duration;
+
+use qfleet_manifest::queue::{RedisSettings, RedisTarget};
+use redis::aio::MultiplexedConnection;
+use redis::io::tcp::{TcpSettings, socket2::TcpKeepalive};
+use redis::{
+    AsyncConnectionConfig, Client, ConnectionAddr, ErrorKind, IntoConnectionInfo, RedisConnectionInfo,
+    RedisError, RedisResult, TlsCertificates, Value,
+};
+
+use super::fault;
+use crate::error::QueueError;
+
+/// A server that has not let us in for this long is taken for gone.
+const CONNECTS_WITHIN: Duration = Duration::from_secs(5);
+/// A sentinel gets less, since there are others to ask.
+const SENTINEL_WITHIN: Duration = Duration::from_secs(2);
+/// The system looks after a silent connection this often.
+const KEEPALIVE: Duration = Duration::from_secs(30);
+
+/// Where a Redis is and how to get in.
+pub(crate) struct Address {
+    settings: RedisSettings,
+    shown: String,
+    ca: Option<Vec<u8>>,
+}
+
+impl Address {
+    /// Reads the certificate file, if there is one; touches no network.
+    ///
+    /// # Errors
+    /// [`QueueError::Refused`] when that file cannot be read.
+    pub(crate) fn new(settings: &RedisSettings) -> Result<Self, QueueError> {
+        let ca = match &settings.ca_file {
+            Some(path) => Some(std::fs::read(path).map_err(|error| {
+                QueueError::Refused(format!("cannot read the certificates in `{}`: {error}", path.display()))
+            })?),
+            None => None,
+        };
+        Ok(Self { shown: settings.shown(), settings: settings.clone(), ca })
+    }
+
+    /// The address for people.
+    pub(crate) fn shown(&self) -> &str {
+        &self.shown
+    }
+
+    /// A new connection, logged in and on its database.
+    pub(crate) async fn connect(
+        &self,
+        answers_within: Duration,
+    ) -> Result<MultiplexedConnection, QueueError> {
+        self.open(answers_within).await.map_err(|error| match fault::sort(&self.shown, &error) {
+            // Whatever stands between us and a connection may pass: a name that does not resolve, a certificate.
+            QueueError::Refused(text) | QueueError::Unreachable(text) => QueueError::Unreachable(text),
+        })
+    }
+
+    async fn open(&self, answers_within: Duration) -> RedisResult<MultiplexedConnection> {
+        match &self.settings.target {
+            RedisTarget::Tcp { host, port, tls } => {
+                self.log_in(self.reach(host, *port, *tls), true, CONNECTS_WITHIN, answers_within).await
+            }
+            RedisTarget::Unix { path } => {
+                self.log_in(ConnectionAddr::Unix(path.clone()), true, CONNECTS_WITHIN, answers_within).await
+            }
+            RedisTarget::Sentinel { sentinels, master, tls } => {
+                let (host, port) = self.master(sentinels, master, *tls).await?;
+                let mut connection =
+                    self.log_in(self.reach(&host, port, *tls), true, CONNECTS_WITHIN, answers_within).await?;
+                refuse_replica(&mut connection).await?;
+                Ok(connection)
+            }
+        }
+    }
+
+    /// What the first sentinel that knows says.
+    async fn master(&self, sentinels: &[(String, u16)], name: &str, tls: bool) -> RedisResult<(String, u16)> {
+        let mut last = RedisError::from((ErrorKind::EmptySentinelList, "no sentinel is named"));
+        for (host, port) in sentinels {
+            match self.ask_sentinel(host, *port, name, tls).await {
+                Ok(found) => return Ok(found),
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+
+    async fn ask_sentinel(&self, host: &str, port: u16, name: &str, tls: bool) -> RedisResult<(String, u16)> {
+        let mut question = redis::cmd("SENTINEL");
+        question.arg("GET-MASTER-ADDR-BY-NAME").arg(name);
+        let mut answer: RedisResult<Option<(String, u16)>> =
+            Err(RedisError::from((ErrorKind::EmptySentinelList, "not asked")));
+        // Sentinels rarely ask for a password, even where the servers do.
+        for with_password in [false, true] {
+            let opened = self
+                .log_in(self.reach(host, port, tls), with_password, SENTINEL_WITHIN, SENTINEL_WITHIN)
+                .await;
+            answer = match opened {
+                Ok(mut connection) => question.query_async(&mut connection).await,
+                Err(error) => Err(error),
+            };
+            if self.settings.password.is_none()
+                || !answer.as_ref().is_err_and(|error| error.code() == Some("NOAUTH"))
+            {
+                break;
+            }
+        }
+        answer?.ok_or_else(|| {
+            RedisError::from((
+                ErrorKind::MasterNameNotFoundBySentinel,
+                "the sentinel does not know the master",
+                format!("`{name}`"),
+            ))
+        })
+    }
+
+    fn reach(&self, host: &str, port: u16, tls: bool) -> ConnectionAddr {
+        let host = host.to_owned();
+        if tls {
+            ConnectionAddr::TcpTls { host, port, insecure: false, tls_params: None }
+        } else {
+            ConnectionAddr::Tcp(host, port)
+        }
+    }
+
+    async fn log_in(
+        &self,
+        addr: ConnectionAddr,
+        with_password: bool,
+        within: Duration,
+        answers_within: Duration,
+    ) -> RedisResult<MultiplexedConnection> {
+        let secure = matches!(addr, ConnectionAddr::TcpTls { .. });
+        let mut login = RedisConnectionInfo::default().set_lib_name("qfleet", env!("CARGO_PKG_VERSION"));
+        if with_password {
+            login = login.set_db(self.settings.database);
+            if let Some(user) = &self.settings.username {
+                login = login.set_username(user);
+            }
+            if let Some(password) = &self.settings.password {
+                login = login.set_password(password.reveal());
+            }
+        }
+        let tcp = TcpSettings::default()
+            .set_nodelay(true)
+            .set_keepalive(TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE / 3));
+        let info = addr.into_connection_info()?.set_redis_settings(login).set_tcp_settings(tcp);
+        let client = if secure {
+            // Fails only when somebody else has chosen a provider already, which is as good.
+            let _ = rustls::crypto::ring::default_provider().install_default();
+            Client::build_with_tls(info, TlsCertificates { client_tls: None, root_cert: self.ca.clone() })?
+        } else {
+            Client::open(info)?
+        };
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(within))
+            .set_response_timeout(Some(answers_within));
+        client.get_multiplexed_async_connection_with_config(&config).await
+    }
+}
+
+/// Sentinels may name a server that has not been told yet that it is no longer the master.
+async fn refuse_replica(connection: &mut MultiplexedConnection) -> RedisResult<()> {
+    match redis::cmd("ROLE").query_async::<Value>(connection).await {
+        Ok(Value::Array(role)) if role.first() == Some(&Value::BulkString(b"slave".to_vec())) => {
+            Err(RedisError::from((
+                ErrorKind::MasterNameNotFoundBySentinel,
+                "the server the sentinels call master is a replica",
+            )))
+        }
+        // A user without the right to ask finds out at the first write.
+        Ok(_) => Ok(()),
+        Err(error) if error.code() == Some("NOPERM") => Ok(()),
+        Err(error) => Err(error),
+    }
+}
