@@ -14,10 +14,8 @@ use qfleet_model::name::Selector;
 #[command(
     name = "qfleet",
     version,
-    about = "Keeps a fleet of queue workers running",
-    long_about = "Keeps a fleet of queue workers running.\n\n\
-        Reads a YAML manifest of queues and programs, starts worker processes that take jobs out of Redis and hand \
-        them to HTTP or shell handlers, restarts what dies, and never loses a job.",
+    about = "Keeps a fleet of queue workers running: reads a YAML manifest, starts worker processes that take jobs \
+        out of Redis and hand them to HTTP or shell handlers, restarts what dies, and never loses a job.",
     after_help = "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not all running (status), \
         4 no daemon at the socket, 78 manifest invalid.\n\n\
         NAME is `all`, a queue, pool or program (`messages` or `messages:*`),\n\
@@ -48,12 +46,13 @@ pub(crate) struct Options {
     /// Print JSON for programs instead of text for people
     #[arg(long, global = true, help_heading = "Options everywhere")]
     pub(crate) json: bool,
-    /// Colour the output; NO_COLOR is honoured
+    /// Colour the output: auto, always or never; NO_COLOR is honoured
     #[arg(
         long,
         global = true,
         value_enum,
         default_value_t,
+        hide_possible_values = true,
         value_name = "WHEN",
         help_heading = "Options everywhere"
     )]
@@ -76,14 +75,11 @@ pub(crate) enum Color {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Task {
     /// Run the fleet in the foreground
-    #[command(
-        long_about = "Run the fleet in the foreground: under systemd (Type=notify), as a container's first process, or \
-            in a terminal.\n\nTERM and INT drain and end, a second INT cuts running jobs off, HUP reads the manifest \
-            again, USR1 opens the log files anew.",
-        after_help = "Examples:\n  qfleet run\n  qfleet run -c /etc/qfleet/config.yaml\n\n\
+    #[command(after_help = "Examples:\n  qfleet run\n  qfleet run -c /etc/qfleet/config.yaml\n\n\
+            For systemd (Type=notify), as a container's first process, or in a terminal. TERM and INT drain and end, \
+            a second INT cuts running jobs off, HUP reads the manifest again, USR1 opens the log files anew.\n\n\
             Exit codes: 0 drained, 70 internal error, 73 socket or lock taken, 75 stop-wait passed and work was cut \
-            off, 76 an essential program failed for good, 78 manifest invalid."
-    )]
+            off, 76 an essential program failed for good, 78 manifest invalid.")]
     Run,
     /// Become a child of the daemon: a program, a worker, or the recovery of a dead worker's jobs
     #[command(hide = true)]
@@ -97,12 +93,16 @@ pub(crate) enum Task {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Control {
     /// Validate the manifest
-    #[command(after_help = "Examples:\n  qfleet check\n  qfleet check -c new.yaml\n  qfleet check --against-running\n\n\
-        Exit codes: 0 valid, 1 a probe failed, 78 manifest invalid. Warnings do not change the exit code.")]
+    #[command(
+        after_help = "Examples:\n  qfleet check\n  qfleet check -c new.yaml\n  qfleet check --against-running\n\n\
+        Exit codes: 0 valid, 1 a probe failed, 78 manifest invalid. Warnings do not change the exit code."
+    )]
     Check(Check),
     /// One line a process
-    #[command(after_help = "Examples:\n  qfleet status\n  qfleet status messages 'audio:*'\n  qfleet status --json\n\n\
-        Exit codes: 0 all up, 3 something is STOPPED, EXITED, FATAL or UNKNOWN.")]
+    #[command(
+        after_help = "Examples:\n  qfleet status\n  qfleet status messages 'audio:*'\n  qfleet status --json\n\n\
+        Exit codes: 0 all up, 3 something is STOPPED, EXITED, FATAL or UNKNOWN."
+    )]
     Status(Status),
     /// Start what is stopped
     #[command(after_help = "Examples:\n  qfleet start all\n  qfleet start messages:1")]
@@ -127,8 +127,10 @@ pub(crate) enum Control {
         A process that is not running prints 0, and the exit code is then 1.")]
     Pid(Pid),
     /// Read the manifest again; only what changed is touched
-    #[command(after_help = "Examples:\n  qfleet reload --dry-run\n  qfleet reload\n  qfleet reload --reset\n\n\
-        A manifest with problems changes nothing; exit code 78.")]
+    #[command(
+        after_help = "Examples:\n  qfleet reload --dry-run\n  qfleet reload\n  qfleet reload --reset\n\n\
+        A manifest with problems changes nothing; exit code 78."
+    )]
     Reload(Reload),
     /// Stop taking jobs, on every host, without stopping processes
     #[command(after_help = "Examples:\n  qfleet pause messages\n  qfleet pause crm/default\n\n\
@@ -144,12 +146,16 @@ pub(crate) enum Control {
     #[command(name = "queues", after_help = "Examples:\n  qfleet queues\n  qfleet queues messages --json")]
     ListQueues(ListQueues),
     /// Look at the jobs of a queue
-    #[command(after_help = "Examples:\n  qfleet jobs messages\n  qfleet jobs crm/default delayed --limit 100\n  \
-        qfleet jobs messages reserved --json")]
+    #[command(
+        after_help = "Examples:\n  qfleet jobs messages\n  qfleet jobs crm/default delayed --limit 100\n  \
+        qfleet jobs messages reserved --json"
+    )]
     Jobs(Jobs),
     /// Jobs that failed for good: list, show, retry, forget, flush, prune
-    #[command(after_help = "Examples:\n  qfleet failed\n  qfleet failed show 6f9c1f1e-…\n  qfleet failed retry all\n  \
-        qfleet failed retry --queue messages\n  qfleet failed prune --hours 48")]
+    #[command(
+        after_help = "Examples:\n  qfleet failed\n  qfleet failed show 6f9c1f1e-…\n  qfleet failed retry all\n  \
+        qfleet failed retry --queue messages\n  qfleet failed prune --hours 48"
+    )]
     Failed(Failed),
     /// Put a job in, in the connection's own format
     #[command(after_help = "Examples:\n  \
@@ -171,14 +177,16 @@ pub(crate) enum Control {
         qfleet completions fish > ~/.config/fish/completions/qfleet.fish")]
     Completions(Completions),
     /// Print the manual pages
-    #[command(after_help = "Examples:\n  qfleet man | man -l -\n  qfleet man --out /usr/local/share/man/man1")]
+    #[command(
+        after_help = "Examples:\n  qfleet man | man -l -\n  qfleet man --out /usr/local/share/man/man1"
+    )]
     Man(Man),
 }
 
 /// `check`.
 #[derive(Debug, Args)]
 pub(crate) struct Check {
-    /// Also show what a reload of the running daemon would do
+    /// Also show what a reload of the running daemon would do with its own manifest file
     #[arg(long)]
     pub(crate) against_running: bool,
     /// Also try every Redis and handler of the manifest
@@ -236,8 +244,8 @@ pub(crate) struct Tail {
     /// One process
     #[arg(value_name = "NAME", value_parser = Selector::parse)]
     pub(crate) name: Selector,
-    /// Which of its two outputs
-    #[arg(value_enum, default_value_t)]
+    /// Which of its two outputs: stdout or stderr
+    #[arg(value_enum, default_value_t, hide_possible_values = true)]
     pub(crate) channel: Channel,
 }
 
@@ -300,8 +308,8 @@ pub(crate) struct Jobs {
     /// The manifest's name, or `connection/queue`
     #[arg(value_name = "QUEUE")]
     pub(crate) queue: String,
-    /// Where to look [default: all three]
-    #[arg(value_enum)]
+    /// Where to look: waiting, delayed or reserved [default: all three]
+    #[arg(value_enum, hide_possible_values = true)]
     pub(crate) state: Option<JobState>,
     /// At most so many of each state
     #[arg(long, default_value_t = 20, value_name = "N")]
@@ -338,7 +346,9 @@ pub(crate) struct Failed {
 #[derive(Debug, Subcommand)]
 pub(crate) enum FailedAction {
     /// List them, newest first
-    #[command(after_help = "Examples:\n  qfleet failed list\n  qfleet failed list --queue messages --limit 100")]
+    #[command(
+        after_help = "Examples:\n  qfleet failed list\n  qfleet failed list --queue messages --limit 100"
+    )]
     List(FailedList),
     /// Show one with its payload and the whole reason
     #[command(after_help = "Examples:\n  qfleet failed show 6f9c1f1e-7a52-4f0e-9f0a-0c5f3e8f2b11")]
@@ -351,7 +361,9 @@ pub(crate) enum FailedAction {
     #[command(after_help = "Examples:\n  qfleet failed forget 6f9c1f1e-7a52-4f0e-9f0a-0c5f3e8f2b11")]
     Forget(FailedForget),
     /// Remove all records
-    #[command(after_help = "Examples:\n  qfleet failed flush\n  qfleet failed flush --queue messages --hours 24")]
+    #[command(
+        after_help = "Examples:\n  qfleet failed flush\n  qfleet failed flush --queue messages --hours 24"
+    )]
     Flush(FailedFlush),
     /// Remove old records
     #[command(after_help = "Examples:\n  qfleet failed prune\n  qfleet failed prune --hours 48")]
@@ -473,7 +485,8 @@ fn signal_number(text: &str) -> Result<i32, String> {
 
 /// Reads `messages=4`.
 fn scale_to(text: &str) -> Result<(String, u32), String> {
-    let (name, number) = text.split_once('=').ok_or_else(|| format!("write `{text}=N` with the number of processes"))?;
+    let (name, number) =
+        text.split_once('=').ok_or_else(|| format!("write `{text}=N` with the number of processes"))?;
     let group = match Selector::parse(name)? {
         Selector::Group(group) => group,
         Selector::All | Selector::Process(..) => {
@@ -487,7 +500,8 @@ fn scale_to(text: &str) -> Result<(String, u32), String> {
 /// Reads a number of seconds, or `500ms`, `90s`, `5m`, `1h30m`.
 fn duration(text: &str) -> Result<Duration, String> {
     let (number, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()));
-    let number: u64 = number.parse().map_err(|_| format!("`{text}` is not a duration; write 90s, 5m or 1h30m"))?;
+    let number: u64 =
+        number.parse().map_err(|_| format!("`{text}` is not a duration; write 90s, 5m or 1h30m"))?;
     match unit {
         "" | "s" => Ok(Duration::from_secs(number)),
         "ms" => Ok(Duration::from_millis(number)),

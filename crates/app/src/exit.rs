@@ -27,6 +27,17 @@ pub(crate) enum Exit {
 }
 
 impl Exit {
+    /// What the supervisor's number for the daemon's end means.
+    #[must_use]
+    pub(crate) const fn of_daemon(code: u8) -> Self {
+        match code {
+            0 => Self::Done,
+            75 => Self::CutOff,
+            76 => Self::EssentialFailed,
+            _ => Self::Internal,
+        }
+    }
+
     /// The number.
     #[must_use]
     pub(crate) const fn code(self) -> u8 {

@@ -1,0 +1,37 @@
+//! `tail`: the end of a process' output, and what follows.
+//!
+//! The stream belongs to the process' slot, so it goes on when the process is replaced.
+
+use qfleet_api::ClientError;
+use qfleet_api::socket::client::part;
+
+use super::Asking;
+use crate::args::{Channel, Tail};
+use crate::exit::Exit;
+
+pub(super) async fn run(asking: &Asking, args: &Tail) -> Result<Exit, ClientError> {
+    let channel = match args.channel {
+        Channel::Stdout => "stdout",
+        Channel::Stderr => "stderr",
+    };
+    let (name, lines) = (part(&args.name.to_string()), args.lines);
+    let follow = if args.follow { "&follow=1" } else { "" };
+    let mut pieces = asking.client.stream(&format!("logs/{name}/{channel}?lines={lines}{follow}")).await?;
+    loop {
+        let piece = tokio::select! {
+            piece = pieces.next() => piece,
+            // Without -f this cannot be waited for long; the answer is complete within moments.
+            _ = tokio::signal::ctrl_c() => return Ok(Exit::Done),
+        };
+        match piece {
+            Some(Ok(bytes)) if asking.printer.bytes(&bytes).is_ok() => {}
+            Some(Ok(_)) => return Ok(Exit::Done),
+            Some(Err(error)) => return Err(error),
+            None if args.follow => {
+                asking.printer.note(&format!("`{}` is there no more", args.name));
+                return Ok(Exit::Done);
+            }
+            None => return Ok(Exit::Done),
+        }
+    }
+}
