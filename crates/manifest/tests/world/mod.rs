@@ -40,6 +40,8 @@ impl World for Table {
             Some("/run/secrets/hook") => {
                 Ok(String::from("whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="))
             }
+            Some("/run/secrets/token") => Ok(String::from("Bearer t0ken")),
+            Some("/run/secrets/proxy") => Ok(String::from("http://proxy.internal:3128")),
             Some("/run/secrets/url") => Ok(String::from("redis://:redis-pa55@redis.internal/2")),
             Some("/run/secrets/open") => {
                 Err(String::from("the file `/run/secrets/open` can be read by others; `chmod 600` it"))
