@@ -3,14 +3,72 @@
 //! A handler cannot fail in Rust's sense: whatever happens is an outcome, and what it tells of the endpoint's health is
 //! a [`Health`]. Dropping the future stops the work; the shell handler then ends its child's whole group.
 
+pub mod identity;
+
+mod body;
+mod control;
+mod facts;
+mod http;
+mod output;
+mod retry_after;
+#[cfg(test)]
+mod sample;
+mod shell;
+mod signature;
+mod structured;
+
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use qfleet_manifest::handler::Handler as Settings;
 use qfleet_model::job::Job;
 use qfleet_model::outcome::Outcome;
 use qfleet_model::time::{Moment, WallTime};
 use tokio::sync::watch;
+
+pub use http::{Clients, Names, SystemNames};
+
+/// What all handlers of a worker process have in common.
+#[derive(Debug, Clone)]
+pub struct HandlerContext {
+    /// From the stop signal to SIGKILL for a job's processes, where a handler does not say.
+    pub kill_after: Duration,
+    /// Variables that job processes do not inherit.
+    pub secret_variables: Vec<String>,
+    /// Longest delay a handler may ask for; a queue's own setting.
+    pub max_delay: Duration,
+    /// HTTP clients, shared by all handlers that were opened with clones of this context.
+    pub clients: Clients,
+    /// Looks up host names; another than the system's in tests only.
+    pub names: Arc<dyn Names>,
+}
+
+impl HandlerContext {
+    /// With the system's name service and clients of its own.
+    #[must_use]
+    pub fn new(kill_after: Duration, secret_variables: Vec<String>, max_delay: Duration) -> Self {
+        Self {
+            kill_after,
+            secret_variables,
+            max_delay,
+            clients: Clients::default(),
+            names: Arc::new(SystemNames),
+        }
+    }
+}
+
+/// Settings to handler: the only list of handlers.
+///
+/// # Errors
+/// What cannot be used (a key, a certificate file, a URL), without secrets.
+pub fn open(settings: &Settings, context: &HandlerContext) -> Result<Arc<dyn Handler>, String> {
+    Ok(match settings {
+        Settings::Http(http) => Arc::new(http::Http::open(http, context)?),
+        Settings::Shell(shell) => Arc::new(shell::Shell::open(shell, context)),
+    })
+}
 
 /// One delivery: a job on its way to a handler.
 #[derive(Debug)]
@@ -36,7 +94,7 @@ pub struct Delivery {
     /// Turns to `Some` when the work must end before its deadline.
     pub cancel: watch::Receiver<Option<Cancel>>,
     /// Where a shell handler notes its process group, so that a successor can end it after our death.
-    pub group: std::sync::Arc<dyn GroupNote>,
+    pub group: Arc<dyn GroupNote>,
 }
 
 /// Why a delivery must end before its deadline.
@@ -97,4 +155,12 @@ pub struct Ended {
 pub trait Handler: Send + Sync + fmt::Debug {
     /// Hands one job over and waits for its end; keeps the deadline and obeys `cancel` itself.
     async fn handle(&self, delivery: Delivery) -> Ended;
+}
+
+/// Waits until the delivery must end early; for ever if nobody can say so any more.
+async fn cancelled(cancel: &mut watch::Receiver<Option<Cancel>>) -> Cancel {
+    match cancel.wait_for(Option::is_some).await.map(|why| *why) {
+        Ok(Some(why)) => why,
+        Ok(None) | Err(_) => std::future::pending().await,
+    }
 }
