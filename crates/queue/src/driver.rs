@@ -262,6 +262,12 @@ pub trait QueueDriver: Send + Sync + fmt::Debug {
     /// A mark for the next [`QueueDriver::turn`] that reserves.
     fn mark(&self) -> Mark;
 
+    /// Marks of calls whose reply never came: their jobs may still turn up in a later turn, or be found by
+    /// [`QueueDriver::recover`] when the worker dies before. Keep them in the ledger as long as they are listed here.
+    fn unanswered(&self) -> Vec<Mark> {
+        Vec::new()
+    }
+
     /// How long a reservation lasts; renew at a third of it.
     fn lease(&self) -> Duration;
 

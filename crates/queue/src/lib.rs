@@ -11,6 +11,8 @@ use qfleet_model::job::Format;
 
 use crate::driver::QueueDriver;
 use crate::error::QueueError;
+use crate::failed::FailedJobs;
+pub use crate::laravel::prefix::{FoundPrefix, PrefixSearch, find_prefix};
 
 mod clock;
 pub mod driver;
@@ -53,4 +55,12 @@ pub fn open(settings: &OpenSettings) -> Result<Arc<dyn QueueDriver>, QueueError>
             Err(QueueError::Refused(format!("driver `{family}` is not yet in this version")))
         }
     }
+}
+
+/// Opens the store of failed jobs in a connection's own Redis, which is reached when it is first needed.
+///
+/// # Errors
+/// [`QueueError::Refused`] when a file named by the settings cannot be read.
+pub fn open_failed(connection: &Connection) -> Result<Arc<dyn FailedJobs>, QueueError> {
+    Ok(Arc::new(failed::redis::RedisFailedJobs::open(connection)?))
 }

@@ -6,6 +6,8 @@ use ring::digest::{SHA256, digest};
 
 use crate::error::QueueError;
 
+pub(crate) mod redis;
+
 /// A job that failed for good.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FailedJob {

@@ -11,6 +11,8 @@ mod keys;
 mod look;
 mod lost;
 mod payload;
+pub(crate) mod prefix;
+mod recover;
 mod settle;
 mod sleeper;
 mod splice;
@@ -34,6 +36,7 @@ use crate::driver::{
     Settlement, Turn,
 };
 use crate::error::QueueError;
+use crate::failed::redis::RedisFailedJobs;
 use crate::redis::{Address, Call, Link, Script};
 use crate::{LaneQueues, OpenSettings};
 
@@ -54,8 +57,10 @@ pub(crate) struct Laravel {
     sleeper: Sleeper,
     scripts: Scripts,
     in_hand: InHand,
-    /// Also what keeps turns one after the other.
-    lost: Mutex<Lost>,
+    lost: Lost,
+    /// Turns follow each other and never overlap: what a lost reply took could not be told from what another turn took.
+    turning: Mutex<()>,
+    failed: RedisFailedJobs,
 }
 
 #[derive(Debug)]
@@ -96,7 +101,9 @@ impl Laravel {
                 depth: Script::new(include_str!("lua/depth.lua")),
             },
             in_hand: InHand::default(),
-            lost: Mutex::default(),
+            lost: Lost::default(),
+            turning: Mutex::default(),
+            failed: RedisFailedJobs::new(keys.clone(), Arc::clone(&link)),
             tag: settings.tag,
             connection,
             keys,
@@ -185,6 +192,10 @@ impl QueueDriver for Laravel {
         Mark(self.reservation_end().to_bits())
     }
 
+    fn unanswered(&self) -> Vec<Mark> {
+        self.lost.marks()
+    }
+
     fn lease(&self) -> Duration {
         self.lease
     }
@@ -223,8 +234,8 @@ impl QueueDriver for Laravel {
         Ok(renewals)
     }
 
-    async fn recover(&self, _dead: &DeadWorker) -> Result<Recovered, QueueError> {
-        Err(QueueError::Refused("recovery is not yet in this version".into()))
+    async fn recover(&self, dead: &DeadWorker) -> Result<Recovered, QueueError> {
+        self.return_jobs(dead).await
     }
 
     async fn push(

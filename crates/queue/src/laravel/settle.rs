@@ -52,6 +52,20 @@ pub(super) fn add<'a>(
     true
 }
 
+/// Adds what becomes of a job whose worker died while it ran.
+pub(super) fn add_crash<'a>(
+    driver: &'a Laravel,
+    call: &mut Call<'a>,
+    queue: usize,
+    held: &'a Held,
+    alone: bool,
+    not_before: Option<WallTime>,
+) {
+    start(driver, call, "crash", queue, held);
+    call.arg(if alone { "1" } else { "0" }).own(not_before.map(score_text).unwrap_or_default());
+    call.arg("1").arg("0").arg("1").arg("0").own(held.deliveries + 1).own(held.taken.as_millis()).arg("crash");
+}
+
 fn start<'a>(driver: &'a Laravel, call: &mut Call<'a>, verb: &'a str, queue: usize, held: &'a Held) {
     call.arg(verb).own(queue).arg(&held.reserved);
     match &held.undo {
@@ -59,7 +73,7 @@ fn start<'a>(driver: &'a Laravel, call: &mut Call<'a>, verb: &'a str, queue: usi
         None => call.arg("0").arg("0").arg(""),
     };
     // Counters are only made by a note; without one there is nothing to remove.
-    let noted = held.remembered || matches!(verb, "again" | "later");
+    let noted = held.remembered || matches!(verb, "again" | "later" | "crash");
     if noted && !held.identity.is_empty() {
         call.own(driver.counters_key(held.queue, &held.identity));
     } else {

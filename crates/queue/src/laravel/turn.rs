@@ -19,14 +19,14 @@ const BATCH: usize = 200;
 
 /// The queues of one call, in order of appearance.
 #[derive(Default)]
-struct Places {
+pub(super) struct Places {
     queues: Vec<usize>,
     by_queue: HashMap<usize, usize>,
 }
 
 impl Places {
     /// The queue's place in the call, from 1.
-    fn of(&mut self, queue: usize) -> usize {
+    pub(super) fn of(&mut self, queue: usize) -> usize {
         *self.by_queue.entry(queue).or_insert_with(|| {
             self.queues.push(queue);
             self.queues.len()
@@ -48,10 +48,10 @@ impl Laravel {
         asks: &[Ask],
         mark: Mark,
     ) -> Result<Turn, QueueError> {
-        let mut lost = self.lost.lock().await;
+        let _turn = self.turning.lock().await;
         let mut rooms: Vec<(LaneId, u32)> = asks.iter().map(|ask| (ask.lane, ask.at_most)).collect();
         // First of all, so that what is found counts against the room there is.
-        let regained = lost.search(self, &mut rooms).await?;
+        let regained = self.lost.search(self, &mut rooms).await?;
 
         let now = clock::now();
         let mut places = Places::default();
@@ -63,10 +63,10 @@ impl Laravel {
             turn.settled = settle.iter().map(|one| self.let_go(one, Settled::Done)).collect();
             return Ok(turn);
         }
-        let call = self.turn_call(&places, args, mark, now);
+        let call = self.turn_call(&places, args, self.tag, f64::from_bits(mark.0), now);
 
         // From here on, and until the reply is read, the call may have done anything.
-        lost.sending(mark, asked.iter().map(|one| one.queue));
+        self.lost.sending(mark, asked.iter().map(|one| one.queue));
         for (one, _) in settle.iter().zip(&sent_before).filter(|(_, sent)| sent.is_some()) {
             if let Some(held) = one.receipt.inner::<Held>() {
                 held.sending();
@@ -80,7 +80,7 @@ impl Laravel {
                 return Err(error);
             }
         };
-        lost.answered();
+        self.lost.answered();
         turn.jobs = regained.hand_out();
         let [verdicts, jobs, states] = reply.fields();
         self.read_verdicts(settle, &sent_before, verdicts, &mut turn);
@@ -125,10 +125,17 @@ impl Laravel {
         asked
     }
 
-    fn turn_call<'a>(&'a self, places: &Places, args: Call<'a>, mark: Mark, now: WallTime) -> Call<'a> {
+    /// The whole call, around the arguments for verdicts and asks.
+    pub(super) fn turn_call<'a>(
+        &'a self,
+        places: &Places,
+        args: Call<'a>,
+        tag: u32,
+        score: f64,
+        now: WallTime,
+    ) -> Call<'a> {
         let mut call = Call::default();
-        call.own(score_text(now)).own(self.tag).own(f64::from_bits(mark.0));
-        call.own(self.lease.as_secs()).own(BATCH).own(places.queues.len());
+        call.own(score_text(now)).own(tag).own(score).own(self.lease.as_secs()).own(BATCH).own(places.queues.len());
         for queue in &places.queues {
             let name = self.queue_name(*queue);
             call.key(self.keys.ready(name)).key(self.keys.paused(name));

@@ -8,7 +8,7 @@ use qfleet_queue::driver::{Settled, Settlement};
 
 use super::{OTHER, Rig, job_of, names, push, settle, take, take_one};
 
-pub async fn a_job_goes_back_uncounted_and_first(rig: &impl Rig) {
+pub(crate) async fn a_job_goes_back_uncounted_and_first(rig: &impl Rig) {
     let (driver, other) = (rig.open(1), rig.open(2));
     push(rig, &*driver, OTHER, "other", &["a", "b"]).await;
     let job = take_one(&*driver, OTHER).await;
@@ -19,7 +19,7 @@ pub async fn a_job_goes_back_uncounted_and_first(rig: &impl Rig) {
     assert_eq!(job_of(&again).payload, job_of(&job).payload);
 }
 
-pub async fn several_go_back_in_their_order(rig: &impl Rig) {
+pub(crate) async fn several_go_back_in_their_order(rig: &impl Rig) {
     let driver = rig.open(1);
     push(rig, &*driver, OTHER, "other", &["a", "b", "c", "d"]).await;
     let jobs = take(&*driver, OTHER, 3).await.jobs;
@@ -32,7 +32,7 @@ pub async fn several_go_back_in_their_order(rig: &impl Rig) {
     assert_eq!(names(&take(&*driver, OTHER, 5).await.jobs), ["a", "b", "c", "d"]);
 }
 
-pub async fn a_job_goes_back_for_a_date(rig: &impl Rig) {
+pub(crate) async fn a_job_goes_back_for_a_date(rig: &impl Rig) {
     let driver = rig.open(1);
     push(rig, &*driver, OTHER, "other", &["job"]).await;
     let job = take_one(&*driver, OTHER).await;
@@ -45,7 +45,7 @@ pub async fn a_job_goes_back_for_a_date(rig: &impl Rig) {
 }
 
 /// The next holder's reservation may look the very same; it must not be ended by the last one's.
-pub async fn a_job_given_back_is_not_ours_any_more(rig: &impl Rig) {
+pub(crate) async fn a_job_given_back_is_not_ours_any_more(rig: &impl Rig) {
     let (first, second) = (rig.open(1), rig.open(2));
     push(rig, &*first, OTHER, "other", &["job"]).await;
     let job = take_one(&*first, OTHER).await;

@@ -3,9 +3,10 @@
 //! A family brings a [`Rig`]: a real server of its own, drivers on it, and payloads. [`contract!`] makes one test of each
 //! promise.
 
-pub mod giving_back;
-pub mod settling;
-pub mod taking;
+pub(crate) mod giving_back;
+pub(crate) mod recovering;
+pub(crate) mod settling;
+pub(crate) mod taking;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,12 +16,12 @@ use qfleet_model::outcome::Verdict;
 use qfleet_queue::driver::{Ask, LaneId, QueueDriver, Reserved, Settled, Settlement, Turn};
 
 /// Serves the queues `high` and `low`, in this order.
-pub const BOTH: LaneId = LaneId(0);
+pub(crate) const BOTH: LaneId = LaneId(0);
 /// Serves `other`.
-pub const OTHER: LaneId = LaneId(1);
+pub(crate) const OTHER: LaneId = LaneId(1);
 
 /// What a family brings along.
-pub trait Rig {
+pub(crate) trait Rig {
     /// A driver with lanes [`BOTH`] and [`OTHER`], as a worker with this tag opens it.
     fn open(&self, tag: u32) -> Arc<dyn QueueDriver>;
 
@@ -29,43 +30,43 @@ pub trait Rig {
 }
 
 /// Puts jobs in, in this order.
-pub async fn push(rig: &impl Rig, driver: &dyn QueueDriver, lane: LaneId, queue: &str, names: &[&str]) {
+pub(crate) async fn push(rig: &impl Rig, driver: &dyn QueueDriver, lane: LaneId, queue: &str, names: &[&str]) {
     for name in names {
         driver.push(lane, queue, &rig.payload(name), None).await.unwrap();
     }
 }
 
 /// One turn that only takes.
-pub async fn take(driver: &dyn QueueDriver, lane: LaneId, at_most: u32) -> Turn {
+pub(crate) async fn take(driver: &dyn QueueDriver, lane: LaneId, at_most: u32) -> Turn {
     driver.turn(&[], &[Ask { lane, at_most }], driver.mark()).await.unwrap()
 }
 
 /// Takes exactly one job.
-pub async fn take_one(driver: &dyn QueueDriver, lane: LaneId) -> Reserved {
+pub(crate) async fn take_one(driver: &dyn QueueDriver, lane: LaneId) -> Reserved {
     let mut turn = take(driver, lane, 1).await;
     assert_eq!(turn.jobs.len(), 1, "{turn:?}");
     turn.jobs.remove(0)
 }
 
 /// One turn that only settles one job.
-pub async fn settle(driver: &dyn QueueDriver, job: &Reserved, verdict: Verdict) -> Settled {
+pub(crate) async fn settle(driver: &dyn QueueDriver, job: &Reserved, verdict: Verdict) -> Settled {
     let settlement = Settlement { receipt: job.receipt.clone(), verdict };
     let turn = driver.turn(&[settlement], &[], driver.mark()).await.unwrap();
     turn.settled[0]
 }
 
 /// The names of jobs, in order.
-pub fn names(jobs: &[Reserved]) -> Vec<&str> {
+pub(crate) fn names(jobs: &[Reserved]) -> Vec<&str> {
     jobs.iter().map(|job| job_of(job).name.as_str()).collect()
 }
 
 /// The job, which must be readable.
-pub fn job_of(reserved: &Reserved) -> &Job {
+pub(crate) fn job_of(reserved: &Reserved) -> &Job {
     reserved.job.as_ref().expect("a payload that can be read")
 }
 
 /// Asks again and again, with a limit, until a turn brings a job.
-pub async fn take_soon(driver: &dyn QueueDriver, lane: LaneId, limit: Duration) -> Reserved {
+pub(crate) async fn take_soon(driver: &dyn QueueDriver, lane: LaneId, limit: Duration) -> Reserved {
     let started = std::time::Instant::now();
     loop {
         let mut turn = take(driver, lane, 1).await;
@@ -100,6 +101,9 @@ macro_rules! contract {
                 a_discarded_job_is_gone nothing_changes_nothing;
             giving_back: a_job_goes_back_uncounted_and_first several_go_back_in_their_order
                 a_job_goes_back_for_a_date a_job_given_back_is_not_ours_any_more;
+            recovering: fetched_jobs_go_back_uncounted started_jobs_go_back_with_a_crash
+                a_job_waits_for_its_deadline what_was_settling_is_settled a_third_crash_alone_buries
+                jobs_of_a_lost_reply_go_back others_jobs_are_left_alone;
         }
     };
 }

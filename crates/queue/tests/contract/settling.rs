@@ -21,7 +21,7 @@ fn complete() -> Verdict {
     Verdict::Complete { result: None }
 }
 
-pub async fn a_finished_job_is_gone(rig: &impl Rig) {
+pub(crate) async fn a_finished_job_is_gone(rig: &impl Rig) {
     let driver = rig.open(1);
     push(rig, &*driver, OTHER, "other", &["job"]).await;
     let job = take_one(&*driver, OTHER).await;
@@ -30,7 +30,7 @@ pub async fn a_finished_job_is_gone(rig: &impl Rig) {
     assert_eq!((depth.waiting, depth.delayed, depth.reserved), (0, 0, 0));
 }
 
-pub async fn a_verdict_counts_once(rig: &impl Rig) {
+pub(crate) async fn a_verdict_counts_once(rig: &impl Rig) {
     let driver = rig.open(1);
     push(rig, &*driver, OTHER, "other", &["job"]).await;
     let job = take_one(&*driver, OTHER).await;
@@ -42,7 +42,7 @@ pub async fn a_verdict_counts_once(rig: &impl Rig) {
     assert_eq!((depth.waiting, depth.delayed, depth.reserved), (0, 1, 0));
 }
 
-pub async fn a_retried_job_comes_back_counted(rig: &impl Rig) {
+pub(crate) async fn a_retried_job_comes_back_counted(rig: &impl Rig) {
     let driver = rig.open(1);
     push(rig, &*driver, OTHER, "other", &["job"]).await;
     let job = take_one(&*driver, OTHER).await;
@@ -55,7 +55,7 @@ pub async fn a_retried_job_comes_back_counted(rig: &impl Rig) {
     assert_eq!(job_of(&again).id, job_of(&job).id);
 }
 
-pub async fn a_snoozed_job_comes_back_uncounted(rig: &impl Rig) {
+pub(crate) async fn a_snoozed_job_comes_back_uncounted(rig: &impl Rig) {
     let driver = rig.open(1);
     push(rig, &*driver, OTHER, "other", &["job"]).await;
     let job = take_one(&*driver, OTHER).await;
@@ -67,7 +67,7 @@ pub async fn a_snoozed_job_comes_back_uncounted(rig: &impl Rig) {
     assert_eq!((job_of(&again).history.deliveries, job_of(&again).history.snoozes), (1, 1));
 }
 
-pub async fn a_retry_can_be_had_at_once(rig: &impl Rig) {
+pub(crate) async fn a_retry_can_be_had_at_once(rig: &impl Rig) {
     let driver = rig.open(1);
     push(rig, &*driver, OTHER, "other", &["job"]).await;
     let job = take_one(&*driver, OTHER).await;
@@ -81,7 +81,7 @@ pub async fn a_retry_can_be_had_at_once(rig: &impl Rig) {
     assert_eq!(job_of(&again).attempt, 2);
 }
 
-pub async fn a_renewed_job_stays_ours(rig: &impl Rig) {
+pub(crate) async fn a_renewed_job_stays_ours(rig: &impl Rig) {
     let (first, second) = (rig.open(1), rig.open(2));
     push(rig, &*first, OTHER, "other", &["job", "next"]).await;
     let jobs = take(&*first, OTHER, 2).await.jobs;
@@ -97,7 +97,7 @@ pub async fn a_renewed_job_stays_ours(rig: &impl Rig) {
     }
 }
 
-pub async fn a_lost_job_cannot_be_settled(rig: &impl Rig) {
+pub(crate) async fn a_lost_job_cannot_be_settled(rig: &impl Rig) {
     let (first, second) = (rig.open(1), rig.open(2));
     push(rig, &*first, OTHER, "other", &["job"]).await;
     let job = take_one(&*first, OTHER).await;
@@ -111,7 +111,7 @@ pub async fn a_lost_job_cannot_be_settled(rig: &impl Rig) {
     assert_eq!(settle(&*second, &again, complete()).await, Settled::Done);
 }
 
-pub async fn settling_and_taking_share_a_call(rig: &impl Rig) {
+pub(crate) async fn settling_and_taking_share_a_call(rig: &impl Rig) {
     let driver = rig.open(1);
     push(rig, &*driver, OTHER, "other", &["a", "b", "c", "d"]).await;
     let jobs = take(&*driver, OTHER, 3).await.jobs;
@@ -128,7 +128,7 @@ pub async fn settling_and_taking_share_a_call(rig: &impl Rig) {
     assert_eq!((depth.waiting, depth.delayed, depth.reserved), (1, 1, 1));
 }
 
-pub async fn counters_are_remembered_and_forgotten(rig: &impl Rig) {
+pub(crate) async fn counters_are_remembered_and_forgotten(rig: &impl Rig) {
     let driver = rig.open(1);
     let payload = rig.payload("job");
     driver.push(OTHER, "other", &payload, None).await.unwrap();
@@ -152,7 +152,7 @@ pub async fn counters_are_remembered_and_forgotten(rig: &impl Rig) {
     assert_eq!(job_of(&take_one(&*driver, OTHER).await).history, Default::default());
 }
 
-pub async fn a_discarded_job_is_gone(rig: &impl Rig) {
+pub(crate) async fn a_discarded_job_is_gone(rig: &impl Rig) {
     let driver = rig.open(1);
     push(rig, &*driver, OTHER, "other", &["job"]).await;
     let job = take_one(&*driver, OTHER).await;
@@ -162,7 +162,7 @@ pub async fn a_discarded_job_is_gone(rig: &impl Rig) {
     assert_eq!((depth.waiting, depth.delayed, depth.reserved), (0, 0, 0));
 }
 
-pub async fn nothing_changes_nothing(rig: &impl Rig) {
+pub(crate) async fn nothing_changes_nothing(rig: &impl Rig) {
     let driver = rig.open(1);
     push(rig, &*driver, OTHER, "other", &["job"]).await;
     let job = take_one(&*driver, OTHER).await;

@@ -7,7 +7,7 @@ use qfleet_queue::driver::{Ask, JobState};
 
 use super::{BOTH, OTHER, Rig, job_of, names, push, settle, take, take_one, take_soon};
 
-pub async fn jobs_come_in_order_and_by_importance(rig: &impl Rig) {
+pub(crate) async fn jobs_come_in_order_and_by_importance(rig: &impl Rig) {
     let driver = rig.open(1);
     push(rig, &*driver, BOTH, "low", &["l1", "l2"]).await;
     push(rig, &*driver, BOTH, "high", &["h1", "h2"]).await;
@@ -21,7 +21,7 @@ pub async fn jobs_come_in_order_and_by_importance(rig: &impl Rig) {
     assert_eq!(turn.more, [BOTH]);
 }
 
-pub async fn no_more_than_asked_for(rig: &impl Rig) {
+pub(crate) async fn no_more_than_asked_for(rig: &impl Rig) {
     let driver = rig.open(1);
     push(rig, &*driver, OTHER, "other", &["a", "b", "c"]).await;
     let turn = take(&*driver, OTHER, 0).await;
@@ -35,14 +35,14 @@ pub async fn no_more_than_asked_for(rig: &impl Rig) {
     assert!(turn.more.is_empty());
 }
 
-pub async fn an_empty_queue_gives_nothing(rig: &impl Rig) {
+pub(crate) async fn an_empty_queue_gives_nothing(rig: &impl Rig) {
     let driver = rig.open(1);
     let turn = take(&*driver, BOTH, 10).await;
     assert!(turn.jobs.is_empty() && turn.more.is_empty() && turn.paused.is_empty() && turn.broken.is_empty());
     assert_eq!(turn.next_due, None);
 }
 
-pub async fn the_payload_is_what_was_pushed(rig: &impl Rig) {
+pub(crate) async fn the_payload_is_what_was_pushed(rig: &impl Rig) {
     let driver = rig.open(1);
     let payload = rig.payload("first");
     driver.push(OTHER, "other", &payload, None).await.unwrap();
@@ -53,7 +53,7 @@ pub async fn the_payload_is_what_was_pushed(rig: &impl Rig) {
     assert_eq!(job.history.deliveries, 0);
 }
 
-pub async fn a_taken_job_is_taken_by_nobody_else(rig: &impl Rig) {
+pub(crate) async fn a_taken_job_is_taken_by_nobody_else(rig: &impl Rig) {
     let (first, second) = (rig.open(1), rig.open(2));
     push(rig, &*first, OTHER, "other", &["a", "b"]).await;
     assert_eq!(names(&take(&*first, OTHER, 1).await.jobs), ["a"]);
@@ -61,7 +61,7 @@ pub async fn a_taken_job_is_taken_by_nobody_else(rig: &impl Rig) {
     assert!(take(&*first, OTHER, 5).await.jobs.is_empty());
 }
 
-pub async fn a_delayed_job_comes_when_it_is_due(rig: &impl Rig) {
+pub(crate) async fn a_delayed_job_comes_when_it_is_due(rig: &impl Rig) {
     let driver = rig.open(1);
     let pushed = Instant::now();
     driver.push(OTHER, "other", &rig.payload("later"), Some(Duration::from_millis(300))).await.unwrap();
@@ -71,7 +71,7 @@ pub async fn a_delayed_job_comes_when_it_is_due(rig: &impl Rig) {
     assert!(waited >= Duration::from_millis(299), "came after {waited:?}");
 }
 
-pub async fn the_next_due_date_is_told(rig: &impl Rig) {
+pub(crate) async fn the_next_due_date_is_told(rig: &impl Rig) {
     let driver = rig.open(1);
     driver.push(BOTH, "low", &rig.payload("l"), Some(Duration::from_secs(50))).await.unwrap();
     driver.push(BOTH, "high", &rig.payload("h"), Some(Duration::from_secs(20))).await.unwrap();
@@ -81,7 +81,7 @@ pub async fn the_next_due_date_is_told(rig: &impl Rig) {
     assert!((due.as_seconds() - seconds - 20).abs() <= 2, "{due:?}");
 }
 
-pub async fn a_paused_queue_is_left_alone(rig: &impl Rig) {
+pub(crate) async fn a_paused_queue_is_left_alone(rig: &impl Rig) {
     let (driver, command) = (rig.open(1), rig.open(0));
     push(rig, &*driver, BOTH, "high", &["a"]).await;
     push(rig, &*driver, OTHER, "other", &["b"]).await;
@@ -97,7 +97,7 @@ pub async fn a_paused_queue_is_left_alone(rig: &impl Rig) {
     assert_eq!(names(&take(&*driver, BOTH, 5).await.jobs), ["a"]);
 }
 
-pub async fn a_push_wakes_a_sleeper(rig: &impl Rig) {
+pub(crate) async fn a_push_wakes_a_sleeper(rig: &impl Rig) {
     let (driver, producer) = (rig.open(1), rig.open(0));
     // Again and again on the same connection, alternating between the lanes.
     for (lane, queue) in [(BOTH, "low"), (OTHER, "other"), (BOTH, "high"), (BOTH, "high")] {
@@ -115,7 +115,7 @@ pub async fn a_push_wakes_a_sleeper(rig: &impl Rig) {
     }
 }
 
-pub async fn a_sleeper_gives_up_in_time(rig: &impl Rig) {
+pub(crate) async fn a_sleeper_gives_up_in_time(rig: &impl Rig) {
     let driver = rig.open(1);
     let started = Instant::now();
     driver.wait(&[BOTH, OTHER], Duration::from_millis(150)).await.unwrap();
@@ -123,7 +123,7 @@ pub async fn a_sleeper_gives_up_in_time(rig: &impl Rig) {
     assert!(slept >= Duration::from_millis(100) && slept < Duration::from_secs(2), "{slept:?}");
 }
 
-pub async fn a_cancelled_wait_loses_no_wakeup(rig: &impl Rig) {
+pub(crate) async fn a_cancelled_wait_loses_no_wakeup(rig: &impl Rig) {
     let (driver, producer) = (rig.open(1), rig.open(0));
     for round in 0..30 {
         // Cancelled at moments all around the push.
@@ -144,7 +144,7 @@ pub async fn a_cancelled_wait_loses_no_wakeup(rig: &impl Rig) {
     }
 }
 
-pub async fn an_ended_lease_lets_others_take_the_job(rig: &impl Rig) {
+pub(crate) async fn an_ended_lease_lets_others_take_the_job(rig: &impl Rig) {
     let (first, second) = (rig.open(1), rig.open(2));
     push(rig, &*first, OTHER, "other", &["job"]).await;
     let held = take_one(&*first, OTHER).await;
@@ -154,7 +154,7 @@ pub async fn an_ended_lease_lets_others_take_the_job(rig: &impl Rig) {
     assert_eq!(job_of(&again).id, job_of(&held).id);
 }
 
-pub async fn sizes_and_listings_are_right(rig: &impl Rig) {
+pub(crate) async fn sizes_and_listings_are_right(rig: &impl Rig) {
     let (driver, command) = (rig.open(1), rig.open(0));
     push(rig, &*driver, BOTH, "high", &["h1", "h2"]).await;
     push(rig, &*driver, BOTH, "low", &["l1", "l2", "l3"]).await;

@@ -12,24 +12,24 @@ use qfleet_testkit::RedisServer;
 
 use crate::contract::Rig;
 
-pub const PREFIX: &str = "app_database_";
+pub(crate) const PREFIX: &str = "app_database_";
 
-pub struct LaravelRig {
-    pub server: RedisServer,
+pub(crate) struct LaravelRig {
+    pub(crate) server: RedisServer,
     made: AtomicU32,
 }
 
 impl LaravelRig {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::on(RedisServer::start())
     }
 
-    pub fn on(server: RedisServer) -> Self {
+    pub(crate) fn on(server: RedisServer) -> Self {
         Self { server, made: AtomicU32::new(0) }
     }
 
     /// A connection with a short lease.
-    pub fn connection(&self) -> Connection {
+    pub(crate) fn connection(&self) -> Connection {
         connection(RedisSettings {
             target: RedisTarget::Unix { path: self.server.socket() },
             database: 0,
@@ -40,13 +40,13 @@ impl LaravelRig {
     }
 
     /// A driver on a connection with changes.
-    pub fn open_on(&self, connection: Connection, tag: u32) -> Arc<dyn QueueDriver> {
+    pub(crate) fn open_on(&self, connection: Connection, tag: u32) -> Arc<dyn QueueDriver> {
         open(connection, tag)
     }
 }
 
 /// Everything but the address as the tests like it.
-pub fn connection(redis: RedisSettings) -> Connection {
+pub(crate) fn connection(redis: RedisSettings) -> Connection {
     Connection {
         name: "crm".into(),
         driver: Format::Laravel,
@@ -59,7 +59,7 @@ pub fn connection(redis: RedisSettings) -> Connection {
 }
 
 /// The lanes of the contract on any connection.
-pub fn open(connection: Connection, tag: u32) -> Arc<dyn QueueDriver> {
+pub(crate) fn open(connection: Connection, tag: u32) -> Arc<dyn QueueDriver> {
     let lane = |name: &str, queues: &[&str]| LaneQueues {
         name: name.into(),
         queues: queues.iter().map(|queue| (*queue).to_owned()).collect(),

@@ -6,7 +6,7 @@
 --   number of verdicts; for each: verb, queue, reserved bytes, position and length of the counter (0: none), the text
 --   that stood there, key of its counters ('' when it has none), and what the verb needs;
 --   number of asks; for each: room, number of its queues; for each: queue, wake-ups already taken from its notify list.
--- Returns: per verdict 1 (done), 0 (not ours) or a text (kept, cannot be moved); the jobs taken, each {place of the
+-- Returns: per verdict 1 (done), 0 (not ours), 2 (to be buried) or a text (kept, cannot be moved); the jobs taken, each {place of the
 --   queue among the asked ones, ready bytes, position (from 0, -1: none) and length of the counter, the raised number,
 --   identity, counters or nil}; per asked queue {state, jobs left, next due date or '', text}, where state is 0 worked,
 --   1 paused, 2 broken.
@@ -123,6 +123,20 @@ function verbs.back(queue, job)
   backs[#backs + 1] = {queue, as_found(job)}
 end
 
+-- The worker that held the job is dead. Answers 2 and changes nothing when the job is to blame for it once too often.
+function verbs.crash(queue, job)
+  local crashes = job.counters ~= '' and tonumber(redis.call('HGET', job.counters, 'crashes') or 0) or 0
+  if job.alone == '1' and crashes >= 2 then return 2 end
+  redis.call('LLEN', ready_of(queue))
+  if job.due == '' then
+    backs[#backs + 1] = {queue, job.bytes}
+  else
+    again(queue, job, job.bytes)
+  end
+  let_go(queue, job)
+  remember(job)
+end
+
 function verbs.unreadable(queue, job)
   redis.call('HSET', job.record, 'payload', job.bytes, 'queue', names[queue], 'connection', job.connection,
     'name', '', 'class', job.class, 'reason', job.reason, 'failed_at', job.date)
@@ -155,6 +169,8 @@ for place = 1, number() do
   local job = {bytes = arg(), at = number(), length = number(), text = arg(), counters = arg()}
   if verb == 'again' or verb == 'later' then
     job.due, job.note = arg(), read_note()
+  elseif verb == 'crash' then
+    job.alone, job.due, job.note = arg(), arg(), read_note()
   elseif verb == 'unreadable' then
     job.record, job.index, job.register, job.id = arg(), arg(), arg(), arg()
     job.connection, job.class, job.reason, job.date = arg(), arg(), arg(), arg()
@@ -163,8 +179,8 @@ for place = 1, number() do
   end
   if ours(queue, job) then
     begin_writing(ready_of(queue))
-    local moved, problem = pcall(verbs[verb], queue, job)
-    settled[place] = moved and 1 or own_fault(problem)
+    local moved, answer = pcall(verbs[verb], queue, job)
+    settled[place] = moved and (answer or 1) or own_fault(answer)
   else
     settled[place] = 0
   end
