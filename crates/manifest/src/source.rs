@@ -9,6 +9,9 @@ use crate::secrets;
 /// Longer lines are cut around the place that is meant.
 const WIDEST: usize = 120;
 
+/// Longer words are cut.
+const LONGEST_WORDS: usize = 300;
+
 /// What stands in the place of a secret.
 pub(crate) const HIDDEN: &str = "•••";
 
@@ -25,10 +28,17 @@ impl<'t> Source<'t> {
     pub(crate) fn new(file: &'t str, text: &'t str) -> Self {
         let mut lines = Vec::new();
         let mut start = 0;
-        for line in text.split_inclusive('\n') {
-            lines.push(start..start + line.trim_end_matches(['\n', '\r']).len());
-            start += line.len();
+        // YAML takes a lone CR for the end of a line, too.
+        let ends = text.bytes().enumerate().filter(|(_, byte)| matches!(byte, b'\n' | b'\r'));
+        for (end, byte) in ends {
+            if byte == b'\n' && end > 0 && end == start && text.as_bytes()[end - 1] == b'\r' {
+                start = end + 1;
+                continue;
+            }
+            lines.push(start..end);
+            start = end + 1;
         }
+        lines.push(start..text.len());
         Self { file, text, lines, hidden: Vec::new() }
     }
 
@@ -50,9 +60,9 @@ impl<'t> Source<'t> {
             line,
             column,
             text: self.shown(line, column),
-            at: at.to_owned(),
-            what: what.to_owned(),
-            hint: hint.map(ToOwned::to_owned),
+            at: plain(at),
+            what: plain(what),
+            hint: hint.map(plain),
         }
     }
 
@@ -94,16 +104,35 @@ impl<'t> Source<'t> {
     }
 }
 
-/// A readable part of a line around a column; characters that could steer a terminal are replaced.
+/// Words of a problem may repeat keys and values of the file: in one line, and not without end.
+fn plain(text: &str) -> String {
+    let mut out: String = text.chars().take(LONGEST_WORDS).map(printable).collect();
+    if text.chars().nth(LONGEST_WORDS).is_some() {
+        out.push('…');
+    }
+    out
+}
+
+/// Characters that could steer a terminal, or turn the text around, are replaced.
+fn printable(c: char) -> char {
+    match c {
+        '\t' => ' ',
+        '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}' => {
+            '\u{fffd}'
+        }
+        c if c.is_control() => '\u{fffd}',
+        c => c,
+    }
+}
+
+/// A readable part of a line around a column.
 fn crop(line: &str, column: usize) -> String {
-    let printable = |c: char| if c.is_control() { '\u{fffd}' } else { c };
     let length = line.chars().count();
-    let tabs_as_blanks = |c: char| if c == '\t' { ' ' } else { printable(c) };
     if length <= WIDEST {
-        return line.trim_end().chars().map(tabs_as_blanks).collect();
+        return line.trim_end().chars().map(printable).collect();
     }
     let from = column.saturating_sub(WIDEST / 2).min(length - WIDEST);
-    let part: String = line.chars().skip(from).take(WIDEST).map(tabs_as_blanks).collect();
+    let part: String = line.chars().skip(from).take(WIDEST).map(printable).collect();
     let (before, after) = (if from > 0 { "…" } else { "" }, if from + WIDEST < length { "…" } else { "" });
     format!("{before}{part}{after}")
 }

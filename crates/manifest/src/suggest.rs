@@ -1,7 +1,13 @@
 //! "Did you mean …?"
 
+/// No setting is that long, and comparing takes longer with each character.
+const LONGEST: usize = 64;
+
 /// The candidate that looks most like `word`, when one looks like it at all.
 pub(crate) fn nearest<'c>(word: &str, candidates: impl IntoIterator<Item = &'c str>) -> Option<&'c str> {
+    if word.len() > LONGEST {
+        return None;
+    }
     let plain = plainly(word);
     let mut best: Option<(f64, &str)> = None;
     for candidate in candidates {

@@ -15,6 +15,8 @@ use serde_saphyr::{Error, Location, Options, Spanned};
 /// Largest manifest, in bytes.
 const LARGEST: usize = 4 * 1024 * 1024;
 
+const TOO_MUCH: &str = "too many values, aliases or levels for a manifest";
+
 /// One key or value with its place.
 #[derive(Debug)]
 pub(crate) struct Node {
@@ -122,15 +124,17 @@ fn explain(error: &Error) -> String {
         Error::Budget { .. }
         | Error::AliasReplayLimitExceeded { .. }
         | Error::AliasExpansionLimitExceeded { .. }
-        | Error::AliasReplayStackDepthExceeded { .. } => {
-            String::from("too many values, aliases or levels for a manifest")
-        }
+        | Error::AliasReplayStackDepthExceeded { .. } => String::from(TOO_MUCH),
         Error::MultipleDocuments { .. } => String::from("a manifest is one YAML document; remove the `---`"),
         Error::UnsupportedTag { .. } => String::from("YAML tags have no meaning here; remove the `!…`"),
         other => {
             let text = other.to_string();
             let first = text.lines().next().unwrap_or_default();
             let words = first.split(" at line ").next().unwrap_or_default();
+            // Limits that break inside an alias come wrapped.
+            if words.contains("budget breached") || words.contains("limit exceeded") {
+                return String::from(TOO_MUCH);
+            }
             format!("not readable as YAML: {words}")
         }
     }

@@ -64,10 +64,10 @@ fn note(yaml: &Yaml, table: &'static Table, seen: &mut BTreeMap<&'static str, BT
         let name = key.trim_end_matches(['*', '[', ']']);
         match map.get(name) {
             Some(Yaml::Map(named)) if key.ends_with('*') => {
-                named.values().for_each(|part| note(part, below, seen))
+                named.values().for_each(|part| note(part, below, seen));
             }
             Some(Yaml::List(items)) if key.ends_with("[]") => {
-                items.iter().for_each(|item| note(item, below, seen))
+                items.iter().for_each(|item| note(item, below, seen));
             }
             Some(part) => note(part, below, seen),
             None => {}
