@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use qfleet_manifest::handler::Handler as HandlerSettings;
 use qfleet_manifest::queue::{Lane as LaneSettings, Redeliver, Route, Tuning};
@@ -30,14 +31,14 @@ pub(crate) struct Lanes {
 pub(crate) struct Lane {
     /// Its name in the manifest.
     pub(crate) name: String,
-    /// Which connection, by place.
-    pub(crate) source: usize,
     /// Its name towards the driver.
     pub(crate) id: LaneId,
     /// Its jobs at once in this process.
     pub(crate) concurrency: u32,
     /// When a dead worker's started jobs are delivered again.
     pub(crate) redeliver: Redeliver,
+    /// Every endpoint its jobs may go to, each once.
+    pub(crate) endpoints: Vec<usize>,
     routes: Vec<(Route, Server)>,
     otherwise: Option<Server>,
 }
@@ -61,11 +62,6 @@ impl Lane {
         let routed = self.routes.iter().find(|(route, _)| route.matches(job_name));
         routed.map(|(_, server)| server).or(self.otherwise.as_ref())
     }
-
-    /// Every endpoint its jobs may go to; some may be named twice.
-    pub(crate) fn endpoints(&self) -> impl Iterator<Item = usize> {
-        self.routes.iter().map(|(_, server)| server).chain(&self.otherwise).map(|server| server.endpoint)
-    }
 }
 
 impl Lanes {
@@ -75,18 +71,20 @@ impl Lanes {
     /// What `open` says.
     pub(crate) fn new(
         settings: &WorkerSettings,
-        mut open: impl FnMut(&HandlerSettings) -> Result<Arc<dyn Handler>, String>,
+        mut open: impl FnMut(&HandlerSettings, &Tuning) -> Result<Arc<dyn Handler>, String>,
     ) -> Result<Self, String> {
         let mut lanes = Self { all: Vec::new(), endpoints: Vec::new(), sources: Vec::new() };
-        let mut opened: Vec<(HandlerSettings, Arc<dyn Handler>)> = Vec::new();
+        // Handlers keep the longest delay of their queue.
+        let mut opened: Vec<(HandlerSettings, Duration, Arc<dyn Handler>)> = Vec::new();
         for lane in &settings.lanes {
             let mut serve = |handler: &HandlerSettings| -> Result<Server, String> {
-                let known = opened.iter().find(|(settings, _)| settings == handler);
+                let longest = lane.tuning.max_delay;
+                let known = opened.iter().find(|(known, delay, _)| known == handler && *delay == longest);
                 let server = match known {
-                    Some((_, server)) => Arc::clone(server),
+                    Some((.., server)) => Arc::clone(server),
                     None => {
-                        let server = open(handler)?;
-                        opened.push((handler.clone(), Arc::clone(&server)));
+                        let server = open(handler, &lane.tuning)?;
+                        opened.push((handler.clone(), longest, Arc::clone(&server)));
                         server
                     }
                 };
@@ -100,13 +98,17 @@ impl Lanes {
             let routes = lane.routes.iter().map(|route| Ok((route.clone(), serve(&route.handler)?)));
             let routes = routes.collect::<Result<Vec<_>, String>>()?;
             let otherwise = lane.handler.as_ref().map(&mut serve).transpose()?;
-            let (source, id) = lanes.place_in_source(&lane.connection);
+            let servers = routes.iter().map(|(_, server)| server).chain(&otherwise);
+            let mut endpoints: Vec<usize> = servers.map(|server| server.endpoint).collect();
+            endpoints.sort_unstable();
+            endpoints.dedup();
+            let id = lanes.place_in_source(&lane.connection);
             lanes.all.push(Lane {
                 name: lane.name.clone(),
-                source,
                 id,
                 concurrency: lane.concurrency,
                 redeliver: lane.tuning.redeliver,
+                endpoints,
                 routes,
                 otherwise,
             });
@@ -133,7 +135,7 @@ impl Lanes {
         }
     }
 
-    fn place_in_source(&mut self, connection: &str) -> (usize, LaneId) {
+    fn place_in_source(&mut self, connection: &str) -> LaneId {
         let lane = self.all.len();
         let source = match self.sources.iter().position(|(name, _)| name == connection) {
             Some(source) => source,
@@ -144,7 +146,7 @@ impl Lanes {
         };
         let inside = &mut self.sources[source].1;
         inside.push(lane);
-        (source, LaneId(u16::try_from(inside.len() - 1).unwrap_or(u16::MAX)))
+        LaneId(u16::try_from(inside.len() - 1).unwrap_or(u16::MAX))
     }
 }
 

@@ -57,11 +57,6 @@ impl Reach {
         let away = self.away.take()?;
         (away.failures > 1).then(|| now.since(away.since))
     }
-
-    /// Whether the last call failed.
-    pub(crate) fn is_away(&self) -> bool {
-        self.away.is_some()
-    }
 }
 
 /// The pause after so many failures: 0.1 s, doubled up to 5 s, shortened by up to a half so that workers spread.

@@ -74,7 +74,7 @@ pub(crate) enum Phase {
 #[derive(Debug)]
 pub(crate) struct Running {
     /// The job.
-    pub(crate) job: Job,
+    pub(crate) job: Box<Job>,
     /// How it is tried; settings that change later hold for later attempts.
     pub(crate) policy: Arc<RetryPolicy>,
     /// Which endpoint works on it.
@@ -178,6 +178,16 @@ impl Slots {
         before
     }
 
+    /// A job of the stock is handed over.
+    pub(crate) fn start(&mut self, id: HoldId, running: impl FnOnce(Box<Job>) -> Running) {
+        // Counted as nothing for as long as it takes to build the other.
+        if self.is_in_stock(id)
+            && let Some(Phase::Fetched { job, .. }) = self.change(id, Phase::Settling(Counted::GivenBack))
+        {
+            self.change(id, Phase::Running(Box::new(running(job))));
+        }
+    }
+
     /// Lets go of a job; its place is free.
     pub(crate) fn remove(&mut self, id: HoldId) -> Option<Hold> {
         self.get(id)?;
@@ -216,13 +226,19 @@ impl Slots {
         self.stock[lane].front().copied()
     }
 
-    /// The job that came in last of all that are in stock.
-    pub(crate) fn last_in_stock(&self) -> Option<HoldId> {
+    /// The job that came in last of all that are in stock, leaving out one.
+    pub(crate) fn last_in_stock(&self, but: Option<HoldId>) -> Option<HoldId> {
         let arrival = |id: &HoldId| match self.get(*id).map(|hold| &hold.phase) {
             Some(Phase::Fetched { arrival, .. }) => *arrival,
             _ => 0,
         };
-        self.stock.iter().filter_map(|lane| lane.back().copied()).max_by_key(arrival)
+        let last = |lane: &VecDeque<HoldId>| lane.iter().rev().copied().find(|id| Some(*id) != but);
+        self.stock.iter().filter_map(last).max_by_key(arrival)
+    }
+
+    /// Whether a job is in stock.
+    pub(crate) fn is_in_stock(&self, id: HoldId) -> bool {
+        self.get(id).is_some_and(|hold| matches!(hold.phase, Phase::Fetched { .. }))
     }
 
     /// Every job in hand.

@@ -48,7 +48,7 @@ fn places_are_used_again_and_old_names_mean_nothing() {
     assert!(slots.get(first).is_none() && slots.remove(first).is_none());
     assert!(slots.change(first, Phase::Settling(Counted::Completed)).is_none());
     assert_eq!(slots.first_in_stock(0), Some(second));
-    assert_eq!(slots.last_in_stock(), Some(third));
+    assert_eq!(slots.last_in_stock(None), Some(third));
 }
 
 #[test]
@@ -57,10 +57,13 @@ fn the_stock_keeps_the_order_of_arrival() {
     let ids: Vec<HoldId> = [0, 1, 0, 1].iter().map(|lane| fetch(&mut slots, *lane).unwrap()).collect();
     assert_eq!((slots.first_in_stock(0), slots.first_in_stock(1)), (Some(ids[0]), Some(ids[1])));
     for id in ids.iter().rev() {
-        assert_eq!(slots.last_in_stock(), Some(*id));
+        assert_eq!(slots.last_in_stock(None), Some(*id));
         slots.change(*id, Phase::Settling(Counted::GivenBack));
     }
-    assert_eq!((slots.last_in_stock(), slots.in_stock()), (None, 0));
+    assert_eq!((slots.last_in_stock(None), slots.in_stock()), (None, 0));
+    let only = fetch(&mut slots, 0).unwrap();
+    assert_eq!(slots.last_in_stock(Some(only)), None);
+    assert!(slots.is_in_stock(only) && !slots.is_in_stock(ids[0]));
 }
 
 #[test]
@@ -79,7 +82,7 @@ fn counts_never_drift_from_what_is_there() {
             (2, Some(id)) => drop(slots.remove(id)),
             (3, Some(id)) => {
                 let running = Running {
-                    job: *job(),
+                    job: job(),
                     policy: Arc::clone(&policy),
                     endpoint: dice.usize(0..2),
                     ticket: gates.started("e", NOW),

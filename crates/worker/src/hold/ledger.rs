@@ -10,6 +10,7 @@
 //! ```
 
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use qfleet_model::outcome::Verdict;
 use qfleet_model::time::WallTime;
@@ -31,6 +32,7 @@ const GROUP: usize = 3 * WORD;
 const GROUP_START: usize = 4 * WORD;
 const NOT_BEFORE: usize = 5 * WORD;
 const DUE: usize = 6 * WORD;
+const ARRIVAL: usize = 7 * WORD;
 
 /// Where the words are kept: the mapped file, or in tests a place that shows every instant of a write.
 pub(crate) trait Words {
@@ -77,6 +79,8 @@ pub(crate) struct Ledger<W = LockedMap> {
     marks_at: usize,
     records_at: usize,
     capacity: usize,
+    /// Jobs that have come in so far.
+    arrivals: AtomicU64,
 }
 
 /// The worker that writes.
@@ -117,12 +121,8 @@ impl<W: Words> Ledger<W> {
         words.store(3 * WORD, writer.started_at);
         words.write(HEADER, table);
         words.store(0, MAGIC);
-        Self {
-            words,
-            marks_at: marks_at(table.len()),
-            records_at: records_at(table.len(), sources),
-            capacity,
-        }
+        let (marks_at, records_at) = (marks_at(table.len()), records_at(table.len(), sources));
+        Self { words, marks_at, records_at, capacity, arrivals: AtomicU64::new(0) }
     }
 
     /// How many jobs it can hold.
@@ -145,6 +145,7 @@ impl<W: Words> Ledger<W> {
         let at = self.record_at(record);
         self.words.write(at + DIGEST, &receipt.digest());
         self.words.write(at + GROUP, &[0; 4 * WORD]);
+        self.words.store(at + ARRIVAL, self.arrivals.fetch_add(1, Ordering::Relaxed));
         self.words.store(at, state_word(State::Fetched, false, source, receipt.lane().0, receipt.queue()));
     }
 
@@ -209,9 +210,9 @@ impl<W: Words> Ledger<W> {
 }
 
 impl Ledger<LockedMap> {
-    /// Removes the file: nothing is in hand, and nothing is left to recover.
-    pub(crate) fn unlink(self) -> std::io::Result<()> {
-        self.words.unlink()
+    /// Removes the file: nothing is in hand, and nothing is left to recover. The lock stays until the end.
+    pub(crate) fn remove(&self) -> std::io::Result<()> {
+        std::fs::remove_file(self.words.path())
     }
 }
 
@@ -293,13 +294,21 @@ pub(crate) fn read(bytes: &[u8]) -> Result<Contents, LedgerError> {
         dead.push(DeadWorker { tag, marks, held: Vec::new() });
     }
     let mut groups = Vec::new();
+    let mut held = Vec::new();
     for record in 0..capacity as usize {
         let at = records_at + record * RECORD;
         let words: Option<Vec<u64>> = (0..8).map(|index| word(at + index * WORD)).collect();
-        let Some((source, hold, group)) = read_record(&words.ok_or_else(short)?) else { continue };
+        let words = words.ok_or_else(short)?;
+        if let Some((source, hold, group)) = read_record(&words) {
+            held.push((words[ARRIVAL / WORD], source, hold));
+            groups.extend(group);
+        }
+    }
+    // In the order in which they came in, which is the one they go back in.
+    held.sort_by_key(|(arrival, ..)| *arrival);
+    for (_, source, hold) in held {
         if let Some(worker) = dead.get_mut(source) {
             worker.held.push(hold);
-            groups.extend(group);
         }
     }
     Ok(Contents { writer: Writer { tag, pid, started_at }, table, dead, groups })

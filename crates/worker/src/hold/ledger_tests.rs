@@ -182,8 +182,11 @@ fn holds(contents: &Contents) -> Vec<DeadHold> {
     contents.dead[1].held.clone()
 }
 
+/// In the order of arrival: jobs are numbered in it.
 fn holds_of(seen: &Seen) -> Vec<DeadHold> {
-    seen.values().map(|(job, state)| hold(*job, *state)).collect()
+    let mut jobs: Vec<(u8, DeadState)> = seen.values().copied().collect();
+    jobs.sort_by_key(|(job, _)| *job);
+    jobs.into_iter().map(|(job, state)| hold(job, state)).collect()
 }
 
 #[test]

@@ -1,0 +1,344 @@
+//! Where a worker process begins: wait for predecessors and give back their jobs, open everything, say that it is ready,
+//! and work. Called by the binary with what the daemon left on the link.
+
+use std::collections::BTreeMap;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use qfleet_manifest::queue::{Connection, FailedJobs};
+use qfleet_manifest::settings::WorkerSettings;
+use qfleet_model::frame::Frames;
+use qfleet_model::link::{FromChild, ToChild};
+use qfleet_os::locked_map::{LockedMap, Opened};
+use qfleet_os::signal::{Incoming, Received};
+use qfleet_os::usage;
+use qfleet_queue::{LaneQueues, OpenSettings};
+use serde::Deserialize;
+use tokio::io::AsyncReadExt;
+use tokio::net::unix::OwnedReadHalf;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+use tracing::{error, warn};
+
+use crate::drain::DRAINED;
+use crate::handler::{self, HandlerContext};
+use crate::hold::ledger::{self, Ledger, SourceEntry, Table, Writer};
+use crate::hold::recover::{self, BEFORE_READY, Dead};
+use crate::lanes::Lanes;
+use crate::report::Speaker;
+use crate::run::{Event, Parts, Worker};
+use crate::source::Source;
+
+/// Settings that cannot be used.
+const MISCONFIGURED: i32 = 78;
+/// The ledger cannot be made.
+const NO_LEDGER: i32 = 73;
+/// Something that should work did not.
+const INTERNAL: i32 = 70;
+/// Jobs could not be given back; the ledger stays.
+const NOT_RECOVERED: i32 = 1;
+
+/// Records beyond twice the concurrency: jobs in stock, jobs whose verdict is on its way, and room for a higher
+/// concurrency later.
+const SPARE_RECORDS: usize = 256;
+
+/// The worker's end of the link, with what was read from it beyond the start message.
+#[derive(Debug)]
+pub struct Link {
+    stream: UnixStream,
+    frames: Frames,
+}
+
+impl Link {
+    /// A link from which `frames` has been fed so far.
+    #[must_use]
+    pub fn new(stream: UnixStream, frames: Frames) -> Self {
+        Self { stream, frames }
+    }
+}
+
+/// Runs a worker until it is told to stop; gives its exit code: 0 drained, 75 work was cut off or is left to be recovered
+/// from the ledger, 73 the ledger cannot be made, 78 settings that cannot be used.
+///
+/// `ledger` is made anew; `after` are ledgers of earlier processes of this slot, which are waited for and recovered first.
+/// Without a link there is no daemon: the worker replaces nobody and reports to nobody. To be called once in a process, on a
+/// runtime with one thread.
+pub async fn run(settings: WorkerSettings, ledger: PathBuf, after: Vec<PathBuf>, link: Option<Link>) -> i32 {
+    let Ok(mut signals) = Received::register() else { return INTERNAL };
+    let (events, mut happens) = unbounded_channel();
+    let supervised = link.is_some();
+    let Ok(speaker) = connect(link, &events) else { return INTERNAL };
+
+    let waiting = recover_predecessors(&after, &settings.connections, &speaker);
+    let mut missed = Vec::new();
+    let stopped = until_stopped(&mut signals, &mut happens, &mut missed);
+    tokio::select! {
+        biased;
+        () = stopped => return DRAINED,
+        () = waiting => {}
+    }
+    for event in missed {
+        let _open = events.send(event);
+    }
+    let parts = match build(settings, &ledger, speaker, events, supervised) {
+        Ok(parts) => parts,
+        Err(failure) => return failure.tell().await,
+    };
+    parts.speaker.say(&FromChild::Ready);
+    Worker::new(parts).work(happens, signals).await
+}
+
+/// What a recovery needs of the manifest; the settings of a worker hold it too.
+#[derive(Debug, Clone, Deserialize)]
+pub struct RecoverySettings {
+    /// Every connection a ledger may name.
+    pub connections: BTreeMap<String, Connection>,
+}
+
+/// Gives back what a dead worker held, as soon as its lock is free and its stores can be reached; gives the exit code: 0
+/// when nothing is left to do, 1 when the ledger had to stay.
+pub async fn recover(settings: RecoverySettings, ledger: PathBuf, link: Option<Link>) -> i32 {
+    let Ok(mut signals) = Received::register() else { return INTERNAL };
+    let (events, mut happens) = unbounded_channel();
+    let Ok(mut speaker) = connect(link, &events) else { return INTERNAL };
+    let mut missed = Vec::new();
+    let code = tokio::select! {
+        biased;
+        () = until_stopped(&mut signals, &mut happens, &mut missed) => NOT_RECOVERED,
+        code = recover_one(&ledger, &settings.connections, &speaker) => code,
+    };
+    speaker.finish().await;
+    code
+}
+
+async fn recover_one(path: &Path, connections: &BTreeMap<String, Connection>, speaker: &Speaker) -> i32 {
+    let recovered = match dead(path, connections, speaker).await {
+        Ok(None) => return 0,
+        Ok(Some(dead)) => dead.recover().await,
+        Err(why) => Err(why),
+    };
+    match recovered {
+        Ok(recovered) => {
+            speaker.say(&FromChild::Recovered { returned: recovered.returned, buried: recovered.buried });
+            0
+        }
+        Err(why) => {
+            error!("cannot give back the jobs of a dead worker: {why}");
+            let step = String::from("give back the jobs of a dead worker");
+            speaker.say(&FromChild::Failed { step, errno: None, error: why });
+            NOT_RECOVERED
+        }
+    }
+}
+
+/// Reads and writes the link from now on.
+fn connect(link: Option<Link>, events: &UnboundedSender<Event>) -> std::io::Result<Speaker> {
+    let Some(Link { stream, frames }) = link else { return Ok(Speaker::new(None)) };
+    stream.set_nonblocking(true)?;
+    let (read, write) = tokio::net::UnixStream::from_std(stream)?.into_split();
+    tokio::spawn(listen(read, frames, events.clone()));
+    Ok(Speaker::new(Some(write)))
+}
+
+async fn listen(mut link: OwnedReadHalf, mut frames: Frames, events: UnboundedSender<Event>) {
+    let mut buffer = vec![0; 16 * 1024];
+    loop {
+        loop {
+            match frames.next_message::<ToChild>() {
+                Ok(Some(message)) => {
+                    let _ended = events.send(Event::Told(message));
+                }
+                Ok(None) => break,
+                Err(error) => {
+                    warn!("{error}");
+                    let _ended = events.send(Event::Orphaned);
+                    return;
+                }
+            }
+        }
+        match link.read(&mut buffer).await {
+            Ok(count) if count > 0 => frames.feed(&buffer[..count]),
+            _ => {
+                let _ended = events.send(Event::Orphaned);
+                return;
+            }
+        }
+    }
+}
+
+/// Returns when somebody wants the process to end before it has begun; keeps what else happens meanwhile.
+async fn until_stopped(
+    signals: &mut Received,
+    happens: &mut UnboundedReceiver<Event>,
+    missed: &mut Vec<Event>,
+) {
+    loop {
+        tokio::select! {
+            signal = signals.next() => {
+                if matches!(signal, Incoming::Term | Incoming::Int | Incoming::Quit) {
+                    return;
+                }
+            }
+            Some(event) = happens.recv() => {
+                if matches!(event, Event::Told(ToChild::Drain { .. }) | Event::Orphaned) {
+                    return;
+                }
+                missed.push(event);
+            }
+        }
+    }
+}
+
+/// Gives back what earlier processes of this slot held. A store that is away is waited for beside the work.
+async fn recover_predecessors(after: &[PathBuf], connections: &BTreeMap<String, Connection>, speaker: &Speaker) {
+    for path in after {
+        let dead = match dead(path, connections, speaker).await {
+            Ok(Some(dead)) => dead,
+            Ok(None) => continue,
+            Err(why) => {
+                error!("cannot give back the jobs of an earlier worker: {why}");
+                continue;
+            }
+        };
+        let needs_a_store = dead.needs_a_store();
+        let mut recovering = tokio::spawn(dead.recover());
+        let Ok(recovered) = timeout(BEFORE_READY, &mut recovering).await else { continue };
+        match recovered {
+            Ok(Ok(recovered)) if needs_a_store => {
+                let (returned, buried) = (recovered.returned, recovered.buried);
+                speaker.say(&FromChild::Recovered { returned, buried });
+            }
+            Ok(Err(why)) => error!("cannot give back the jobs of an earlier worker: {why}"),
+            _ => {}
+        }
+    }
+}
+
+/// The ledger at `path`, as soon as its writer is dead. `None` when there is nothing to do.
+async fn dead(
+    path: &Path,
+    connections: &BTreeMap<String, Connection>,
+    speaker: &Speaker,
+) -> Result<Option<Dead>, String> {
+    let shown = |error: std::io::Error| format!("open `{}`: {error}", path.display());
+    let map = match LockedMap::open(path).map_err(shown)? {
+        Opened::Gone => return Ok(None),
+        Opened::Ours(map) => map,
+        Opened::HeldElsewhere { pid } => {
+            speaker.say(&FromChild::Waiting { pid: pid.unwrap_or(0) });
+            match when_free(path.to_owned()).await.map_err(shown)? {
+                Some(map) => map,
+                None => return Ok(None),
+            }
+        }
+    };
+    Dead::read(map, connections)
+}
+
+/// Waits for the lock on a thread that the end of the process need not wait for.
+async fn when_free(path: PathBuf) -> std::io::Result<Option<LockedMap>> {
+    let (answer, answered) = oneshot::channel();
+    std::thread::spawn(move || {
+        let _gone = answer.send(LockedMap::open_when_free(&path));
+    });
+    answered.await.unwrap_or(Ok(None))
+}
+
+/// Why a worker could not begin.
+struct Failure {
+    code: i32,
+    step: String,
+    why: String,
+    speaker: Speaker,
+}
+
+impl Failure {
+    async fn tell(mut self) -> i32 {
+        let Self { code, step, why, .. } = &self;
+        let code = *code;
+        error!("cannot {step}: {why}");
+        let message = FromChild::Failed { step: step.clone(), errno: None, error: why.clone() };
+        self.speaker.say(&message);
+        self.speaker.finish().await;
+        code
+    }
+}
+
+fn build(
+    settings: WorkerSettings,
+    path: &Path,
+    speaker: Speaker,
+    events: UnboundedSender<Event>,
+    supervised: bool,
+) -> Result<Parts, Failure> {
+    // Twenty bits, and not zero.
+    let tag = fastrand::u32(1..1 << 20);
+    let opened = open_lanes(&settings).and_then(|lanes| Ok((open_sources(&settings, &lanes, tag)?, lanes)));
+    let (sources, lanes) = match opened {
+        Ok(opened) => opened,
+        Err(why) => {
+            let step = String::from("open the queues and handlers");
+            return Err(Failure { code: MISCONFIGURED, step, why, speaker });
+        }
+    };
+    match make_ledger(&settings, &lanes, path, tag) {
+        Ok(ledger) => {
+            Ok(Parts { settings, lanes, sources, ledger: Arc::new(ledger), speaker, events, supervised })
+        }
+        Err(error) => {
+            let step = format!("make the ledger `{}`", path.display());
+            Err(Failure { code: NO_LEDGER, step, why: error.to_string(), speaker })
+        }
+    }
+}
+
+fn open_lanes(settings: &WorkerSettings) -> Result<Lanes, String> {
+    let secrets = settings.secret_variables.clone();
+    let context = HandlerContext::new(settings.kill_after, secrets, std::time::Duration::ZERO);
+    Lanes::new(settings, |handler, tuning| {
+        handler::open(handler, &HandlerContext { max_delay: tuning.max_delay, ..context.clone() })
+    })
+}
+
+fn open_sources(settings: &WorkerSettings, lanes: &Lanes, tag: u32) -> Result<Vec<Source>, String> {
+    let mut sources = Vec::new();
+    for (name, inside) in &lanes.sources {
+        let connection = settings
+            .connections
+            .get(name)
+            .ok_or_else(|| format!("the settings have no connection `{name}`"))?
+            .clone();
+        let queues = inside.iter().map(|lane| &settings.lanes[*lane]).map(|lane| LaneQueues {
+            name: lane.name.clone(),
+            queues: lane.queues.clone(),
+            delay_as_backoff: lane.tuning.delay_as_backoff,
+        });
+        let open = OpenSettings { connection: connection.clone(), lanes: queues.collect(), tag };
+        let driver = qfleet_queue::open(&open).map_err(|error| error.to_string())?;
+        let FailedJobs::Redis = settings.failed_jobs;
+        let failed = qfleet_queue::open_failed(&connection).map_err(|error| error.to_string())?;
+        let shown = connection.redis.shown();
+        sources.push(Source::new(name.clone(), shown, connection.laravel_name, inside.clone(), driver, failed));
+    }
+    Ok(sources)
+}
+
+fn make_ledger(settings: &WorkerSettings, lanes: &Lanes, path: &Path, tag: u32) -> std::io::Result<Ledger> {
+    let entry = |(name, inside): &(String, Vec<usize>)| SourceEntry {
+        connection: name.clone(),
+        prefix: settings.connections.get(name).map(|connection| connection.prefix.clone()).unwrap_or_default(),
+        lanes: inside
+            .iter()
+            .map(|lane| (settings.lanes[*lane].name.clone(), settings.lanes[*lane].queues.clone()))
+            .collect(),
+    };
+    let table = Table { boot: recover::boot(), sources: lanes.sources.iter().map(entry).collect() };
+    let json = serde_json::to_vec(&table)?;
+    let capacity = (settings.concurrency as usize * 2 + SPARE_RECORDS).next_power_of_two();
+    let map = LockedMap::create(path, ledger::size(&json, table.sources.len(), capacity))?;
+    let pid = std::process::id();
+    let started_at = i32::try_from(pid).ok().and_then(|pid| usage::of(pid).ok()).map_or(0, |own| own.started_at);
+    Ok(Ledger::lay_out(map, Writer { tag, pid, started_at }, &json, table.sources.len(), capacity))
+}

@@ -1,0 +1,80 @@
+//! The end of a worker: what a wish to stop changes, and what happens when nothing is left.
+
+use qfleet_model::start::DrainLimit;
+use qfleet_model::time::Moment;
+use tracing::{error, info, warn};
+
+use crate::drain::{Drain, Left, Step};
+use crate::handler::Cancel;
+use crate::run::Worker;
+use crate::slots::{HoldId, Phase};
+
+impl Worker {
+    /// Somebody wants the worker to end.
+    pub(crate) fn drain(&mut self, limit: DrainLimit, now: Moment) {
+        match &mut self.drain {
+            Some(drain) => {
+                drain.shorten(limit, now);
+            }
+            None => {
+                let (running, stock) = (self.slots.running(), self.slots.in_stock());
+                info!(running, stock, "draining: taking no more jobs");
+                self.drain = Some(Drain::begin(limit, now));
+            }
+        }
+    }
+
+    /// Goes on with the drain; the exit code when it is over.
+    pub(crate) fn step_drain(&mut self, now: Moment) -> Option<i32> {
+        loop {
+            let running = self.slots.running();
+            let unnoted = self.sources.iter().any(|source| !source.pending.is_empty() || source.turn.is_some());
+            let unsettled = (self.slots.held() - running).max(u32::from(unnoted));
+            let left = Left { running, unsettled };
+            match self.drain.as_mut()?.step(left, self.settings.kill_after, now) {
+                Step::Wait(Some(until)) => {
+                    self.wake_at(until);
+                    return None;
+                }
+                Step::Wait(None) => return None,
+                Step::Cut => self.cut(),
+                Step::Abandon => {
+                    for id in self.running_jobs() {
+                        self.abandon(id, now);
+                    }
+                }
+                Step::End(code) => return Some(code),
+            }
+        }
+    }
+
+    fn cut(&self) {
+        warn!(running = self.slots.running(), "the limit for stopping has passed: cutting off what runs");
+        for (_, hold) in self.slots.all() {
+            if let Phase::Running(running) = &hold.phase
+                && !running.lost
+            {
+                running.cancel.send_replace(Some(Cancel::Stop));
+            }
+        }
+    }
+
+    fn running_jobs(&self) -> Vec<HoldId> {
+        let running = |phase: &Phase| matches!(phase, Phase::Running(_));
+        self.slots.all().filter(|(_, hold)| running(&hold.phase)).map(|(id, _)| id).collect()
+    }
+
+    /// Says goodbye; the ledger goes when nothing is in it.
+    pub(crate) async fn leave(mut self, code: i32) -> i32 {
+        self.report_at_once();
+        let held = self.slots.held();
+        self.speaker.finish().await;
+        if held > 0 {
+            error!(jobs = held, "leaving while the store is away: these jobs are given back when it can be reached");
+        } else if let Err(cause) = self.ledger.remove() {
+            warn!("cannot remove the ledger: {cause}");
+        }
+        info!(code, "ends");
+        code
+    }
+}

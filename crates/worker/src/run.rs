@@ -1,0 +1,276 @@
+//! The loop of a worker process: wait for an event, decide, carry out.
+//!
+//! Everything that happens arrives as an [`Event`]; nothing in the loop waits for a store or a handler. After each batch of
+//! events [`Worker::step`] looks at everything once: starts what may start, gives back what is too much, and sends each
+//! connection at most one turn. The parts: [`crate::take`] for turns and waits, [`crate::attempt`] for deliveries and what
+//! becomes of them, [`crate::lease`] for renewals, [`crate::leave`] for the end.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use qfleet_manifest::settings::WorkerSettings;
+use qfleet_model::link::{Recycle, ToChild};
+use qfleet_model::start::DrainLimit;
+use qfleet_model::time::Moment;
+use qfleet_os::clock;
+use qfleet_os::signal::{Incoming, Received};
+use qfleet_queue::driver::{Renewal, Turn};
+use qfleet_queue::error::QueueError;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
+use tracing::{debug, info, warn};
+
+use crate::drain::Drain;
+use crate::gate::Gates;
+use crate::handler::Ended;
+use crate::hold::ledger::Ledger;
+use crate::lanes::Lanes;
+use crate::prefetch::Pace;
+use crate::recycle::Limits;
+use crate::report::Speaker;
+use crate::slots::{HoldId, Slots};
+use crate::source::{LaneState, Source};
+
+/// Events taken in before the next look at everything.
+const BATCH: usize = 512;
+/// Nothing to wait for: any time will do.
+const LONG: Duration = Duration::from_secs(3600);
+
+/// Something that happened.
+#[derive(Debug)]
+pub(crate) enum Event {
+    /// A delivery has ended; `None` when its handler panicked, or did not keep its own deadline.
+    Ended(HoldId, Result<Ended, Broken>),
+    /// A job was written to the failed jobs.
+    Buried(HoldId),
+    /// A turn was answered.
+    Turned {
+        /// Which connection.
+        source: usize,
+        /// What it did.
+        answer: Result<Turn, QueueError>,
+        /// How long it took.
+        took: Duration,
+    },
+    /// A wait has ended.
+    Waited {
+        /// Which connection.
+        source: usize,
+        /// Which wait.
+        number: u64,
+        /// Whether it could wait.
+        answer: Result<(), QueueError>,
+    },
+    /// A renewal was answered.
+    Renewed {
+        /// Which connection.
+        source: usize,
+        /// One for each job.
+        answer: Result<Vec<Renewal>, QueueError>,
+    },
+    /// A look whether the store is back.
+    Probed {
+        /// Which connection.
+        source: usize,
+        /// Whether it is.
+        answer: Result<(), QueueError>,
+    },
+    /// The daemon said something.
+    Told(ToChild),
+    /// The daemon is gone.
+    Orphaned,
+}
+
+/// A handler that did not keep its contract.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Broken {
+    /// It panicked.
+    Panicked,
+    /// It was still at work long after its deadline, and was let go.
+    Overdue,
+}
+
+/// A worker process.
+#[derive(Debug)]
+pub(crate) struct Worker {
+    pub(crate) settings: WorkerSettings,
+    pub(crate) lanes: Lanes,
+    pub(crate) lane_states: Vec<LaneState>,
+    pub(crate) sources: Vec<Source>,
+    pub(crate) slots: Slots,
+    pub(crate) ledger: Arc<Ledger>,
+    pub(crate) gates: Gates,
+    pub(crate) pace: Pace,
+    pub(crate) limits: Limits,
+    pub(crate) wants_replacement: Option<Recycle>,
+    pub(crate) drain: Option<Drain>,
+    /// A job that crashed its worker before: nothing else is in hand until it has ended.
+    pub(crate) alone: Option<HoldId>,
+    /// The lane whose job starts first.
+    pub(crate) first_lane: usize,
+    pub(crate) speaker: Speaker,
+    pub(crate) events: UnboundedSender<Event>,
+    /// There is a daemon that would answer.
+    pub(crate) supervised: bool,
+    /// Wake up then at the latest.
+    wake: Option<Moment>,
+}
+
+/// What a [`Worker`] is made of.
+#[derive(Debug)]
+pub(crate) struct Parts {
+    pub(crate) settings: WorkerSettings,
+    pub(crate) lanes: Lanes,
+    pub(crate) sources: Vec<Source>,
+    pub(crate) ledger: Arc<Ledger>,
+    pub(crate) speaker: Speaker,
+    pub(crate) events: UnboundedSender<Event>,
+    pub(crate) supervised: bool,
+}
+
+impl Worker {
+    pub(crate) fn new(parts: Parts) -> Self {
+        let Parts { settings, lanes, sources, ledger, speaker, events, supervised } = parts;
+        let now = clock::now();
+        Self {
+            lane_states: lanes.all.iter().map(|_| LaneState::default()).collect(),
+            slots: Slots::new(ledger.capacity(), lanes.all.len(), lanes.endpoints.len()),
+            gates: Gates::for_worker(&settings),
+            pace: Pace::default(),
+            limits: Limits::new(&settings, now, fastrand::f64() * 2.0 - 1.0),
+            wants_replacement: None,
+            drain: None,
+            alone: None,
+            first_lane: 0,
+            wake: None,
+            settings,
+            lanes,
+            sources,
+            ledger,
+            speaker,
+            events,
+            supervised,
+        }
+    }
+
+    /// Works until it is told to stop and everything in hand is settled; gives the exit code.
+    pub(crate) async fn work(mut self, mut happens: UnboundedReceiver<Event>, mut signals: Received) -> i32 {
+        loop {
+            if let Some(code) = self.step(clock::now()) {
+                return self.leave(code).await;
+            }
+            let pause = self.wake.map_or(LONG, |wake| wake.since(clock::now()));
+            tokio::select! {
+                biased;
+                signal = signals.next() => self.signalled(signal),
+                Some(event) = happens.recv() => self.take_in(event, &mut happens),
+                () = tokio::time::sleep(pause) => {}
+            }
+        }
+    }
+
+    fn take_in(&mut self, first: Event, happens: &mut UnboundedReceiver<Event>) {
+        let now = clock::now();
+        let mut next = Some(first);
+        for _ in 0..BATCH {
+            let Some(event) = next else { break };
+            self.happened(event, now);
+            next = happens.try_recv().ok();
+        }
+        if let Some(event) = next {
+            self.happened(event, now);
+        }
+    }
+
+    fn happened(&mut self, event: Event, now: Moment) {
+        match event {
+            Event::Ended(id, end) => self.delivery_ended(id, end, now),
+            Event::Buried(id) => self.buried(id),
+            Event::Turned { source, answer, took } => self.turned(source, answer, took, now),
+            Event::Waited { source, number, answer } => self.waited(source, number, answer, now),
+            Event::Renewed { source, answer } => self.renewed(source, answer, now),
+            Event::Probed { source, answer } => self.probed(source, answer, now),
+            Event::Told(ToChild::Drain { limit }) => self.drain(limit, now),
+            Event::Told(ToChild::Tune { settings }) => self.tune(settings),
+            Event::Told(ToChild::Start(_)) => debug!("a second start from the daemon changes nothing"),
+            Event::Orphaned => {
+                self.supervised = false;
+                warn!("the daemon is gone: finishing the jobs in hand, then ending");
+                self.drain(DrainLimit::JobsOwn, now);
+            }
+        }
+    }
+
+    fn signalled(&mut self, signal: Incoming) {
+        let now = clock::now();
+        match signal {
+            Incoming::Term | Incoming::Int => self.drain(DrainLimit::AtMost(self.settings.stop_wait), now),
+            Incoming::Quit => self.drain(DrainLimit::AtMost(Duration::ZERO), now),
+            Incoming::Hup | Incoming::Usr1 | Incoming::Usr2 => {}
+        }
+    }
+
+    /// Looks at everything once. The exit code when all is done.
+    fn step(&mut self, now: Moment) -> Option<i32> {
+        self.wake = None;
+        self.recycle(now);
+        self.start_what_may(now);
+        self.give_back_excess(now);
+        if let Some(code) = self.step_drain(now) {
+            return Some(code);
+        }
+        for source in 0..self.sources.len() {
+            self.work_source(source, now);
+        }
+        for change in self.gates.changes() {
+            match change.open {
+                true => info!(endpoint = change.endpoint, "{}", change.text),
+                false => warn!(endpoint = change.endpoint, "{}; its jobs wait", change.text),
+            }
+        }
+        self.report(now);
+        None
+    }
+
+    /// Sees to it that the loop looks again at this moment at the latest.
+    pub(crate) fn wake_at(&mut self, moment: Moment) {
+        self.wake = Some(self.wake.map_or(moment, |wake| wake.min(moment)));
+    }
+
+    fn tune(&mut self, settings: serde_json::Value) {
+        let settings: WorkerSettings = match serde_json::from_value(settings) {
+            Ok(settings) => settings,
+            Err(error) => {
+                warn!("the daemon sent settings that cannot be read, the old ones hold: {error}");
+                return;
+            }
+        };
+        self.lanes.tune(&settings);
+        self.limits.tune(&settings);
+        self.settings.concurrency = settings.concurrency;
+        self.settings.sleep = settings.sleep;
+        self.settings.stop_wait = settings.stop_wait;
+        self.settings.kill_after = settings.kill_after;
+        (self.settings.max_time, self.settings.max_jobs) = (settings.max_time, settings.max_jobs);
+        self.settings.memory = settings.memory;
+        info!("took over new settings");
+    }
+
+    fn recycle(&mut self, now: Moment) {
+        if self.drain.is_some() || self.wants_replacement.is_some() {
+            return;
+        }
+        let Some(because) = self.limits.reached(now) else {
+            if let Some(end) = self.limits.expires() {
+                self.wake_at(end);
+            }
+            return;
+        };
+        self.wants_replacement = Some(because);
+        info!("`{}` is reached, this worker is to be replaced", because.key());
+        if self.supervised {
+            self.speaker.wants_replacement(because);
+        } else {
+            self.drain(DrainLimit::JobsOwn, now);
+        }
+    }
+}

@@ -1,0 +1,263 @@
+//! One connection of a worker: what is under way there, and what is known of its lanes.
+//!
+//! At most one turn, one renewal (or probe) and one wait are under way at a time. Each runs as a task and reports as an
+//! [`Event`], so the loop never waits for a store. Verdicts that come up while a turn is under way gather and go with the
+//! next one.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use qfleet_model::time::Moment;
+use qfleet_queue::driver::{Ask, Mark, QueueDriver, Receipt, Settlement};
+use qfleet_queue::failed::FailedJobs;
+use tokio::sync::mpsc::UnboundedSender;
+use tokio::task::AbortHandle;
+
+use crate::outage::{Reach, pause};
+use crate::prefetch::{Known, Smoothed};
+use crate::run::Event;
+use crate::slots::HoldId;
+
+/// So many wake-ups in a row that brought nothing are taken for noise.
+const VAIN_WAKES: u32 = 8;
+
+/// One connection.
+#[derive(Debug)]
+pub(crate) struct Source {
+    /// Its name in the manifest.
+    pub(crate) name: String,
+    /// Its address, for people.
+    pub(crate) shown: String,
+    /// As the application names it, for failed jobs.
+    pub(crate) laravel_name: String,
+    /// Its lanes, by their number towards the driver.
+    pub(crate) lanes: Vec<usize>,
+    /// The queues.
+    pub(crate) driver: Arc<dyn QueueDriver>,
+    /// Where its jobs go that failed for good.
+    pub(crate) failed: Arc<dyn FailedJobs>,
+    /// Whether it answers.
+    pub(crate) reach: Reach,
+    /// Verdicts that wait for a turn. A job that found no place in the ledger has no name.
+    pub(crate) pending: Vec<(Option<HoldId>, Settlement)>,
+    /// The turn under way.
+    pub(crate) turn: Option<TurnUnderWay>,
+    /// The jobs being renewed now.
+    pub(crate) renewing: Option<Vec<HoldId>>,
+    /// A look whether the store is back is under way.
+    pub(crate) probing: bool,
+    /// When to look for jobs to renew.
+    pub(crate) renew_at: Option<Moment>,
+    /// The wait under way.
+    pub(crate) wait: Option<WaitUnderWay>,
+    /// How long a turn takes.
+    pub(crate) round_trip: Smoothed,
+    /// When a delayed or expired job becomes due.
+    pub(crate) next_due: Option<Moment>,
+    /// Whose turn it is to be asked first.
+    pub(crate) first: usize,
+    /// Places of the ledger's marks used up by calls without an answer.
+    pub(crate) mark_place: usize,
+    waits: u64,
+    vain_wakes: u32,
+    wait_failures: u32,
+    quiet_until: Option<Moment>,
+}
+
+/// A turn whose answer is still to come.
+#[derive(Debug)]
+pub(crate) struct TurnUnderWay {
+    /// What it settles.
+    pub(crate) settling: Vec<(Option<HoldId>, Settlement)>,
+    /// What it asks for.
+    pub(crate) asks: Vec<Ask>,
+    /// Slots that other connections must not count on.
+    pub(crate) promised: u32,
+}
+
+/// A wait that has not ended.
+#[derive(Debug)]
+pub(crate) struct WaitUnderWay {
+    number: u64,
+    begun: Moment,
+    at_most: Duration,
+    /// The lanes it is for.
+    pub(crate) lanes: BTreeSet<usize>,
+    task: AbortHandle,
+}
+
+impl Drop for WaitUnderWay {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// What is known of a lane, beside its settings.
+#[derive(Debug)]
+pub(crate) struct LaneState {
+    /// Whether its queues have jobs.
+    pub(crate) known: Known,
+    /// Not asked before: it is paused, or all it has is for endpoints that take nothing.
+    pub(crate) rest: Option<Moment>,
+    /// Paused by an operator.
+    pub(crate) paused: bool,
+    /// Times in a row that nothing of what came could be started.
+    pub(crate) stuck: u32,
+    /// Troubles that were already told.
+    pub(crate) broken: BTreeSet<String>,
+}
+
+impl Default for LaneState {
+    fn default() -> Self {
+        Self { known: Known::Unknown, rest: None, paused: false, stuck: 0, broken: BTreeSet::new() }
+    }
+}
+
+impl LaneState {
+    /// Whether it may be asked, as far as it is concerned.
+    pub(crate) fn is_up(&self, now: Moment) -> bool {
+        self.rest.is_none_or(|until| until <= now)
+    }
+}
+
+impl Source {
+    /// A connection with nothing under way.
+    pub(crate) fn new(
+        name: String,
+        shown: String,
+        laravel_name: String,
+        lanes: Vec<usize>,
+        driver: Arc<dyn QueueDriver>,
+        failed: Arc<dyn FailedJobs>,
+    ) -> Self {
+        Self {
+            name,
+            shown,
+            laravel_name,
+            lanes,
+            driver,
+            failed,
+            reach: Reach::default(),
+            pending: Vec::new(),
+            turn: None,
+            renewing: None,
+            probing: false,
+            renew_at: None,
+            wait: None,
+            round_trip: Smoothed::default(),
+            next_due: None,
+            first: 0,
+            mark_place: 0,
+            waits: 0,
+            vain_wakes: 0,
+            wait_failures: 0,
+            quiet_until: None,
+        }
+    }
+
+    /// Sends verdicts and wishes as one turn.
+    pub(crate) fn send_turn(
+        &mut self,
+        at: usize,
+        asks: Vec<Ask>,
+        promised: u32,
+        mark: Mark,
+        events: &UnboundedSender<Event>,
+    ) {
+        let settling = std::mem::take(&mut self.pending);
+        let settlements: Vec<Settlement> = settling.iter().map(|(_, settlement)| settlement.clone()).collect();
+        let (driver, events, wishes) = (Arc::clone(&self.driver), events.clone(), asks.clone());
+        tokio::spawn(async move {
+            let sent = qfleet_os::clock::now();
+            let answer = driver.turn(&settlements, &wishes, mark).await;
+            let took = qfleet_os::clock::now().since(sent);
+            let _ended = events.send(Event::Turned { source: at, answer, took });
+        });
+        self.turn = Some(TurnUnderWay { settling, asks, promised });
+    }
+
+    /// Renews what is in hand.
+    pub(crate) fn send_renewal(
+        &mut self,
+        at: usize,
+        held: Vec<(HoldId, Receipt)>,
+        events: &UnboundedSender<Event>,
+    ) {
+        let (ids, receipts): (Vec<HoldId>, Vec<Receipt>) = held.into_iter().unzip();
+        let (driver, events) = (Arc::clone(&self.driver), events.clone());
+        tokio::spawn(async move {
+            let answer = driver.renew(&receipts).await;
+            let _ended = events.send(Event::Renewed { source: at, answer });
+        });
+        self.renewing = Some(ids);
+    }
+
+    /// Looks whether the store is back, without changing anything there.
+    pub(crate) fn send_probe(&mut self, at: usize, events: &UnboundedSender<Event>) {
+        let (driver, events) = (Arc::clone(&self.driver), events.clone());
+        tokio::spawn(async move {
+            let answer = driver.depth(&[qfleet_queue::driver::LaneId(0)]).await.map(drop);
+            let _ended = events.send(Event::Probed { source: at, answer });
+        });
+        self.probing = true;
+    }
+
+    /// Sleeps in the store until one of `lanes` may have a job.
+    pub(crate) fn begin_wait(
+        &mut self,
+        at: usize,
+        lanes: BTreeSet<usize>,
+        at_most: Duration,
+        now: Moment,
+        events: &UnboundedSender<Event>,
+    ) {
+        self.waits += 1;
+        let number = self.waits;
+        let ids: Vec<_> = self
+            .lanes
+            .iter()
+            .zip(0_u16..)
+            .filter(|(lane, _)| lanes.contains(lane))
+            .map(|(_, id)| qfleet_queue::driver::LaneId(id))
+            .collect();
+        let (driver, events) = (Arc::clone(&self.driver), events.clone());
+        let task = tokio::spawn(async move {
+            let answer = driver.wait(&ids, at_most).await;
+            let _ended = events.send(Event::Waited { source: at, number, answer });
+        });
+        self.wait = Some(WaitUnderWay { number, begun: now, at_most, lanes, task: task.abort_handle() });
+    }
+
+    /// A wait has ended; whether it is the one that still counts.
+    pub(crate) fn wait_ended(&mut self, number: u64, failed: bool, now: Moment, jitter: f64) -> bool {
+        let Some(wait) = self.wait.take_if(|wait| wait.number == number) else { return false };
+        if failed {
+            self.wait_failures = self.wait_failures.saturating_add(1);
+            self.quiet_until = Some(now + pause(self.wait_failures - 1, jitter));
+        } else {
+            self.wait_failures = 0;
+            let lasted = now.since(wait.begun) >= wait.at_most;
+            self.vain_wakes = if lasted { 0 } else { self.vain_wakes.saturating_add(1) };
+            if self.vain_wakes > VAIN_WAKES {
+                self.quiet_until = Some(now + pause(self.vain_wakes - VAIN_WAKES - 1, jitter));
+            }
+        }
+        true
+    }
+
+    /// How many waits in a row have failed.
+    pub(crate) fn wait_failures(&self) -> u32 {
+        self.wait_failures
+    }
+
+    /// A turn brought jobs: wake-ups are good for something.
+    pub(crate) fn wakes_are_good(&mut self) {
+        self.vain_wakes = 0;
+    }
+
+    /// When another wait may begin; `None` is at once.
+    pub(crate) fn quiet_until(&self, now: Moment) -> Option<Moment> {
+        self.quiet_until.filter(|until| *until > now)
+    }
+}
