@@ -224,9 +224,8 @@ impl Desk {
             Some(name) => vec![of_place(names::find(&manifest, name)?)?],
             None => every_store(&manifest).into_iter().map(|connection| (connection, Vec::new())).collect(),
         };
-        let manifest = &manifest;
         let opened = join_all(chosen.into_iter().map(|(connection, queues)| async move {
-            let jobs = self.cabinet.failed(manifest, &connection).await?;
+            let jobs = self.cabinet.failed(&connection).await?;
             Ok::<_, DeskError>(Store { connection, queues, jobs })
         }));
         let (mut stores, mut problems) = (Vec::new(), Vec::new());

@@ -1,9 +1,8 @@
 //! From the name of a queue as people write it to the queues in Redis it means.
 
-use std::time::Duration;
-
-use qfleet_manifest::queue::{Connection, Lane, Override, Redeliver, Tuning};
+use qfleet_manifest::queue::{Connection, Lane};
 use qfleet_manifest::settings::Manifest;
+use qfleet_queue::LaneQueues;
 
 use crate::desk::DeskError;
 
@@ -15,7 +14,7 @@ pub(crate) struct Place {
     /// Where its queues are.
     pub(crate) connection: Connection,
     /// The queues, as a driver wants them.
-    pub(crate) lane: Lane,
+    pub(crate) lane: LaneQueues,
     /// Whether any queue of the manifest takes jobs from there.
     pub(crate) served: bool,
 }
@@ -53,7 +52,7 @@ pub(crate) fn find(manifest: &Manifest, name: &str) -> Result<Place, DeskError> 
 
 fn of_lane(manifest: &Manifest, lane: &Lane, name: &str) -> Option<Place> {
     let connection = manifest.connections.get(&lane.connection)?.clone();
-    Some(Place { name: name.to_owned(), connection, lane: lane.clone(), served: true })
+    Some(Place { name: name.to_owned(), connection, lane: of_manifest(lane), served: true })
 }
 
 fn in_redis(manifest: &Manifest, name: &str, connection: &str, queue: &str) -> Result<Place, DeskError> {
@@ -68,30 +67,16 @@ fn in_redis(manifest: &Manifest, name: &str, connection: &str, queue: &str) -> R
         .lanes
         .iter()
         .any(|lane| lane.connection == connection && lane.queues.iter().any(|q| q == queue));
-    let lane = Lane {
-        name: name.to_owned(),
-        connection: connection.to_owned(),
-        queues: vec![queue.to_owned()],
-        concurrency: 1,
-        tuning: untried(),
-        routes: Vec::new(),
-        handler: None,
-    };
+    let lane = LaneQueues { name: name.to_owned(), queues: vec![queue.to_owned()], delay_as_backoff: false };
     Ok(Place { name: name.to_owned(), connection: found.clone(), lane, served })
 }
 
-/// The desk never runs a job, so how jobs are tried does not matter here.
-fn untried() -> Tuning {
-    Tuning {
-        tries: 1,
-        timeout: None,
-        backoff: None,
-        over: Override::default(),
-        snooze_max: 0,
-        snooze_age: Duration::ZERO,
-        max_delay: Duration::MAX,
-        delay_as_backoff: false,
-        redeliver: Redeliver::AtOnce,
+/// A queue of the manifest as a driver wants it.
+pub(crate) fn of_manifest(lane: &Lane) -> LaneQueues {
+    LaneQueues {
+        name: lane.name.clone(),
+        queues: lane.queues.clone(),
+        delay_as_backoff: lane.tuning.delay_as_backoff,
     }
 }
 

@@ -7,15 +7,16 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use qfleet_manifest::queue::{Connection, Lane};
+use qfleet_manifest::queue::Connection;
 use qfleet_manifest::settings::Manifest;
 use qfleet_queue::driver::{LaneId, QueueDriver};
 use qfleet_queue::failed::FailedJobs;
+use qfleet_queue::{LaneQueues, OpenSettings};
 use tokio::sync::{Mutex, Notify};
 use tokio::time::Instant;
 
-use crate::desk::names::Place;
-use crate::desk::{DeskError, in_time};
+use crate::desk::DeskError;
+use crate::desk::names::{Place, of_manifest};
 
 /// Unused for this long, a driver is closed.
 const IDLE: Duration = Duration::from_secs(10);
@@ -41,7 +42,7 @@ struct Drawer {
 #[derive(Debug)]
 struct Queues {
     connection: Connection,
-    lanes: Vec<Lane>,
+    lanes: Vec<LaneQueues>,
     driver: Arc<dyn QueueDriver>,
 }
 
@@ -77,7 +78,9 @@ impl Cabinet {
             return Ok((Arc::clone(&open.driver), lanes));
         }
         let lanes = wanted(manifest, connection, places, drawer.queues.take());
-        let driver = in_time(connection, open_driver(connection, &lanes)).await?;
+        // Without a tag: the desk reserves nothing.
+        let settings = OpenSettings { connection: connection.clone(), lanes: lanes.clone(), tag: 0 };
+        let driver = qfleet_queue::open(&settings).map_err(|error| DeskError::of(connection, error))?;
         let open = Queues { connection: connection.clone(), lanes, driver: Arc::clone(&driver) };
         let ids = open.lanes(places);
         drawer.queues = Some(open);
@@ -86,11 +89,7 @@ impl Cabinet {
     }
 
     /// The failed store of the connection.
-    pub(crate) async fn failed(
-        &self,
-        manifest: &Manifest,
-        connection: &Connection,
-    ) -> Result<Arc<dyn FailedJobs>, DeskError> {
+    pub(crate) async fn failed(&self, connection: &Connection) -> Result<Arc<dyn FailedJobs>, DeskError> {
         let drawer = self.drawer(&connection.name);
         let mut drawer = drawer.lock().await;
         self.touch(&mut drawer);
@@ -99,7 +98,8 @@ impl Cabinet {
         {
             return Ok(Arc::clone(store));
         }
-        let store = in_time(connection, open_failed(connection, &manifest.failed_jobs)).await?;
+        let store =
+            qfleet_queue::open_failed(connection).map_err(|error| DeskError::of(connection, error))?;
         drawer.failed = Some((connection.clone(), Arc::clone(&store)));
         Ok(store)
     }
@@ -144,11 +144,11 @@ fn wanted(
     connection: &Connection,
     places: &[&Place],
     before: Option<Queues>,
-) -> Vec<Lane> {
-    let mut lanes: Vec<Lane> =
-        manifest.lanes.iter().filter(|lane| lane.connection == connection.name).cloned().collect();
+) -> Vec<LaneQueues> {
+    let mut lanes: Vec<LaneQueues> =
+        manifest.lanes.iter().filter(|lane| lane.connection == connection.name).map(of_manifest).collect();
     let known = lanes.len();
-    let mut add = |lane: Lane| {
+    let mut add = |lane: LaneQueues| {
         if !lanes.iter().any(|other| other.name == lane.name && other.queues == lane.queues) {
             lanes.push(lane);
         }
@@ -169,18 +169,4 @@ pub(crate) async fn close_idle(cabinet: Arc<Cabinet>) {
             tokio::time::sleep_until(next).await;
         }
     }
-}
-
-async fn open_driver(
-    connection: &Connection,
-    _lanes: &[Lane],
-) -> Result<Arc<dyn QueueDriver>, qfleet_queue::error::QueueError> {
-    Err(qfleet_queue::error::QueueError::Refused(format!("`{}` not yet in this version", connection.name)))
-}
-
-async fn open_failed(
-    connection: &Connection,
-    _settings: &qfleet_manifest::queue::FailedJobs,
-) -> Result<Arc<dyn FailedJobs>, qfleet_queue::error::QueueError> {
-    Err(qfleet_queue::error::QueueError::Refused(format!("`{}` not yet in this version", connection.name)))
 }
