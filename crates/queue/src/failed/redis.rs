@@ -49,9 +49,15 @@ impl RedisFailedJobs {
         Self {
             keys,
             link,
-            record: Script::new(concat!(include_str!("../laravel/lua/scan.lua"), include_str!("lua/record.lua"))),
+            record: Script::new(concat!(
+                include_str!("../laravel/lua/scan.lua"),
+                include_str!("lua/record.lua")
+            )),
             list: Script::new(include_str!("lua/list.lua")),
-            retry: Script::new(concat!(include_str!("../laravel/lua/scan.lua"), include_str!("lua/retry.lua"))),
+            retry: Script::new(concat!(
+                include_str!("../laravel/lua/scan.lua"),
+                include_str!("lua/retry.lua")
+            )),
             flush: Script::new(include_str!("lua/flush.lua")),
         }
     }
@@ -120,7 +126,9 @@ impl FailedJobs for RedisFailedJobs {
             None => self.unreadable_queues().await?,
         };
         let mut call = Call::default();
-        call.own(from).own(count).key(queue.map_or_else(|| self.keys.failed(), |queue| self.keys.failed_in(queue)));
+        call.own(from)
+            .own(count)
+            .key(queue.map_or_else(|| self.keys.failed(), |queue| self.keys.failed_in(queue)));
         call.own(self.keys.failed_record("")).arg("0");
         for queue in &unreadable {
             call.key(self.keys.unreadable(queue)).own(self.keys.unreadable_record(queue, "")).arg("1");

@@ -1,5 +1,6 @@
 //! What the driver knows of a job in hand: the exact reserved bytes, how to undo the counter, and what is uncertain.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -76,6 +77,14 @@ impl Held {
     /// Names the reserved bytes.
     pub(crate) fn digest(&self) -> [u8; 16] {
         digest_of(&self.reserved)
+    }
+
+    /// The bytes as they lay in the ready list.
+    pub(crate) fn ready(&self) -> Cow<'_, [u8]> {
+        match &self.undo {
+            Some(undo) => Cow::Owned(splice::splice(&self.reserved, undo.at, undo.len, &undo.digits)),
+            None => Cow::Borrowed(&self.reserved),
+        }
     }
 
     /// The reservation now lasts until this score.

@@ -81,8 +81,11 @@ impl Lost {
         for found in reply.list() {
             let [place, bytes, score, identity, counters] = found.fields();
             let queue = place.number::<usize>().and_then(|place| queues.get(place.wrapping_sub(1)));
-            let (Some(queue), Some(bytes), Some(until)) = (queue, bytes.bytes(), score.score()) else { continue };
-            let room = rooms.iter_mut().find(|(lane, room)| *room > 0 && driver.queues_of(*lane).contains(queue));
+            let (Some(queue), Some(bytes), Some(until)) = (queue, bytes.bytes(), score.score()) else {
+                continue;
+            };
+            let room =
+                rooms.iter_mut().find(|(lane, room)| *room > 0 && driver.queues_of(*lane).contains(queue));
             let Some((lane, room)) = room else { continue };
             let taking = Taking { lane: *lane, queue: *queue, identity: identity.text(), counters };
             if let Some(job) = driver.reserved_again(taking, bytes, until) {

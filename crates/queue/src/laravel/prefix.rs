@@ -70,7 +70,12 @@ async fn scan(link: &Link, wanted: &str) -> Result<Vec<String>, QueueError> {
     let mut cursor = String::from("0");
     for _ in 0..CALLS {
         let mut command = redis::cmd("SCAN");
-        command.arg(&cursor).arg("MATCH").arg(format!("*{}*", escaped(wanted))).arg("COUNT").arg(KEYS_PER_CALL);
+        command
+            .arg(&cursor)
+            .arg("MATCH")
+            .arg(format!("*{}*", escaped(wanted)))
+            .arg("COUNT")
+            .arg(KEYS_PER_CALL);
         let Value::Array(page) = link.call(&command).await? else { break };
         let [next, keys] = Reply(Value::Array(page)).fields();
         for key in keys.list().into_iter().map(Reply::text) {
@@ -89,5 +94,7 @@ async fn scan(link: &Link, wanted: &str) -> Result<Vec<String>, QueueError> {
 
 /// The text without its meaning for a pattern.
 fn escaped(text: &str) -> String {
-    text.chars().flat_map(|letter| "*?[]^\\".contains(letter).then_some('\\').into_iter().chain([letter])).collect()
+    text.chars()
+        .flat_map(|letter| "*?[]^\\".contains(letter).then_some('\\').into_iter().chain([letter]))
+        .collect()
 }

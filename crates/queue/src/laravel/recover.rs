@@ -68,7 +68,9 @@ impl Laravel {
         for found in self.link.run(&self.scripts.find, &call).await?.list() {
             let [place, bytes, score, identity, counters] = found.fields();
             let queue = place.number::<usize>().map(|place| place.wrapping_sub(1));
-            let (Some(queue), Some(bytes), Some(score)) = (queue, bytes.bytes(), score.score()) else { continue };
+            let (Some(queue), Some(bytes), Some(score)) = (queue, bytes.bytes(), score.score()) else {
+                continue;
+            };
             all.push((score, held_by_the_dead(queue, bytes, identity.text(), counters, score)));
         }
         Ok(all)
@@ -126,12 +128,16 @@ impl Laravel {
         answers
             .list()
             .into_iter()
-            .map(|answer| answer.number().ok_or_else(|| QueueError::Refused(format!("a job cannot be moved: {}", answer.text()))))
+            .map(|answer| {
+                answer
+                    .number()
+                    .ok_or_else(|| QueueError::Refused(format!("a job cannot be moved: {}", answer.text())))
+            })
             .collect()
     }
 
     fn crash_record(&self, held: &Held) -> FailedJob {
-        let ready = lower(&held.reserved).map_or_else(|| held.reserved.clone(), |(ready, _)| ready);
+        let ready = held.ready().into_owned();
         let (id, name, _) = payload::glance(&ready);
         FailedJob {
             id: if id.is_empty() { record_id(&ready) } else { id },
@@ -140,7 +146,9 @@ impl Laravel {
             name,
             payload: ready,
             class: Some("crash".into()),
-            reason: format!("its worker process died {CRASHES} times while it ran, the last time with no other job"),
+            reason: format!(
+                "its worker process died {CRASHES} times while it ran, the last time with no other job"
+            ),
             failed_at: clock::now(),
             unreadable: false,
         }

@@ -63,7 +63,13 @@ pub(super) fn add_crash<'a>(
 ) {
     start(driver, call, "crash", queue, held);
     call.arg(if alone { "1" } else { "0" }).own(not_before.map(score_text).unwrap_or_default());
-    call.arg("1").arg("0").arg("1").arg("0").own(held.deliveries + 1).own(held.taken.as_millis()).arg("crash");
+    call.arg("1")
+        .arg("0")
+        .arg("1")
+        .arg("0")
+        .own(held.deliveries + 1)
+        .own(held.taken.as_millis())
+        .arg("crash");
 }
 
 fn start<'a>(driver: &'a Laravel, call: &mut Call<'a>, verb: &'a str, queue: usize, held: &'a Held) {
@@ -95,7 +101,7 @@ fn unreadable<'a>(
     now: WallTime,
 ) {
     let queue = driver.queue_name(held.queue);
-    let id = record_id(&held.reserved);
+    let id = record_id(&held.ready());
     call.own(driver.keys.unreadable_record(queue, &id)).own(driver.keys.unreadable(queue));
     call.own(driver.keys.unreadable_queues()).own(id);
     let text =

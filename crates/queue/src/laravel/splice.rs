@@ -16,7 +16,7 @@ pub(crate) struct Counter {
 
 /// The counter of a payload; none when it has no usable one.
 pub(crate) fn counter(payload: &[u8]) -> Option<Counter> {
-    let mut at = attempts_value(payload)?;
+    let mut at = at_a_glance(payload).or_else(|| walk(payload))?;
     let quoted = payload.get(at) == Some(&b'"');
     at += usize::from(quoted);
     let len = digits(&payload[at..]);
@@ -48,8 +48,37 @@ pub(crate) fn splice(payload: &[u8], at: usize, len: usize, digits: &str) -> Vec
     changed
 }
 
+/// Position of the counter in a payload as Laravel's own producers write it, recognised from both ends. For JSON the walk
+/// finds the same; for other texts it may not, and the script must not be contradicted.
+fn at_a_glance(payload: &[u8]) -> Option<usize> {
+    let uuid = payload.strip_prefix(br#"{"uuid":""#)?;
+    let length = uuid.iter().take_while(|byte| byte.is_ascii_alphanumeric() || **byte == b'-').count();
+    if length == 0 || uuid.get(length) != Some(&b'"') || contains(payload, br#""retry_of""#) {
+        return None;
+    }
+    let tail = &payload[payload.len().saturating_sub(64)..];
+    const KEY: &[u8] = br#","attempts":"#;
+    let ends = (0..tail.len()).filter(|at| tail[*at..].starts_with(KEY)).map(|at| at + KEY.len());
+    let mut fitting = ends.filter(|at| {
+        let rest = &tail[*at..];
+        let digits = digits(rest);
+        digits > 0 && (rest[digits..] == *b"}" || is_delay(&rest[digits..]))
+    });
+    fitting.next().map(|at| payload.len() - tail.len() + at)
+}
+
+fn is_delay(rest: &[u8]) -> bool {
+    rest.strip_prefix(br#","delay":"#)
+        .and_then(|rest| rest.strip_suffix(b"}"))
+        .is_some_and(|value| !value.is_empty() && value.iter().all(u8::is_ascii_alphanumeric))
+}
+
+fn contains(text: &[u8], wanted: &[u8]) -> bool {
+    text.windows(wanted.len()).any(|window| window == wanted)
+}
+
 /// Position of the last value of the outermost object's key `attempts`.
-fn attempts_value(payload: &[u8]) -> Option<usize> {
+fn walk(payload: &[u8]) -> Option<usize> {
     let mut found = None;
     let mut pos = payload.iter().position(|byte| !is_space(*byte))?;
     if payload[pos] != b'{' {
@@ -116,6 +145,9 @@ fn digits(text: &[u8]) -> usize {
 fn is_space(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t' | b'\r' | b'\n')
 }
+
+#[cfg(test)]
+mod agreement;
 
 #[cfg(test)]
 mod tests {

@@ -135,7 +135,12 @@ impl Laravel {
         now: WallTime,
     ) -> Call<'a> {
         let mut call = Call::default();
-        call.own(score_text(now)).own(tag).own(score).own(self.lease.as_secs()).own(BATCH).own(places.queues.len());
+        call.own(score_text(now))
+            .own(tag)
+            .own(score)
+            .own(self.lease.as_secs())
+            .own(BATCH)
+            .own(places.queues.len());
         for queue in &places.queues {
             let name = self.queue_name(*queue);
             call.key(self.keys.ready(name)).key(self.keys.paused(name));

@@ -30,7 +30,13 @@ pub(crate) trait Rig {
 }
 
 /// Puts jobs in, in this order.
-pub(crate) async fn push(rig: &impl Rig, driver: &dyn QueueDriver, lane: LaneId, queue: &str, names: &[&str]) {
+pub(crate) async fn push(
+    rig: &impl Rig,
+    driver: &dyn QueueDriver,
+    lane: LaneId,
+    queue: &str,
+    names: &[&str],
+) {
     for name in names {
         driver.push(lane, queue, &rig.payload(name), None).await.unwrap();
     }

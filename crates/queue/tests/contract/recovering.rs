@@ -87,7 +87,8 @@ pub(crate) async fn what_was_settling_is_settled(rig: &impl Rig) {
         DeadVerdict::Again { due: now, counted: false },
         DeadVerdict::Other,
     ];
-    let held = jobs.iter().zip(verdicts).map(|(job, verdict)| hold(job, DeadState::Settling(verdict))).collect();
+    let held =
+        jobs.iter().zip(verdicts).map(|(job, verdict)| hold(job, DeadState::Settling(verdict))).collect();
     assert_eq!(recover(&*living, &ledger(held)).await.returned, 4);
     let mut back = Vec::new();
     for _ in 0..3 {

@@ -3,5 +3,13 @@
 
 #[path = "../contract/mod.rs"]
 mod contract;
+mod damage;
+mod failed;
+mod outages;
+mod payloads;
+mod peers;
+mod prefix;
 mod promises;
+mod reaching;
 mod rig;
+mod wakeups;

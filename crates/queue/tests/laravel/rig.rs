@@ -9,6 +9,7 @@ use qfleet_model::job::Format;
 use qfleet_queue::driver::QueueDriver;
 use qfleet_queue::{LaneQueues, OpenSettings};
 use qfleet_testkit::RedisServer;
+use redis::Commands as _;
 
 use crate::contract::Rig;
 
@@ -39,10 +40,54 @@ impl LaravelRig {
         })
     }
 
-    /// A driver on a connection with changes.
-    pub(crate) fn open_on(&self, connection: Connection, tag: u32) -> Arc<dyn QueueDriver> {
-        open(connection, tag)
+    /// A connection of the test's own.
+    pub(crate) fn redis(&self) -> redis::Connection {
+        self.server.connection()
     }
+
+    /// Puts a payload into a ready list as a producer does.
+    pub(crate) fn produce(&self, queue: &str, payload: impl AsRef<[u8]>) {
+        let mut pipe = redis::pipe();
+        pipe.rpush(ready(queue), payload.as_ref()).rpush(ready(queue) + ":notify", 1);
+        pipe.exec(&mut self.redis()).unwrap();
+    }
+
+    /// Members of a list, first to last.
+    pub(crate) fn list(&self, key: &str) -> Vec<Vec<u8>> {
+        self.redis().lrange(key, 0, -1).unwrap()
+    }
+
+    /// Members of a sorted set with their scores.
+    pub(crate) fn set(&self, key: &str) -> Vec<(Vec<u8>, f64)> {
+        self.redis().zrange_withscores(key, 0, -1).unwrap()
+    }
+
+    /// All keys, sorted.
+    pub(crate) fn keys(&self) -> Vec<String> {
+        let mut keys: Vec<String> = self.redis().keys("*").unwrap();
+        keys.sort();
+        keys
+    }
+}
+
+/// The ready list of a queue.
+pub(crate) fn ready(queue: &str) -> String {
+    format!("{PREFIX}queues:{queue}")
+}
+
+/// The delayed set of a queue.
+pub(crate) fn delayed(queue: &str) -> String {
+    ready(queue) + ":delayed"
+}
+
+/// The reserved set of a queue.
+pub(crate) fn reserved(queue: &str) -> String {
+    ready(queue) + ":reserved"
+}
+
+/// The wake-up list of a queue.
+pub(crate) fn notify(queue: &str) -> String {
+    ready(queue) + ":notify"
 }
 
 /// Everything but the address as the tests like it.

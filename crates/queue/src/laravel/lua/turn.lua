@@ -138,7 +138,7 @@ function verbs.crash(queue, job)
 end
 
 function verbs.unreadable(queue, job)
-  redis.call('HSET', job.record, 'payload', job.bytes, 'queue', names[queue], 'connection', job.connection,
+  redis.call('HSET', job.record, 'payload', as_found(job), 'queue', names[queue], 'connection', job.connection,
     'name', '', 'class', job.class, 'reason', job.reason, 'failed_at', job.date)
   redis.call('ZADD', job.index, job.date, job.id)
   redis.call('SADD', job.register, names[queue])
