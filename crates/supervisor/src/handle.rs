@@ -13,6 +13,7 @@ use qfleet_model::snapshot::FleetSnapshot;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::fleet::view::{self, Seen};
+use crate::runtime::logs::file_of;
 use crate::runtime::logs::tail::{LogReader, Shelf, Stream};
 
 /// A command on its way to the fleet, and where the answer goes.
@@ -71,7 +72,11 @@ impl Handle {
         let seen = self.seen.borrow().clone();
         let mut matching = seen.processes.iter().filter(|process| of.matches(&process.name));
         match (matching.next(), matching.next()) {
-            (Some(process), None) => Ok(self.logs.reader(process.slot, stream)),
+            (Some(process), None) => {
+                let dir = self.manifest.borrow().logging.dir.clone();
+                let file = dir.map(|dir| file_of(&dir, &process.view.name));
+                Ok(self.logs.reader(process.slot, stream, file))
+            }
             (Some(one), Some(_)) => Err(Refusal::BadRequest {
                 what: format!("`{of}` is several processes; name one, e.g. `{}`", one.view.name),
             }),

@@ -340,7 +340,7 @@ impl World {
             }
         }
         let order = groups.iter().map(|group| group.name.clone()).collect();
-        (groups, Plan { order, changes, also: vec![] })
+        (groups, Plan { order, changes, ..Plan::default() })
     }
 
     fn end_child(&mut self, pid: i32, exit: Exit) {
@@ -543,7 +543,7 @@ fn whatever_happens_the_promises_hold() {
         let mut world = World::new(seed, some_groups());
         let ledgers = ["messages.messages_00.7", "messages.messages_01.3", "gone.gone_00.9", "web"];
         let ledgers: Vec<String> = ledgers.map(str::to_owned).into();
-        world.files.extend(ledgers.iter().cloned().filter(|name| name.contains('_')));
+        world.files.extend(ledgers.iter().filter(|name| name.contains('_')).cloned());
         world.handle(Event::Began { ledgers });
         for _ in 0..250 {
             world.anything();
@@ -639,11 +639,11 @@ fn workers_that_reach_their_limits_together_are_replaced_in_turn() {
     for pid in &pids {
         world.say(*pid, FromChild::WantsReplacement { because: Recycle::MaxJobs });
     }
-    for done in 0..3 {
+    for turn in &pids {
         let asked: Vec<i32> =
             world.children.iter().filter(|(_, child)| child.asked).map(|(pid, _)| *pid).collect();
-        assert_eq!(asked, [pids[done]], "one at a time");
-        world.end_child(pids[done], Exit::Code(0));
+        assert_eq!(asked, [*turn], "one at a time");
+        world.end_child(*turn, Exit::Code(0));
         let newest = *world.children.keys().next_back().unwrap();
         world.say(newest, FromChild::Ready);
     }
@@ -719,7 +719,7 @@ fn scale_holds_until_a_reload_changes_that_number() {
         world.reads.clear();
         let order = vec!["messages".to_owned(), "web".to_owned()];
         let changes = vec![GroupChange::InPlace(Arc::new(group))];
-        world.handle(Event::ManifestRead(ask, Ok(Plan { order, changes, also: vec![] })));
+        world.handle(Event::ManifestRead(ask, Ok(Plan { order, changes, ..Plan::default() })));
         world.calm_down();
     };
     reload(&mut world, changed.clone());
@@ -746,7 +746,7 @@ fn an_operators_stop_survives_a_reload_and_a_reset_drops_it() {
         let ask = world.ask(Command::Reload { dry_run: false, reset });
         world.reads.clear();
         let changes = vec![GroupChange::Restart(Arc::new(queue("messages", 2)))];
-        let plan = Plan { order: vec!["messages".to_owned()], changes, also: vec![] };
+        let plan = Plan { order: vec!["messages".to_owned()], changes, ..Plan::default() };
         world.handle(Event::ManifestRead(ask, Ok(plan)));
         world.calm_down();
         assert_eq!(world.state_of("messages:messages_00"), StateWord::Running);
@@ -764,7 +764,7 @@ fn a_removed_group_drains_without_a_limit_and_is_listed_until_it_is_gone() {
     let plan = Plan {
         order: vec!["messages".to_owned()],
         changes: vec![GroupChange::Removed("emails".to_owned())],
-        also: vec![],
+        ..Plan::default()
     };
     world.groups.pop();
     world.handle(Event::ManifestRead(ask, Ok(plan)));
@@ -777,14 +777,17 @@ fn a_removed_group_drains_without_a_limit_and_is_listed_until_it_is_gone() {
 }
 
 #[test]
-fn everything_starts_by_priority_and_ends_together() {
+fn everything_starts_by_priority_and_ends_in_waves() {
     let mut first = queue("first", 1);
     first.process.priority = 1;
     let mut world = World::new(13, vec![queue("messages", 2), first, program("web", 1)]);
     world.begin();
     assert!(world.pid_of("first:first_00") < world.pid_of("messages:messages_00"));
     world.ask(Command::Shutdown);
-    assert!(world.children.values().all(|child| child.asked), "all are asked at the same time");
+    let early = world.pid_of("first:first_00");
+    let late = world.children.iter().filter(|(pid, _)| **pid != early);
+    assert!(late.clone().all(|(_, child)| child.asked), "all of one priority are asked at the same time");
+    assert!(!world.children[&early].asked, "what started first outlives what was started after it");
     let refused = world.ask(Command::Start { names: vec![Selector::All] });
     assert_eq!(world.answers[&refused], Err(Refusal::ShuttingDown));
     world.calm_down();

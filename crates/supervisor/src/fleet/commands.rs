@@ -21,7 +21,7 @@ impl Fleet {
     pub(super) fn asked(&mut self, ask: AskId, command: Command, now: Now) {
         let refused = match command {
             Command::Shutdown => {
-                self.shut_down(now);
+                self.shut_down();
                 self.answer(ask, Vec::new());
                 Ok(())
             }

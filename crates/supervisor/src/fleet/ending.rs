@@ -28,11 +28,25 @@ pub(super) enum Phase {
     Ending {
         /// Work was cut off.
         cut_off: bool,
+        /// What has this priority, or stops before it, is being stopped.
+        wave: i32,
+        /// How long each may take.
+        patience: Patience,
         /// Recovery is abandoned then; `None` while processes live.
         gives_up_at: Option<Moment>,
     },
     /// Over.
     Ended,
+}
+
+/// How far the end has come.
+pub(super) enum Advance {
+    /// There is no end yet, or something has to happen first.
+    NotYet,
+    /// A wave has just begun.
+    NextWave,
+    /// The daemon ends with this code.
+    Over(u8),
 }
 
 impl Phase {
@@ -104,54 +118,75 @@ impl Fleet {
         }
     }
 
-    /// Stops everything at the same time; each process has its own limit, so the longest one counts.
-    pub(super) fn shut_down(&mut self, now: Now) {
+    /// Stops everything, in waves: what started last stops first, and everything of one priority at the same time. So a
+    /// server that queues need, started before them, outlives their drain. With no priorities there is one wave, and its
+    /// longest limit counts.
+    pub(super) fn shut_down(&mut self) {
         if self.phase.is_ending() {
             return;
         }
-        self.phase = Phase::Ending { cut_off: false, gives_up_at: None };
+        let patience = Patience::Limited;
+        self.phase = Phase::Ending { cut_off: false, wave: i32::MAX, patience, gives_up_at: None };
         self.changed = true;
         self.effects.push(Effect::ShuttingDown);
         for group in self.order.clone() {
             self.halt_rollout(group, "not restarted: the daemon is shutting down");
         }
         self.refuse_waiting();
-        self.stop_all(Patience::Limited, now);
     }
 
     /// From now on `stop-wait` is zero.
     pub(super) fn hurry(&mut self, now: Now) {
-        self.shut_down(now);
-        self.stop_all(Patience::AtOnce, now);
+        self.shut_down();
+        if let Phase::Ending { wave, patience, .. } = &mut self.phase {
+            *patience = Patience::AtOnce;
+            let wave = *wave;
+            self.stop_from(wave, Patience::AtOnce, now);
+        }
     }
 
-    fn stop_all(&mut self, patience: Patience, now: Now) {
+    /// Stops everything of this priority and above.
+    fn stop_from(&mut self, wave: i32, patience: Patience, now: Now) {
         let mut slots = self.by_priority(|_| true);
-        slots.sort_by_key(|id| Reverse(self.slots.get(id).map(|slot| slot.spec.settings.process.priority)));
+        slots.retain(|id| self.priority(*id) >= Some(wave));
+        slots.sort_by_key(|id| Reverse(self.priority(*id)));
         for slot in slots {
             self.tell(slot, ProcessEvent::Stop(patience), now);
         }
     }
 
-    /// Ends the daemon once nothing of it is left.
-    pub(super) fn note_end(&mut self, now: Now) {
-        let Phase::Ending { cut_off, gives_up_at } = self.phase else { return };
-        if !self.slots.values().all(|slot| slot.state.is_at_rest()) {
-            return;
+    fn priority(&self, slot: SlotId) -> Option<i32> {
+        self.slots.get(&slot).map(|slot| slot.spec.settings.process.priority)
+    }
+
+    /// When a wave is down and its jobs are back, begins the next one; after the last the daemon ends.
+    pub(super) fn advance_end(&mut self, now: Now) -> Advance {
+        let Phase::Ending { cut_off, wave, patience, gives_up_at } = self.phase else {
+            return Advance::NotYet;
+        };
+        let left = self.slots.values().filter(|slot| !slot.state.is_at_rest());
+        let next = left.map(|slot| slot.spec.settings.process.priority).max();
+        if next.is_some_and(|priority| priority >= wave) {
+            return Advance::NotYet;
         }
         let overdue = gives_up_at.is_some_and(|at| at <= now.moment);
         if self.is_recovering() && !overdue {
             if gives_up_at.is_none() {
                 let at = now.moment + RECOVERY_GRACE;
-                self.phase = Phase::Ending { cut_off, gives_up_at: Some(at) };
+                self.phase = Phase::Ending { cut_off, wave, patience, gives_up_at: Some(at) };
                 self.wake(at, Timer::Ending);
             }
-            return;
+            return Advance::NotYet;
+        }
+        if let Some(wave) = next {
+            self.phase = Phase::Ending { cut_off, wave, patience, gives_up_at: None };
+            self.stop_from(wave, patience, now);
+            return Advance::NextWave;
         }
         self.abandon_recoveries();
         self.refuse_all();
         self.phase = Phase::Ended;
-        self.effects.push(Effect::Exit(if cut_off { CUT_OFF } else { DRAINED }));
+        Advance::Over(if cut_off { CUT_OFF } else { DRAINED })
     }
 }
 

@@ -38,7 +38,7 @@ pub mod view;
 pub use reload::{GroupChange, Plan};
 
 use asks::Pending;
-use ending::Phase;
+use ending::{Advance, Phase};
 use group::{Group, GroupId, Spec};
 use recovery::Recovery;
 use reload::Wish;
@@ -312,7 +312,7 @@ impl Fleet {
             Event::ChildExited { pid, exit, left } => match self.children.remove(&pid) {
                 Some(Owner::Slot(slot)) => self.slot_ended(slot, pid, exit, &left, now),
                 Some(Owner::Recovery(recovery)) => {
-                    self.recovery_ended(recovery, &exit, !left.is_empty(), now)
+                    self.recovery_ended(recovery, &exit, !left.is_empty(), now);
                 }
                 None => {}
             },
@@ -324,19 +324,25 @@ impl Fleet {
 
     /// Lets every group that changed draw its conclusions, then answers who can be answered.
     fn follow_up(&mut self, now: Now) {
-        self.changed |= !self.touched.is_empty();
-        let any = self.changed;
-        while let Some(group) = self.touched.pop_first() {
-            self.advance_group(group, now);
-        }
-        if any {
-            self.answer_asks();
-        }
+        let exit = loop {
+            self.changed |= !self.touched.is_empty();
+            while let Some(group) = self.touched.pop_first() {
+                self.advance_group(group, now);
+            }
+            if self.changed {
+                self.answer_asks();
+            }
+            match self.advance_end(now) {
+                Advance::NextWave => {}
+                Advance::NotYet => break None,
+                Advance::Over(code) => break Some(code),
+            }
+        };
         self.note_settled();
         if std::mem::take(&mut self.changed) {
             self.effects.push(Effect::Publish);
         }
-        self.note_end(now);
+        self.effects.extend(exit.map(Effect::Exit));
     }
 
     /// When to call with [`Event::TimePassed`], if nothing else happens before.

@@ -17,8 +17,22 @@ pub struct Plan {
     pub order: Vec<String>,
     /// What differs.
     pub changes: Vec<GroupChange>,
+    /// Each of them in words, where there is more to say than its kind.
+    pub words: Vec<String>,
     /// Lines for the answer about what is not the fleet's.
     pub also: Vec<ProcessResult>,
+}
+
+impl Plan {
+    /// A line of the answer for each change.
+    fn results(&self) -> Vec<ProcessResult> {
+        let line = |(at, change): (usize, &GroupChange)| ProcessResult {
+            name: change.name().to_owned(),
+            ok: true,
+            text: change.said(self.words.get(at)),
+        };
+        self.changes.iter().enumerate().map(line).collect()
+    }
 }
 
 /// What differs in one group.
@@ -42,12 +56,15 @@ impl GroupChange {
         }
     }
 
-    const fn word(&self) -> &'static str {
-        match self {
-            Self::Added(_) => "added",
-            Self::Removed(_) => "removed",
-            Self::Restart(_) => "changed, processes are replaced",
-            Self::InPlace(_) => "changed",
+    /// What becomes of the group.
+    fn said(&self, words: Option<&String>) -> String {
+        match (self, words) {
+            (Self::Added(_), None) => String::from("added"),
+            (Self::Removed(_), None) => String::from("removed"),
+            (Self::Restart(_), None) => String::from("changed, processes are replaced"),
+            (Self::InPlace(_), None) => String::from("changed"),
+            (Self::Added(_) | Self::Removed(_), Some(words)) => words.clone(),
+            (Self::Restart(_) | Self::InPlace(_), Some(words)) => format!("changed: {words}"),
         }
     }
 }
@@ -71,11 +88,19 @@ impl Fleet {
             Err(problems) => Refusal::BadManifest { problems },
             Ok(_) if self.phase.is_ending() => Refusal::ShuttingDown,
             Ok(plan) => {
-                let mut results: Vec<ProcessResult> = plan.changes.iter().map(line).collect();
-                results.extend(plan.also.iter().cloned());
+                let mut results = plan.results();
                 if !wish.dry_run {
+                    for line in &results {
+                        self.log(
+                            false,
+                            Arc::from(line.name.as_str()),
+                            None,
+                            format!("reload: {}", line.text),
+                        );
+                    }
                     self.carry_out(&plan, wish.reset, now);
                 }
+                results.extend(plan.also);
                 return self.answer(ask, results);
             }
         };
@@ -84,7 +109,6 @@ impl Fleet {
 
     fn carry_out(&mut self, plan: &Plan, reset: bool, now: Now) {
         for change in &plan.changes {
-            self.log(false, Arc::from(change.name()), None, format!("reload: {}", change.word()));
             match change {
                 GroupChange::Added(settings) => self.added(settings, now),
                 GroupChange::Removed(name) => self.removed(name, now),
@@ -198,8 +222,4 @@ impl Fleet {
                 .unwrap_or(usize::MAX)
         });
     }
-}
-
-fn line(change: &GroupChange) -> ProcessResult {
-    ProcessResult { name: change.name().to_owned(), ok: true, text: change.word().to_owned() }
 }

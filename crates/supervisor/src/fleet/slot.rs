@@ -144,13 +144,13 @@ impl Fleet {
         slot.record(before, now);
         self.touched.insert(slot.group);
         for action in actions {
-            self.act(id, action);
+            self.act(id, &action);
         }
         self.announce(id, before);
     }
 
-    fn act(&mut self, id: SlotId, action: Action) {
-        match action {
+    fn act(&mut self, id: SlotId, action: &Action) {
+        match *action {
             Action::Spawn => self.spawn(id),
             Action::Send(pid, signal) => self.effects.push(Effect::Signal { pid, signal, group: true }),
             Action::Drain(pid, limit) => self.effects.push(Effect::Drain { pid, limit }),

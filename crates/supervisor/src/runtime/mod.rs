@@ -1,5 +1,11 @@
-//! The loop: waits for what happens, hands it to the fleet, carries out what the fleet says.
+//! The loop: waits for what happens, hands it to the fleet, carries out what the fleet says. One thread, the main one,
+//! and nothing in it waits for anything else.
+//!
+//! Each turn: reap first, then what came over links, then timers, then commands and signals; then a few of the children
+//! that were asked for are started; then the new state is published. So a child that died at once is never taken for
+//! one that is up, and hundreds of starts do not keep the daemon from answering. With nothing due it sleeps.
 
+use std::collections::HashMap;
 use std::ffi::OsString;
 use std::fmt;
 use std::io;
@@ -9,15 +15,41 @@ use std::sync::Arc;
 use jiff::tz::TimeZone;
 use qfleet_manifest::problem::Problems;
 use qfleet_manifest::settings::Manifest;
-use qfleet_model::command::Refusal;
+use qfleet_model::command::{Refusal, Reply};
+use qfleet_model::time::{Moment, WallTime};
+use qfleet_os::reap::{Reaper, become_subreaper};
 use qfleet_os::service::Service;
+use qfleet_os::signal::Received;
 use qfleet_os::spawn::OwnImage;
-use tokio::sync::{mpsc, watch};
+use qfleet_os::{clock, descriptors};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinSet;
 
 use crate::fleet::view::Seen;
+use crate::fleet::{AskId, Fleet, Now};
 use crate::handle::{Handle, Request};
 
+mod effects;
+mod environment;
+mod identities;
+mod ledgers;
+mod leftovers;
 pub mod logs;
+mod plan;
+mod reading;
+mod telling;
+mod turn;
+mod worker_link;
+
+use effects::World;
+use identities::Identities;
+use ledgers::Ledgers;
+use leftovers::Leftovers;
+use logs::capture::scratch;
+use logs::output::Output;
+use reading::Read;
+use telling::Telling;
+use worker_link::Heard;
 
 /// Commands that may wait for the loop; more wait at their door.
 const REQUESTS: usize = 64;
@@ -51,36 +83,96 @@ impl fmt::Debug for Setup {
 }
 
 /// Runs a fleet.
-#[derive(Debug)]
 pub struct Supervisor {
-    setup: Setup,
+    fleet: Fleet,
+    world: World,
+    reload: Reload,
     requests: mpsc::Receiver<Request>,
+    heard: mpsc::UnboundedReceiver<Heard>,
+    read: mpsc::UnboundedSender<Read>,
+    reads: mpsc::UnboundedReceiver<Read>,
+    reaper: Reaper,
+    received: Received,
+    leftovers: Leftovers,
+    telling: Telling,
+    answers: HashMap<AskId, oneshot::Sender<Result<Reply, Refusal>>>,
+    last_ask: u64,
+    first_int: Option<Moment>,
+    seen: watch::Sender<Arc<Seen>>,
+    manifest: watch::Sender<Arc<Manifest>>,
+    started_at: WallTime,
+    publish: bool,
+    exit: Option<u8>,
+}
+
+impl fmt::Debug for Supervisor {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("Supervisor").field("fleet", &self.fleet).finish_non_exhaustive()
+    }
 }
 
 impl Supervisor {
     /// Prepares everything and starts nothing. To be called on the main thread, inside a single-threaded runtime, before
-    /// any child or door exists: from here on the process takes its signals and reaps its children.
+    /// any child or door exists: from here on the process takes its signals, reaps its children and the orphans among
+    /// their children, and may have as many open files as the system allows (children get the old limit).
     ///
     /// # Errors
     /// A signal handler cannot be installed, or the state directory cannot be made.
     pub fn new(setup: Setup) -> io::Result<(Self, Handle)> {
-        let (requests, received) = mpsc::channel(REQUESTS);
-        let handle = Handle {
+        let Setup { manifest, reload, image, child_args, environment, state_dir, service } = setup;
+        let (received, reaper) = (Received::register()?, Reaper::register()?);
+        become_subreaper()?;
+        let open_files = descriptors::raise_open_files()?;
+        let now = Now { moment: clock::now(), wall: clock::wall() };
+        let fleet = Fleet::new(manifest.groups.iter().cloned().map(Arc::new), now);
+        let manifest = Arc::new(manifest);
+        let (heard_sender, heard) = mpsc::unbounded_channel();
+        let (read, reads) = mpsc::unbounded_channel();
+        let (request_sender, requests) = mpsc::channel(REQUESTS);
+        let world = World {
+            image,
+            child_args,
+            environment,
+            open_files,
+            manifest: manifest.clone(),
+            identities: Identities::default(),
+            ledgers: Ledgers::new(state_dir)?,
+            shelf: Arc::default(),
+            output: Output::start(&manifest.logging)?,
+            heard: heard_sender,
+            scratch: scratch(),
+            tasks: JoinSet::new(),
+            asked: std::collections::VecDeque::new(),
+            children: HashMap::new(),
+        };
+        let supervisor = Self {
+            fleet,
+            world,
+            reload,
             requests,
-            seen: watch::Sender::new(Arc::new(Seen::default())).subscribe(),
-            manifest: watch::Sender::new(Arc::new(setup.manifest.clone())).subscribe(),
-            logs: Arc::default(),
+            heard,
+            read,
+            reads,
+            reaper,
+            received,
+            leftovers: Leftovers::default(),
+            telling: Telling::new(service, now.moment),
+            answers: HashMap::new(),
+            last_ask: 0,
+            first_int: None,
+            seen: watch::Sender::new(Arc::new(Seen::default())),
+            manifest: watch::Sender::new(manifest),
+            started_at: now.wall,
+            publish: true,
+            exit: None,
+        };
+        let handle = Handle {
+            requests: request_sender,
+            seen: supervisor.seen.subscribe(),
+            manifest: supervisor.manifest.subscribe(),
+            logs: supervisor.world.shelf.clone(),
             zone: TimeZone::try_system().unwrap_or(TimeZone::UTC),
         };
-        Ok((Self { setup, requests: received }, handle))
-    }
-
-    /// Starts the fleet, keeps it running, and ends when it has been drained: with the exit code of the daemon.
-    pub async fn run(mut self) -> u8 {
-        while let Some(request) = self.requests.recv().await {
-            let _ = request.answer.send(Err(Refusal::ShuttingDown));
-        }
-        drop(self.setup);
-        0
+        Ok((supervisor, handle))
     }
 }

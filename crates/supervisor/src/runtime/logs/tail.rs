@@ -36,18 +36,22 @@ pub struct Chunk {
 }
 
 /// The newest output of one stream of one process.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Log {
     kept: Mutex<VecDeque<u8>>,
-    /// Bytes written ever; `kept` ends there.
-    end: watch::Sender<u64>,
+    end: watch::Sender<End>,
+}
+
+/// Where a log ends.
+#[derive(Debug, Clone, Copy, Default)]
+struct End {
+    /// Bytes written ever; the kept ones end there.
+    at: u64,
+    /// The slot is gone; nothing will come.
+    closed: bool,
 }
 
 impl Log {
-    fn new() -> Self {
-        Self { kept: Mutex::new(VecDeque::new()), end: watch::Sender::new(0) }
-    }
-
     /// Adds what the process wrote.
     pub(crate) fn write(&self, bytes: &[u8]) {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
@@ -56,12 +60,12 @@ impl Log {
         kept.drain(..too_many);
         kept.extend(newest);
         // Under the lock, so that a reader never sees a position that does not fit the bytes.
-        self.end.send_modify(|end| *end += u64::try_from(bytes.len()).unwrap_or(0));
+        self.end.send_modify(|end| end.at += u64::try_from(bytes.len()).unwrap_or(0));
     }
 
     fn read(&self, from: u64, at_most: usize) -> Chunk {
         let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        let end = *self.end.borrow();
+        let end = self.end.borrow().at;
         let oldest = end - u64::try_from(kept.len()).unwrap_or(0);
         let at = from.clamp(oldest, end);
         let skip = usize::try_from(at - oldest).unwrap_or(usize::MAX);
@@ -71,12 +75,10 @@ impl Log {
 }
 
 /// Both streams of one process.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Logs {
     stdout: Arc<Log>,
     stderr: Arc<Log>,
-    /// Where the same output is on disk, if it is.
-    file: Option<PathBuf>,
 }
 
 impl Logs {
@@ -96,29 +98,22 @@ pub(crate) struct Shelf {
 
 impl Shelf {
     /// The logs of this slot, made when there are none yet. They outlive its processes.
-    pub(crate) fn open(&self, slot: SlotId, file: Option<PathBuf>) -> Arc<Logs> {
+    pub(crate) fn open(&self, slot: SlotId) -> Arc<Logs> {
         let mut logs = self.logs.write().unwrap_or_else(PoisonError::into_inner);
-        let entry = logs.entry(slot).or_insert_with(|| {
-            Arc::new(Logs { stdout: Arc::new(Log::new()), stderr: Arc::new(Log::new()), file: file.clone() })
-        });
-        if entry.file != file {
-            let renewed = Logs { stdout: entry.stdout.clone(), stderr: entry.stderr.clone(), file };
-            *entry = Arc::new(renewed);
+        logs.entry(slot).or_default().clone()
+    }
+
+    /// Drops the logs of a slot that is gone. Whoever reads them keeps them as they are.
+    pub(crate) fn remove(&self, slot: SlotId) {
+        let removed = self.logs.write().unwrap_or_else(PoisonError::into_inner).remove(&slot);
+        for log in removed.iter().flat_map(|logs| [&logs.stdout, &logs.stderr]) {
+            log.end.send_modify(|end| end.closed = true);
         }
-        entry.clone()
     }
 
-    /// Drops the logs of slots that are gone.
-    pub(crate) fn keep_only(&self, slots: &dyn Fn(SlotId) -> bool) {
-        self.logs.write().unwrap_or_else(PoisonError::into_inner).retain(|slot, _| slots(*slot));
-    }
-
-    pub(crate) fn reader(&self, slot: SlotId, stream: Stream) -> LogReader {
-        let logs = self.logs.read().unwrap_or_else(PoisonError::into_inner).get(&slot).cloned();
-        let (log, file) = match logs {
-            Some(logs) => (logs.of(stream).clone(), logs.file.clone()),
-            None => (Arc::new(Log::new()), None),
-        };
+    /// A reader of one stream, which is at `file` too, if it is.
+    pub(crate) fn reader(&self, slot: SlotId, stream: Stream, file: Option<PathBuf>) -> LogReader {
+        let log = self.open(slot).of(stream).clone();
         let changed = log.end.subscribe();
         LogReader { log, changed, at: 0, file }
     }
@@ -128,7 +123,7 @@ impl Shelf {
 #[derive(Debug)]
 pub struct LogReader {
     log: Arc<Log>,
-    changed: watch::Receiver<u64>,
+    changed: watch::Receiver<End>,
     at: u64,
     file: Option<PathBuf>,
 }
@@ -151,7 +146,7 @@ impl LogReader {
     /// Bytes written ever.
     #[must_use]
     pub fn end(&self) -> u64 {
-        *self.log.end.borrow()
+        self.log.end.borrow().at
     }
 
     /// The log file that holds older output too (of both streams), when there is a log directory.
@@ -160,15 +155,13 @@ impl LogReader {
         self.file.as_ref()
     }
 
-    /// Waits for output after what was read last. `None` when the process slot is gone for good.
+    /// Waits for output after what was read last. `None` when the process slot is gone and all has been read.
     pub async fn next(&mut self) -> Option<Chunk> {
         let at = self.at;
-        // The reader itself keeps the log alive, so this waits for ever once the slot is gone; callers race it against
-        // their own end of interest.
-        self.changed.wait_for(|end| *end > at).await.ok()?;
-        let chunk = self.log.read(self.at, usize::MAX);
+        self.changed.wait_for(|end| end.at > at || end.closed).await.ok()?;
+        let chunk = self.log.read(at, usize::MAX);
         self.at = chunk.at + u64::try_from(chunk.bytes.len()).unwrap_or(0);
-        Some(chunk)
+        (!chunk.bytes.is_empty()).then_some(chunk)
     }
 }
 
@@ -180,8 +173,8 @@ mod tests {
     #[test]
     fn the_newest_bytes_are_kept_and_the_rest_is_counted() {
         let shelf = Shelf::default();
-        let logs = shelf.open(SlotId(1), None);
-        let mut reader = shelf.reader(SlotId(1), Stream::Stdout);
+        let logs = shelf.open(SlotId(1));
+        let mut reader = shelf.reader(SlotId(1), Stream::Stdout, None);
         logs.of(Stream::Stdout).write(b"one\ntwo\n");
         assert_eq!(reader.tail(4).bytes, b"two\n");
         assert_eq!(reader.window(1, 2), Chunk { at: 1, missed: 0, bytes: b"ne".to_vec() });
@@ -189,19 +182,23 @@ mod tests {
         let chunk = reader.window(8, 3);
         assert_eq!((chunk.missed, chunk.bytes), (10, b"xxx".to_vec()));
         assert_eq!(reader.end(), 8 + 10 + u64::try_from(KEPT).unwrap());
-        assert_eq!(shelf.reader(SlotId(1), Stream::Stderr).tail(100).bytes, b"");
+        assert_eq!(shelf.reader(SlotId(1), Stream::Stderr, None).tail(100).bytes, b"");
     }
 
     #[tokio::test]
     async fn a_follower_gets_what_comes_and_hears_what_it_missed() {
         let shelf = Shelf::default();
-        let logs = shelf.open(SlotId(1), None);
+        let logs = shelf.open(SlotId(1));
         logs.of(Stream::Stdout).write(b"old");
-        let mut reader = shelf.reader(SlotId(1), Stream::Stdout);
+        let mut reader = shelf.reader(SlotId(1), Stream::Stdout, None);
         assert_eq!(reader.tail(100).bytes, b"old");
         logs.of(Stream::Stdout).write(b"new");
         assert_eq!(reader.next().await.unwrap().bytes, b"new");
         logs.of(Stream::Stdout).write(&[b'y'; KEPT + 1]);
         assert_eq!(reader.next().await.unwrap().missed, 1);
+        logs.of(Stream::Stdout).write(b"end");
+        shelf.remove(SlotId(1));
+        assert_eq!(reader.next().await.unwrap().bytes, b"end");
+        assert_eq!(reader.next().await, None);
     }
 }

@@ -1,0 +1,178 @@
+//! The only place where a decision touches the world: starts children, signals them, talks to them, and knows what of
+//! each child is ours to close when it has ended.
+
+use std::collections::{HashMap, VecDeque};
+use std::ffi::OsString;
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use qfleet_manifest::settings::{Group, Manifest, Work};
+use qfleet_model::link::ToChild;
+use qfleet_model::process::{Pid, Signal};
+use qfleet_model::start::{DrainLimit, Start};
+use qfleet_os::descriptors::OpenFiles;
+use qfleet_os::signal::{self, SendError};
+use qfleet_os::spawn::{Launch, Launched, OwnImage, launch};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+
+use super::identities::Identities;
+use super::ledgers::Ledgers;
+use super::logs::capture::{Scratch, Sink, capture};
+use super::logs::output::{Output, Source};
+use super::logs::tail::{Shelf, Stream};
+use super::plan::{ChildPlan, json};
+use super::worker_link::{Heard, Link};
+use crate::fleet::{Effect, Event, SlotId};
+
+/// Children started in one turn of the loop; in between it reaps, listens and answers.
+const AT_ONCE: usize = 16;
+
+/// SIGTERM and SIGQUIT, for workers whose link is gone.
+const DRAIN: Signal = 15;
+const DRAIN_AT_ONCE: Signal = 3;
+
+/// The world as the effects see it.
+#[derive(Debug)]
+pub(super) struct World {
+    pub(super) image: OwnImage,
+    pub(super) child_args: Vec<String>,
+    pub(super) environment: Vec<(OsString, OsString)>,
+    pub(super) open_files: OpenFiles,
+    pub(super) manifest: Arc<Manifest>,
+    pub(super) identities: Identities,
+    pub(super) ledgers: Ledgers,
+    pub(super) shelf: Arc<Shelf>,
+    pub(super) output: Output,
+    pub(super) heard: mpsc::UnboundedSender<Heard>,
+    pub(super) scratch: Scratch,
+    /// Readers of links and of output, and whoever waits for a manifest to be read.
+    pub(super) tasks: JoinSet<()>,
+    /// Children the fleet has asked for and that have not been started yet.
+    pub(super) asked: VecDeque<Effect>,
+    pub(super) children: HashMap<Pid, Child>,
+}
+
+/// What of a living child is ours.
+#[derive(Debug)]
+pub(super) struct Child {
+    /// `None` once it has closed.
+    pub(super) link: Option<Rc<Link>>,
+    /// Ledgers it was given.
+    pub(super) ledgers: Vec<String>,
+    /// Programs: what their whole group is settled with when they have ended.
+    pub(super) group: Option<Arc<Group>>,
+    /// Closes when the child has been reaped.
+    _alive: watch::Sender<()>,
+}
+
+impl World {
+    /// Starts the next few of the children that were asked for.
+    pub(super) fn start_some(&mut self) -> Vec<Event> {
+        let next: Vec<Effect> = self.asked.drain(..self.asked.len().min(AT_ONCE)).collect();
+        next.into_iter().filter_map(|effect| self.start(effect)).collect()
+    }
+
+    fn start(&mut self, effect: Effect) -> Option<Event> {
+        match effect {
+            Effect::Spawn { slot, name, group, ledger, after } => {
+                let plan = self.plan_slot(slot, name, &group, ledger.as_deref(), &after);
+                Some(match plan.and_then(|plan| self.launch(plan)) {
+                    Ok(pid) => Event::Spawned { slot, pid },
+                    Err(why) => Event::SpawnFailed { slot, why },
+                })
+            }
+            Effect::Recover { recovery, name, group, ledger } => {
+                let plan = self.plan_recovery(&name, group.as_deref(), ledger);
+                let pid = plan
+                    .and_then(|plan| self.launch(plan))
+                    .map_err(|why| tracing::warn!(process = name, "cannot recover its jobs: {why}"))
+                    .ok();
+                Some(Event::RecoverySpawned { recovery, pid })
+            }
+            _ => None,
+        }
+    }
+
+    fn launch(&mut self, plan: ChildPlan) -> Result<Pid, String> {
+        let args: Vec<&str> = self.child_args.iter().map(String::as_str).collect();
+        let shown = format!("qfleet: {}", plan.name);
+        let what = Launch { image: &self.image, args: &args, env: &plan.environment, name: &shown };
+        let launched = launch(&what).map_err(|error| format!("cannot start a process: {error}"))?;
+        let pid = launched.pid;
+        let start = Start { name: plan.name.to_string(), preparation: plan.preparation, role: plan.role };
+        let (alive, still_alive) = watch::channel(());
+        let link = self.take_over(launched, &plan.name, plan.slot, plan.redirect_stderr, &still_alive);
+        let link = link.and_then(|link| Ok(link.send(&ToChild::Start(Box::new(start))).map(|_| link)?));
+        let link = match link {
+            Ok(link) => {
+                self.tasks.spawn_local(link.clone().serve());
+                Some(link)
+            }
+            Err(error) => {
+                // It sees the link end and goes; its exit is what the fleet hears of.
+                tracing::warn!(process = %plan.name, "cannot talk to the new process: {error}");
+                None
+            }
+        };
+        let child = Child { link, ledgers: plan.ledgers, group: plan.group, _alive: alive };
+        self.children.insert(pid, child);
+        Ok(pid)
+    }
+
+    /// Takes the new child's descriptors into the loop.
+    fn take_over(
+        &mut self,
+        launched: Launched,
+        name: &Arc<str>,
+        slot: Option<SlotId>,
+        redirect_stderr: bool,
+        alive: &watch::Receiver<()>,
+    ) -> io::Result<Rc<Link>> {
+        let logs = slot.map(|slot| self.shelf.open(slot)).unwrap_or_default();
+        for (stream, descriptor) in [(Stream::Stdout, launched.stdout), (Stream::Stderr, launched.stderr)] {
+            let stream = if redirect_stderr { Stream::Stdout } else { stream };
+            let sink = Sink {
+                log: logs.of(stream).clone(),
+                output: self.output.clone(),
+                source: Source { name: name.clone(), stream },
+                partial: Vec::new(),
+            };
+            self.tasks.spawn_local(capture(descriptor, sink, self.scratch.clone(), alive.clone()));
+        }
+        Link::new(launched.pid, launched.link, self.heard.clone())
+    }
+
+    /// Sends a signal; whoever is gone by now does not need it.
+    pub(super) fn signal(&self, pid: Pid, signal: Signal, group: bool) {
+        let sent = if group { signal::send_child(pid, signal) } else { signal::send(pid, signal) };
+        match sent {
+            Ok(()) | Err(SendError::NoSuchProcess) => {}
+            Err(error) => tracing::warn!(pid, "cannot send signal {}: {error}", signal::name(signal)),
+        }
+    }
+
+    /// Tells a worker to drain; one that does not listen any more is told by a signal.
+    pub(super) fn drain(&self, pid: Pid, limit: DrainLimit) {
+        if !self.say(pid, &ToChild::Drain { limit }) {
+            let now = matches!(limit, DrainLimit::AtMost(limit) if limit.is_zero());
+            self.signal(pid, if now { DRAIN_AT_ONCE } else { DRAIN }, false);
+        }
+    }
+
+    /// Tells a worker its changed settings; one that has closed its link is about to end anyway.
+    pub(super) fn tune(&self, pid: Pid, group: &Group) {
+        if let Work::Queue(settings) | Work::Pool(settings) = &group.work {
+            match json(settings) {
+                Ok(settings) => drop(self.say(pid, &ToChild::Tune { settings })),
+                Err(error) => tracing::error!(pid, "cannot tell it its settings: {error}"),
+            }
+        }
+    }
+
+    fn say(&self, pid: Pid, message: &ToChild) -> bool {
+        let link = self.children.get(&pid).and_then(|child| child.link.as_ref());
+        link.is_some_and(|link| link.send(message).unwrap_or(false))
+    }
+}

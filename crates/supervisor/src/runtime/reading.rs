@@ -1,0 +1,61 @@
+//! Reads the manifest again, on a thread of its own, and says what the fleet has to do about it.
+
+use std::sync::Arc;
+
+use qfleet_manifest::diff::{Change, describe, diff, needs_daemon_restart};
+use qfleet_manifest::settings::Manifest;
+use qfleet_model::command::ProcessResult;
+
+use super::Reload;
+use super::identities::Identities;
+use crate::fleet::{AskId, GroupChange, Plan};
+
+/// A manifest that was read for somebody.
+#[derive(Debug)]
+pub(super) struct Read {
+    pub(super) ask: AskId,
+    pub(super) dry_run: bool,
+    /// The manifest with everybody it names, or its problems in words.
+    pub(super) result: Result<(Manifest, Identities), String>,
+}
+
+/// Reads the manifest and looks up the users it names. May block.
+pub(super) fn read(ask: AskId, dry_run: bool, reload: &Reload) -> Read {
+    let result = match reload() {
+        Err(problems) => Err(problems.to_string()),
+        Ok(manifest) => {
+            let identities = Identities::look_up(&manifest.groups);
+            match identities.problems().join("\n") {
+                problems if problems.is_empty() => Ok((manifest, identities)),
+                problems => Err(problems),
+            }
+        }
+    };
+    Read { ask, dry_run, result }
+}
+
+/// What it takes to get from one manifest to another.
+pub(super) fn plan(running: &Manifest, wanted: &Manifest) -> Plan {
+    let also = needs_daemon_restart(running, wanted).into_iter();
+    let lines = describe(&running.groups, &wanted.groups);
+    let changes = diff(&running.groups, &wanted.groups);
+    Plan {
+        order: wanted.groups.iter().map(|group| group.name.clone()).collect(),
+        changes: changes.into_iter().map(change).collect(),
+        also: also.map(|text| ProcessResult { name: "daemon".to_owned(), ok: true, text }).collect(),
+        words: lines
+            .iter()
+            .filter_map(|line| line.split_once(": "))
+            .map(|(_, what)| what.to_owned())
+            .collect(),
+    }
+}
+
+fn change(change: Change) -> GroupChange {
+    match change {
+        Change::Added(group) => GroupChange::Added(Arc::new(group)),
+        Change::Removed(name) => GroupChange::Removed(name),
+        Change::Restart { to, .. } => GroupChange::Restart(Arc::new(to)),
+        Change::InPlace { to } => GroupChange::InPlace(Arc::new(to)),
+    }
+}

@@ -1,0 +1,84 @@
+//! Tells the service manager how we are, when there is one.
+
+use std::io;
+use std::time::Duration;
+
+use qfleet_model::time::Moment;
+use qfleet_os::service::Service;
+
+/// While starting or draining takes its time, more of it is asked for this often, and this much.
+const ASK_EVERY: Duration = Duration::from_secs(10);
+const MORE: Duration = Duration::from_secs(30);
+
+/// What was said, and when to say something next.
+#[derive(Debug)]
+pub(super) struct Telling {
+    service: Service,
+    status: String,
+    next_alive: Option<Moment>,
+    /// While the manager waits for the end of something.
+    next_more: Option<Moment>,
+}
+
+impl Telling {
+    pub(super) fn new(service: Service, now: Moment) -> Self {
+        let next_alive = service.watchdog_interval().map(|interval| now + interval);
+        let next_more = service.is_supervised().then(|| now + ASK_EVERY);
+        Self { service, status: String::new(), next_alive, next_more }
+    }
+
+    pub(super) fn ready(&mut self) {
+        self.next_more = None;
+        warn(self.service.ready());
+    }
+
+    pub(super) fn reloading(&self, now: Moment) {
+        warn(self.service.reloading(now));
+    }
+
+    pub(super) fn reloaded(&self) {
+        warn(self.service.ready());
+    }
+
+    pub(super) fn stopping(&mut self, now: Moment) {
+        if self.service.is_supervised() {
+            self.next_more = Some(now);
+        }
+        warn(self.service.stopping());
+    }
+
+    /// Says how many are up, when that has changed.
+    pub(super) fn status(&mut self, (up, all): (usize, usize)) {
+        if !self.service.is_supervised() {
+            return;
+        }
+        let status = format!("{up} of {all} processes running");
+        if status != self.status {
+            warn(self.service.status(&status));
+            self.status = status;
+        }
+    }
+
+    /// Says what is due. To be called from the loop, so that it shows that the loop turns.
+    pub(super) fn time_passed(&mut self, now: Moment) {
+        if self.next_alive.is_some_and(|at| at <= now) {
+            warn(self.service.alive());
+            self.next_alive = self.service.watchdog_interval().map(|interval| now + interval);
+        }
+        if self.next_more.is_some_and(|at| at <= now) {
+            warn(self.service.extend(MORE));
+            self.next_more = Some(now + ASK_EVERY);
+        }
+    }
+
+    pub(super) fn due(&self) -> Option<Moment> {
+        self.next_alive.into_iter().chain(self.next_more).min()
+    }
+}
+
+/// Nothing of ours depends on the manager hearing us.
+fn warn(said: io::Result<()>) {
+    if let Err(error) = said {
+        tracing::debug!("the service manager does not take messages: {error}");
+    }
+}

@@ -1,0 +1,343 @@
+//! One turn of the loop after the other, from the first start to the last line of output.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use qfleet_model::command::{Command, Refusal, Reply};
+use qfleet_model::snapshot::Exit;
+use qfleet_model::time::Moment;
+use qfleet_os::clock;
+use qfleet_os::reap::Ended;
+use qfleet_os::signal::Incoming;
+use tokio::task::{LocalSet, spawn_blocking, yield_now};
+use tokio::time::{sleep, timeout};
+
+use super::Supervisor;
+use super::effects::Child;
+use super::identities::Identities;
+use super::reading::{Read, plan, read};
+use super::worker_link::Heard;
+use crate::fleet::{AskId, Effect, Event, LogLine, Now};
+use crate::handle::Request;
+
+/// An INT sooner than this after the first one is the same key held down, or the same signal sent to the whole group.
+const SAME_INT: Duration = Duration::from_secs(1);
+
+/// Children's last output is waited for this long after the end of the last one.
+const LAST_OUTPUT: Duration = Duration::from_secs(3);
+
+/// Commands taken in one turn.
+const REQUESTS_AT_ONCE: usize = 64;
+
+/// What ended the wait between two turns.
+enum Woken {
+    /// Children have ended, a timer is due, or there are more children to start.
+    Look,
+    Heard(Heard),
+    Asked(Request),
+    Read(Box<Read>),
+    Signal(Incoming),
+}
+
+impl Supervisor {
+    /// Starts the fleet, keeps it running, and ends when it has been drained: with the exit code of the daemon.
+    pub async fn run(mut self) -> u8 {
+        LocalSet::new().run_until(async move { self.live().await }).await
+    }
+
+    async fn live(&mut self) -> u8 {
+        self.begin().await;
+        let mut woken = Woken::Look;
+        loop {
+            self.turn(woken);
+            if let Some(code) = self.exit {
+                self.end().await;
+                return code;
+            }
+            woken = self.wait().await;
+        }
+    }
+
+    async fn begin(&mut self) {
+        let groups = self.world.manifest.groups.clone();
+        if let Ok(identities) = spawn_blocking(move || Identities::look_up(&groups)).await {
+            self.world.identities = identities;
+        }
+        let ledgers = self.world.ledgers.find().unwrap_or_else(|error| {
+            tracing::error!("cannot look for ledgers of earlier workers: {error}");
+            Vec::new()
+        });
+        self.handle(Event::Began { ledgers });
+    }
+
+    fn turn(&mut self, woken: Woken) {
+        // The word that woke us is older than those still waiting.
+        if let Woken::Heard(heard) = woken {
+            self.heard(heard);
+            return self.turn(Woken::Look);
+        }
+        self.reap();
+        self.listen();
+        self.ring();
+        match woken {
+            Woken::Asked(request) => self.asked(request),
+            Woken::Read(read) => self.manifest_read(*read),
+            Woken::Signal(incoming) => self.signalled(incoming),
+            Woken::Look | Woken::Heard(_) => {}
+        }
+        for _ in 0..REQUESTS_AT_ONCE {
+            let Ok(request) = self.requests.try_recv() else { break };
+            self.asked(request);
+        }
+        for event in self.world.start_some() {
+            self.handle(event);
+        }
+        while self.world.tasks.try_join_next().is_some() {}
+        self.publish();
+    }
+
+    /// Waits until there is something to do; with nothing due, that may be never.
+    async fn wait(&mut self) -> Woken {
+        let due = self.due().map(|at| at.since(clock::now()));
+        let more_to_start = !self.world.asked.is_empty();
+        tokio::select! {
+            biased;
+            () = self.reaper.woken() => Woken::Look,
+            Some(heard) = self.heard.recv() => Woken::Heard(heard),
+            incoming = self.received.next() => Woken::Signal(incoming),
+            () = sleep(due.unwrap_or_default()), if due.is_some() => Woken::Look,
+            Some(request) = self.requests.recv() => Woken::Asked(request),
+            Some(read) = self.reads.recv() => Woken::Read(Box::new(read)),
+            // Between two handfuls of new children everybody else has a turn.
+            () = yield_now(), if more_to_start => Woken::Look,
+        }
+    }
+
+    fn due(&mut self) -> Option<Moment> {
+        let others = [self.leftovers.due(), self.telling.due()];
+        others.into_iter().flatten().chain(self.fleet.wake_at()).min()
+    }
+
+    fn now() -> Now {
+        Now { moment: clock::now(), wall: clock::wall() }
+    }
+
+    /// Hands an event to the fleet and carries out what it says.
+    fn handle(&mut self, event: Event) {
+        if self.exit.is_some() {
+            return;
+        }
+        for effect in self.fleet.handle(event, Self::now()) {
+            self.carry_out(effect);
+        }
+    }
+
+    fn carry_out(&mut self, effect: Effect) {
+        match effect {
+            Effect::Spawn { .. } | Effect::Recover { .. } => self.world.asked.push_back(effect),
+            Effect::Signal { pid, signal, group } => self.world.signal(pid, signal, group),
+            Effect::Drain { pid, limit } => self.world.drain(pid, limit),
+            Effect::Tune { pid, group } => self.world.tune(pid, &group),
+            Effect::Answer(ask, answer) => self.answer(ask, answer),
+            Effect::ReadManifest { ask, dry_run } => self.read_manifest(ask, dry_run),
+            // Output is kept by slot; the next child has the new name.
+            Effect::Renamed { .. } => {}
+            Effect::Gone { slot } => self.world.shelf.remove(slot),
+            Effect::Settled => self.telling.ready(),
+            Effect::ShuttingDown => {
+                tracing::info!("shutting down: all processes are asked to end");
+                self.telling.stopping(clock::now());
+            }
+            Effect::Log(line) => log(&line),
+            Effect::Publish => self.publish = true,
+            Effect::Exit(code) => self.exit = Some(code),
+        }
+    }
+
+    fn publish(&mut self) {
+        if std::mem::take(&mut self.publish) {
+            let pid = i32::try_from(std::process::id()).unwrap_or(0);
+            let seen = self.fleet.seen(pid, self.started_at);
+            self.telling.status(self.fleet.counts());
+            self.seen.send_replace(Arc::new(seen));
+        }
+    }
+
+    /// Tells the fleet of every child that has ended, after its last words.
+    fn reap(&mut self) {
+        loop {
+            match self.reaper.peek_ended() {
+                Ok(Some(ended)) => self.ended(ended),
+                Ok(None) => break,
+                Err(error) => {
+                    tracing::error!("cannot ask which children have ended: {error}");
+                    break;
+                }
+            }
+        }
+        self.leftovers.sweep(clock::now());
+    }
+
+    fn ended(&mut self, ended: Ended) {
+        let Ended { pid, how, .. } = ended;
+        let child = self.world.children.remove(&pid);
+        if let Some(group) = child.as_ref().and_then(|child| child.group.as_ref()) {
+            let process = &group.process;
+            self.leftovers.leader_ended(pid, process.stop_signal, process.stop_wait, clock::now());
+        }
+        if let Err(error) = self.reaper.release(pid) {
+            tracing::error!(pid, "cannot release a child that has ended: {error}");
+        }
+        match child {
+            Some(child) => self.child_ended(pid, how.into(), &child),
+            None => tracing::debug!(pid, "reaped somebody else's child: {how}"),
+        }
+    }
+
+    fn child_ended(&mut self, pid: i32, exit: Exit, child: &Child) {
+        if let Some(link) = &child.link {
+            link.shut();
+            self.listen();
+        }
+        let left = self.world.ledgers.left(&child.ledgers);
+        self.handle(Event::ChildExited { pid, exit, left });
+    }
+
+    fn listen(&mut self) {
+        while let Ok(heard) = self.heard.try_recv() {
+            self.heard(heard);
+        }
+    }
+
+    fn heard(&mut self, Heard { pid, message }: Heard) {
+        match message {
+            Some(message) => self.handle(Event::FromChild { pid, message }),
+            None => {
+                if let Some(child) = self.world.children.get_mut(&pid) {
+                    child.link = None;
+                }
+                self.handle(Event::LinkClosed { pid });
+            }
+        }
+    }
+
+    fn ring(&mut self) {
+        let now = clock::now();
+        self.telling.time_passed(now);
+        if self.fleet.wake_at().is_some_and(|at| at <= now) {
+            self.handle(Event::TimePassed);
+        }
+    }
+
+    fn asked(&mut self, Request { command, answer }: Request) {
+        let ask = self.next_ask();
+        self.answers.insert(ask, answer);
+        self.handle(Event::Asked(ask, command));
+    }
+
+    fn next_ask(&mut self) -> AskId {
+        self.last_ask += 1;
+        AskId(self.last_ask)
+    }
+
+    fn answer(&mut self, ask: AskId, answer: Result<Reply, Refusal>) {
+        match (self.answers.remove(&ask), answer) {
+            // Whoever does not wait any more does not want to know.
+            (Some(waiting), answer) => drop(waiting.send(answer)),
+            (None, Err(refusal)) => tracing::error!("{refusal}"),
+            (None, Ok(_)) => {}
+        }
+    }
+
+    fn signalled(&mut self, incoming: Incoming) {
+        let now = clock::now();
+        match incoming {
+            Incoming::Term => self.command(Command::Shutdown),
+            Incoming::Int => match self.first_int {
+                None => {
+                    self.first_int = Some(now);
+                    self.command(Command::Shutdown);
+                }
+                Some(first) if now.since(first) >= SAME_INT => self.handle(Event::Hurry),
+                Some(_) => {}
+            },
+            Incoming::Quit => self.handle(Event::Hurry),
+            Incoming::Hup => self.command(Command::Reload { dry_run: false, reset: false }),
+            Incoming::Usr1 => {
+                tracing::info!("log files are opened anew");
+                self.world.output.reopen();
+            }
+            Incoming::Usr2 => {
+                tracing::warn!("replacing the running daemon (USR2) is not yet in this version");
+            }
+        }
+    }
+
+    /// A command nobody waits for.
+    fn command(&mut self, command: Command) {
+        let ask = self.next_ask();
+        self.handle(Event::Asked(ask, command));
+    }
+
+    fn read_manifest(&mut self, ask: AskId, dry_run: bool) {
+        if !dry_run {
+            self.telling.reloading(clock::now());
+        }
+        let (reload, done) = (self.reload.clone(), self.read.clone());
+        self.world.tasks.spawn_local(async move {
+            let read = spawn_blocking(move || read(ask, dry_run, &reload)).await;
+            let failed = |_| Read { ask, dry_run, result: Err(String::from("reading the manifest failed")) };
+            // The receiver lives as long as the loop.
+            let _ = done.send(read.unwrap_or_else(failed));
+        });
+    }
+
+    fn manifest_read(&mut self, Read { ask, dry_run, result }: Read) {
+        let result = match result {
+            Err(problems) => Err(problems),
+            Ok((manifest, identities)) => {
+                let plan = plan(&self.world.manifest, &manifest);
+                if !dry_run {
+                    self.world.manifest = Arc::new(manifest);
+                    self.world.identities = identities;
+                    self.manifest.send_replace(self.world.manifest.clone());
+                }
+                Ok(plan)
+            }
+        };
+        self.handle(Event::ManifestRead(ask, result));
+        if !dry_run {
+            self.telling.reloaded();
+        }
+    }
+
+    /// Every process has ended: waits for what they left behind, and for the last lines they wrote.
+    async fn end(&mut self) {
+        self.publish = true;
+        self.publish();
+        while let Some(due) = self.leftovers.due() {
+            tokio::select! {
+                () = self.reaper.woken() => {}
+                () = sleep(due.since(clock::now())) => {}
+                Incoming::Quit | Incoming::Int = self.received.next() => self.leftovers.hurry(clock::now()),
+            }
+            self.reap();
+        }
+        let tasks = &mut self.world.tasks;
+        let all_read = timeout(LAST_OUTPUT, async { while tasks.join_next().await.is_some() {} }).await;
+        if all_read.is_err() {
+            tracing::debug!("somebody still has the output of a process that has ended");
+        }
+        self.world.output.finish();
+        self.world.ledgers.tidy();
+    }
+}
+
+fn log(LogLine { warning, name, pid, text }: &LogLine) {
+    match (warning, pid) {
+        (true, Some(pid)) => tracing::warn!(process = %name, pid, "{text}"),
+        (true, None) => tracing::warn!(process = %name, "{text}"),
+        (false, Some(pid)) => tracing::info!(process = %name, pid, "{text}"),
+        (false, None) => tracing::info!(process = %name, "{text}"),
+    }
+}
