@@ -24,7 +24,7 @@ pub mod signals;
 mod source;
 mod suggest;
 mod tree;
-mod units;
+pub mod units;
 mod value;
 mod world;
 mod written;

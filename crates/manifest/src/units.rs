@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 /// Why a text is not a quantity: the sentence behind "must be".
-pub(crate) type Expected = &'static str;
+pub type Expected = &'static str;
 
 /// A duration: a bare number is seconds, else `500ms`, `90s`, `5m`, `1h30m`, `2d`.
 ///
 /// # Errors
 /// What a duration looks like.
-pub(crate) fn duration(text: &str) -> Result<Duration, Expected> {
+pub fn duration(text: &str) -> Result<Duration, Expected> {
     const FORM: Expected = "a duration: seconds, or like `500ms`, `90s`, `5m`, `1h30m`";
     if let Some((minutes, seconds)) = text.split_once(':')
         && minutes.parse::<u32>().is_ok()
