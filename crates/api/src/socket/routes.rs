@@ -16,7 +16,7 @@ use hyper::{Method, Request, Response, StatusCode};
 use percent_encoding::percent_decode_str;
 use qfleet_model::command::{Command, Refusal};
 use qfleet_queue::driver::JobState;
-use qfleet_supervisor::{Changes, Chunk, LogReader, Stream};
+use qfleet_supervisor::{Chunk, LogReader, Stream};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -153,8 +153,7 @@ impl Asked<'_> {
         }
         let end = Bytes::from(end);
         let body = if self.query("follow").is_some_and(|follow| follow == "1") {
-            let dispatch = self.dispatch.clone();
-            follow(end, Following { reader, changes: dispatch.changes(), dispatch, name })
+            follow(end, reader)
         } else {
             Full::new(end).map_err(|never| match never {}).boxed_unsync()
         };
@@ -212,38 +211,13 @@ impl Asked<'_> {
 }
 
 /// A response that begins with `end` and goes on with whatever the process writes, until the process is no more.
-fn follow(end: Bytes, following: Following) -> Body {
+fn follow(end: Bytes, reader: LogReader) -> Body {
     let first = stream::once(async move { Ok(Frame::data(end)) });
-    let rest = stream::unfold(following, |mut following| async move {
-        let chunk = following.next().await?;
-        Some((Ok(Frame::data(with_gap(chunk))), following))
+    let rest = stream::unfold(reader, |mut reader| async move {
+        let chunk = reader.next().await?;
+        Some((Ok(Frame::data(with_gap(chunk))), reader))
     });
     StreamBody::new(stream::StreamExt::chain(first, rest)).boxed_unsync()
-}
-
-/// Somebody who follows one output.
-struct Following {
-    reader: LogReader,
-    changes: Changes,
-    dispatch: Dispatch,
-    name: String,
-}
-
-impl Following {
-    /// The next output; `None` when the process slot has gone (scaled away, removed by a reload) or the daemon ends.
-    async fn next(&mut self) -> Option<Chunk> {
-        loop {
-            tokio::select! {
-                biased;
-                chunk = self.reader.next() => return Some(chunk),
-                more = self.changes.next() => {
-                    if !more || self.dispatch.logs(&self.name, Stream::Stdout).is_err() {
-                        return None;
-                    }
-                }
-            }
-        }
-    }
 }
 
 /// Where the last `lines` lines begin; a last one without a line end counts.
