@@ -3,10 +3,12 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use crate::handler::{Handler, HttpTarget};
 use crate::queue::Lane;
 use crate::settings::{Group, Work};
 use crate::units::shown;
 use crate::value::Value;
+use crate::written::address::{self, Address, Distance};
 use crate::written::document::Document;
 
 /// Queues, pools and programs share one name space.
@@ -49,7 +51,7 @@ pub(crate) fn warnings(document: &Document<'_>, groups: &[Group], lanes: &[(Valu
                 if let Some(pool) = document.pools.iter().find(|pool| pool.name == group.name) {
                     pool_room(&pool.value, &worker.lanes, worker.concurrency);
                     let longest =
-                        worker.lanes.iter().max_by_key(|lane| lane.tuning.timeout.unwrap_or(Duration::MAX));
+                        worker.lanes.iter().max_by_key(|lane| longest_run(lane).unwrap_or(Duration::MAX));
                     longest
                         .into_iter()
                         .for_each(|lane| stop_wait_covers(&pool.value, lane, worker.stop_wait));
@@ -59,6 +61,8 @@ pub(crate) fn warnings(document: &Document<'_>, groups: &[Group], lanes: &[(Valu
         }
     }
     same_queue_twice(lanes);
+    same_key_twice(lanes);
+    passwords_kept_from_programs(document, groups);
     if groups.is_empty() {
         document.root.warn("there is no queue and no program", "name some under `queues` or `programs`");
     }
@@ -66,7 +70,7 @@ pub(crate) fn warnings(document: &Document<'_>, groups: &[Group], lanes: &[(Valu
 
 /// `stop` cuts off what runs longer than `stop-wait`.
 fn stop_wait_covers(value: &Value<'_>, lane: &Lane, stop_wait: Duration) {
-    let Some(timeout) = lane.tuning.timeout else { return };
+    let Some(timeout) = longest_run(lane) else { return };
     if stop_wait < timeout && timeout > Duration::from_secs(60) {
         value.context.warn(
             value.key_place(),
@@ -80,6 +84,16 @@ fn stop_wait_covers(value: &Value<'_>, lane: &Lane, stop_wait: Duration) {
             Some("it is given back and runs again; raise `stop-wait` if that is not wanted"),
         );
     }
+}
+
+/// The longest that a job may run that says nothing itself; `None` is unlimited.
+fn longest_run(lane: &Lane) -> Option<Duration> {
+    if let Some(timeout) = lane.tuning.over.timeout {
+        return timeout;
+    }
+    let handlers = lane.handler.iter().chain(lane.routes.iter().map(|route| &route.handler));
+    let runs = handlers.map(|handler| handler.timeout().or(lane.tuning.timeout));
+    runs.reduce(|one, other| one.zip(other).map(|(one, other)| one.max(other))).flatten()
 }
 
 fn pool_room(pool: &Value<'_>, lanes: &[Lane], concurrency: u32) {
@@ -119,6 +133,59 @@ fn same_queue_twice(lanes: &[(Value<'_>, Lane)]) {
                     Some("if that is meant, more `numprocs` on one of them do the same"),
                 );
             }
+        }
+    }
+}
+
+/// Whoever has the key of another owner's endpoint can sign in our name.
+fn same_key_twice(lanes: &[(Value<'_>, Lane)]) {
+    let mut seen: HashMap<&str, String> = HashMap::new();
+    for (value, lane) in lanes {
+        for handler in lane.handler.iter().chain(lane.routes.iter().map(|route| &route.handler)) {
+            let Handler::Http(http) = handler else { continue };
+            let HttpTarget::Url(url) = &http.target else { continue };
+            let Ok(Address::Web(url)) = address::parse(url) else { continue };
+            if url.distance() != Distance::Public {
+                continue;
+            }
+            for key in &http.signing_keys {
+                let origin = url.origin();
+                if seen.get(key.secret.reveal()).is_some_and(|other| *other != origin) {
+                    value.context.warn(
+                        value.key_place(),
+                        &value.at,
+                        &format!("`{origin}` has the same signing key as another endpoint"),
+                        Some("endpoints of different owners need keys of their own"),
+                    );
+                }
+                seen.entry(key.secret.reveal()).or_insert(origin);
+            }
+        }
+    }
+}
+
+/// A program that speaks to the same Redis misses the variable that a secret took.
+fn passwords_kept_from_programs(document: &Document<'_>, groups: &[Group]) {
+    // Other connections are often other applications'.
+    let passwords =
+        document.root.context.passwords().into_iter().filter(|one| one.at.split('.').next() == Some("redis"));
+    for password in passwords {
+        let misses = |group: &&Group| {
+            matches!(group.work, Work::Program { .. })
+                && group.process.inherit_environment
+                && !group.process.environment.contains_key(&password.name)
+        };
+        if let Some(program) = groups.iter().find(misses) {
+            let name = &password.name;
+            document.root.context.warn(
+                password.place,
+                &password.at,
+                &format!(
+                    "`{name}` is used in a secret, so programs such as `{}` do not inherit it",
+                    program.name
+                ),
+                Some(&format!("one that needs it gets it with `environment: {{{name}: \"${{{name}}}\"}}`")),
+            );
         }
     }
 }

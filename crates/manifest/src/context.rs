@@ -21,6 +21,15 @@ struct Found {
     problems: Vec<Problem>,
     warnings: Vec<Problem>,
     secret_variables: BTreeSet<String>,
+    password_variables: Vec<PasswordVariable>,
+}
+
+/// A variable that holds the password of a Redis, and where it is used.
+#[derive(Clone)]
+pub(crate) struct PasswordVariable {
+    pub(crate) name: String,
+    pub(crate) place: Place,
+    pub(crate) at: String,
 }
 
 impl<'c> Context<'c> {
@@ -41,6 +50,17 @@ impl<'c> Context<'c> {
     /// These variables hold a secret.
     pub(crate) fn secret_variables(&self, names: impl IntoIterator<Item = String>) {
         self.found.borrow_mut().secret_variables.extend(names);
+    }
+
+    /// These variables hold the password of a Redis, which children may want to reach as well.
+    pub(crate) fn password_variables(&self, place: Place, at: &str, names: &[String]) {
+        let all = names.iter().map(|name| PasswordVariable { name: name.clone(), place, at: at.to_owned() });
+        self.found.borrow_mut().password_variables.extend(all);
+    }
+
+    /// Every variable that holds the password of a Redis.
+    pub(crate) fn passwords(&self) -> Vec<PasswordVariable> {
+        self.found.borrow().password_variables.clone()
     }
 
     /// The value when nothing is wrong, with the secret variables and the warnings.

@@ -123,6 +123,11 @@ impl<'c> Value<'c> {
 
     fn unexpandable(&self, why: &Unexpandable) {
         match why {
+            Unexpandable::Unset(name)
+                if ["process_num", "program_name", "group_name"].contains(&name.as_str()) =>
+            {
+                self.problem(format!("`${{{name}}}` is not yet in this version"));
+            }
             Unexpandable::Unset(name) => self.problem_with_hint(
                 format!("the variable `{name}` is not set"),
                 format!("set it, or give a default: `${{{name}:-…}}`; a plain `$` is written `$$`"),
@@ -412,6 +417,13 @@ impl<'c> Value<'c> {
 
     /// Environment variables by name.
     pub(crate) fn variables(&self) -> Option<BTreeMap<String, String>> {
+        if matches!(self.node.kind, Kind::Scalar { .. } | Kind::List(_)) {
+            self.problem_with_hint(
+                "must be a section of variables",
+                "write `environment: {NAME: value, OTHER: value}`",
+            );
+            return None;
+        }
         let mut out = BTreeMap::new();
         for (name, value) in self.entries()? {
             let named =

@@ -48,7 +48,7 @@ pub(crate) fn read(value: &Value<'_>) -> Option<BTreeMap<String, Secret>> {
             value.problem_at_key("this header is here twice: case does not matter", None);
             continue;
         }
-        if let Some(text) = read_value(&value) {
+        if let Some(text) = read_value(&name, &value) {
             if text.bytes().any(|byte| byte == b'\r' || byte == b'\n' || byte == 0) {
                 value.problem("must be one line: no CR, LF or NUL");
             } else {
@@ -59,11 +59,15 @@ pub(crate) fn read(value: &Value<'_>) -> Option<BTreeMap<String, Secret>> {
     Some(out)
 }
 
-fn read_value(value: &Value<'_>) -> Option<String> {
+fn read_value(name: &str, value: &Value<'_>) -> Option<String> {
     if !value.is_map() {
+        // Variables in other headers are no secrets, and children may need them.
+        let name = name.to_ascii_lowercase();
+        if !["auth", "key", "token", "secret", "cookie"].iter().any(|word| name.contains(word)) {
+            return value.text_or_number();
+        }
         let (text, literal) = value.secret()?;
-        let name = value.at.rsplit('.').next().unwrap_or_default().to_ascii_lowercase();
-        if literal && ["authorization", "key", "token", "secret"].iter().any(|word| name.contains(word)) {
+        if literal {
             value.warn("a secret is written in the manifest", "use `${NAME}` or `{file: /path}`");
         }
         return Some(text);

@@ -95,9 +95,9 @@ fn read_user(section: &Section<'_>) -> (Option<String>, Option<String>) {
             let world = value.context.world;
             if let Err(why) = world.user_exists(user, group.as_deref()) {
                 value.problem(why);
-            } else if !world.is_root() && !world.is_current_user(user) {
+            } else if !world.is_root() && (group.is_some() || !world.is_current_user(user)) {
                 value.problem_with_hint(
-                    "only root can run processes as another user",
+                    "only root can run processes as another user or group",
                     "run the daemon as root, or remove it",
                 );
             }

@@ -25,6 +25,11 @@ pub(crate) fn read(value: &Value<'_>) -> Option<ProgramWritten> {
     if section.get("command").is_none() {
         section.missing("command", "what to execute, like `command: php artisan reverb:start`");
     }
+    section.read("environment", |value| {
+        let values = if value.is_map() { value.entries().unwrap_or_default() } else { Vec::new() };
+        values.iter().for_each(|(_, value)| no_expansion_of_supervisord(value, value.written()));
+        Some(())
+    });
     Some(ProgramWritten {
         argv: section.read("command", read_command).unwrap_or_default(),
         numprocs_start: section.read("numprocs-start", |value| value.number(0..=1_000_000)).unwrap_or(0),
@@ -68,6 +73,7 @@ fn read_command(value: &Value<'_>) -> Option<Vec<String>> {
     if value.is_list() {
         let words: Option<Vec<String>> = value.list()?.iter().map(Value::text_or_number).collect();
         let words = words?;
+        words.iter().for_each(|word| no_expansion_of_supervisord(value, word));
         if words.first().is_none_or(String::is_empty) {
             value.problem("names no program");
             return None;
@@ -75,6 +81,7 @@ fn read_command(value: &Value<'_>) -> Option<Vec<String>> {
         return Some(words);
     }
     let line = value.text_or_number()?;
+    no_expansion_of_supervisord(value, &line);
     let Some(words) = shlex::split(&line) else {
         value.problem_with_hint(
             "has a quote or `\\` that is not closed",
@@ -97,4 +104,21 @@ fn read_command(value: &Value<'_>) -> Option<Vec<String>> {
 
 fn is_shell_syntax(word: &str) -> bool {
     ["|", "||", "&", "&&", ";", ">", ">>", "<", "2>&1", "2>"].contains(&word)
+}
+
+/// `%(ENV_HOME)s` and `%(process_num)02d` mean nothing here.
+fn no_expansion_of_supervisord(value: &Value<'_>, text: &str) {
+    for part in text.split("%(").skip(1) {
+        let Some((name, _)) = part.split_once(')') else { continue };
+        if let Some(variable) = name.strip_prefix("ENV_") {
+            value.problem_with_hint(
+                format!("`%({name})s` is supervisord's way"),
+                format!("write `${{{variable}}}`"),
+            );
+        } else if ["process_num", "numprocs", "program_name", "group_name", "here", "host_node_name"]
+            .contains(&name)
+        {
+            value.problem_with_hint(format!("`%({name})…` is supervisord's way"), "not yet in this version");
+        }
+    }
 }

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use crate::expand::expand;
 use crate::keys;
 use crate::queue::{RedisSettings, RedisTarget};
 use crate::secret::Secret;
@@ -36,12 +37,16 @@ pub(crate) fn is_named(section: &Section<'_>) -> bool {
 
 /// The keys `url`, `username`, `password`, `database`, `ca-file` and their `-file` forms.
 pub(crate) fn read_keys(section: &Section<'_>) -> Option<RedisSettings> {
-    let mut settings = match section.one_of("url", "url-file") {
-        Some(("url", value)) => settings(read_url(value)?, &local()),
-        Some((_, value)) => settings(checked(value, &secret_file(value)?)?, &local()),
-        None => local(),
+    let url = match section.one_of("url", "url-file") {
+        Some(("url", value)) => Some(read_url(value)?),
+        Some((_, value)) => Some(checked(value, &secret_file(value)?)?),
+        None => None,
     };
+    let in_url =
+        (url.as_ref().and_then(|url| url.username.clone()), url.as_ref().and_then(|url| url.database));
+    let mut settings = url.map_or_else(local, |url| settings(url, &local()));
     if let Some(username) = section.read("username", Value::line) {
+        once(section, "username", in_url.0.as_ref(), &username);
         settings.username = Some(username);
     }
     if let Some(password) = read_password(section) {
@@ -53,6 +58,7 @@ pub(crate) fn read_keys(section: &Section<'_>) -> Option<RedisSettings> {
         settings.password = Some(password);
     }
     if let Some(database) = section.read("database", |value| value.number(0..=65_535)) {
+        once(section, "database", in_url.1.as_ref(), &database);
         settings.database = database;
     }
     settings.ca_file = section.read("ca-file", Value::absolute_path);
@@ -68,27 +74,43 @@ pub(crate) fn read_keys(section: &Section<'_>) -> Option<RedisSettings> {
     Some(settings)
 }
 
+/// What is in the URL and beside it must be the same.
+fn once<T: PartialEq>(section: &Section<'_>, key: &str, in_url: Option<&T>, beside: &T) {
+    if in_url.is_some_and(|in_url| in_url != beside)
+        && let Some(value) = section.get(key)
+    {
+        value.problem("the `url` has another one; give one");
+    }
+}
+
 fn uses_tls(target: &RedisTarget) -> bool {
     matches!(target, RedisTarget::Tcp { tls: true, .. } | RedisTarget::Sentinel { tls: true, .. })
 }
 
 fn read_url(value: &Value<'_>) -> Option<RedisUrl> {
+    checked(value, &url_text(value)?)
+}
+
+/// A URL that may have a password inside.
+///
+/// A variable inside `user:${PASSWORD}@` is a secret; one that holds the whole URL may serve the children, too.
+pub(crate) fn url_text(value: &Value<'_>) -> Option<String> {
     let text = value.text()?;
-    // A variable inside `user:${PASSWORD}@` is a secret; one that holds the whole URL also serves the children.
-    let written = value.written();
-    if let Some((_, rest)) = written.split_once("://")
-        && let Some((userinfo, _)) = rest.rsplit_once('@')
-    {
-        let used = crate::expand::expand(userinfo, &|name| value.context.world.env(name));
-        value.context.secret_variables(used.map(|used| used.variables).unwrap_or_default());
+    let userinfo =
+        |url: &str| -> Option<String> { Some(url.split_once("://")?.1.rsplit_once('@')?.0.to_owned()) };
+    if let Some(written) = userinfo(value.written()) {
+        let used = expand(&written, &|name| value.context.world.env(name)).map(|used| used.variables);
+        let used = used.unwrap_or_default();
+        if used.is_empty() {
+            value.warn(
+                "a password is written in the manifest",
+                "use `${NAME}`, or the `-file` form of the key",
+            );
+        }
+        value.context.password_variables(value.place(), &value.at, &used);
+        value.context.secret_variables(used);
     }
-    let url = checked(value, &text)?;
-    if let Some(password) = &url.password
-        && written.contains(password.as_str())
-    {
-        value.warn("a password is written in the manifest", "use `${NAME}` or `password-file`");
-    }
-    Some(url)
+    Some(text)
 }
 
 fn checked(value: &Value<'_>, text: &str) -> Option<RedisUrl> {
@@ -116,7 +138,12 @@ fn settings(url: RedisUrl, base: &RedisSettings) -> RedisSettings {
 
 fn read_password(section: &Section<'_>) -> Option<Secret> {
     match section.one_of("password", "password-file")? {
-        ("password", value) => secret(value),
+        ("password", value) => {
+            let used =
+                expand(value.written(), &|name| value.context.world.env(name)).map(|used| used.variables);
+            value.context.password_variables(value.place(), &value.at, &used.unwrap_or_default());
+            secret(value)
+        }
         (_, value) => secret_file(value).map(Secret::new),
     }
 }

@@ -40,6 +40,9 @@ impl World for Table {
             Some("/run/secrets/hook") => {
                 Ok(String::from("whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="))
             }
+            Some("/run/secrets/imports") => {
+                Ok(String::from("whsec_ICEiIyQlJicoKSorLC0uLzAxMjM0NTY3ODk6Ozw9Pj8="))
+            }
             Some("/run/secrets/token") => Ok(String::from("Bearer t0ken")),
             Some("/run/secrets/proxy") => Ok(String::from("http://proxy.internal:3128")),
             Some("/run/secrets/url") => Ok(String::from("redis://:redis-pa55@redis.internal/2")),
@@ -79,5 +82,9 @@ impl World for Table {
 
     fn is_root(&self) -> bool {
         self.root
+    }
+
+    fn is_current_user(&self, name: &str) -> bool {
+        name == "app"
     }
 }
