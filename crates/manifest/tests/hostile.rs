@@ -71,17 +71,17 @@ fn nesting_ends_before_the_stack_does() {
 fn size_is_no_trouble() {
     let large = "x".repeat(5 * 1024 * 1024);
     assert!(refused(&format!("queues: {large}")).contains("bytes"));
-    let large = "x".repeat(3 * 1024 * 1024);
+    let large = "x".repeat(1024 * 1024);
     for text in [
         format!("queues: {large}"),
         format!("{large}: {{}}"),
         format!("queues: {{a: {{queue: {large}, handler: {{http: {large}}}}}}}"),
         format!("queues: {{{large}: {{handler: {{shell: x}}}}}}"),
         format!("redis: {{url: \"redis://{large}\", pass: {large}}}"),
-        format!("programs: {{a: {{command: \"{}\"}}}}", "'a' ".repeat(500_000)),
-        format!("programs: {{a: {{command: \"{}\"}}}}", "\\\\".repeat(500_000)),
-        "#".repeat(3 * 1024 * 1024),
-        "\n".repeat(3 * 1024 * 1024),
+        format!("programs: {{a: {{command: \"{}\"}}}}", "'a' ".repeat(200_000)),
+        format!("programs: {{a: {{command: \"{}\"}}}}", "\\\\".repeat(200_000)),
+        "#".repeat(1024 * 1024),
+        "\n".repeat(1024 * 1024),
         format!("queues: {{a: {{timeout: {}}}}}", "9".repeat(1_000_000)),
     ] {
         let _ = answer(&text);
