@@ -14,7 +14,7 @@ export QFLEET_SOCKET="$DEMO_DIR/qfleet.sock"
 say() { printf '\n\033[1m%s\033[0m\n' "$*"; }
 
 push_samples() {
-    until "$qfleet" status >/dev/null 2>&1; do
+    until "$qfleet" status 2>/dev/null | grep -q RUNNING && ! "$qfleet" status | grep -qv RUNNING; do
         kill -0 "$fleet" 2>/dev/null || return 0
         sleep 0.2
     done

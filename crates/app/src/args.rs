@@ -499,14 +499,119 @@ fn scale_to(text: &str) -> Result<(String, u32), String> {
 
 /// Reads a number of seconds, or `500ms`, `90s`, `5m`, `1h30m`.
 fn duration(text: &str) -> Result<Duration, String> {
-    let (number, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()));
-    let number: u64 =
-        number.parse().map_err(|_| format!("`{text}` is not a duration; write 90s, 5m or 1h30m"))?;
-    match unit {
-        "" | "s" => Ok(Duration::from_secs(number)),
-        "ms" => Ok(Duration::from_millis(number)),
-        "m" => Ok(Duration::from_secs(number * 60)),
-        "h" => Ok(Duration::from_secs(number * 3600)),
-        _ => Err(format!("`{text}` is not a duration; write 90s, 5m or 1h30m")),
+    qfleet_manifest::units::duration(text).map_err(|expected| format!("must be {expected}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_description_of_the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn help_pages_read_well() {
+        let mut command = Cli::command().term_width(100);
+        command.build();
+        let mut pages = String::new();
+        collect(&mut command, &mut pages);
+        insta::assert_snapshot!("help", pages);
+    }
+
+    fn collect(command: &mut clap::Command, pages: &mut String) {
+        let page = command.render_help();
+        let name = command.get_display_name().unwrap_or("qfleet");
+        pages.push_str(&format!("──── {name}\n{page}\n"));
+        for sub in command.get_subcommands_mut().filter(|sub| sub.get_name() != "help" && !sub.is_hide_set())
+        {
+            collect(sub, pages);
+        }
+    }
+
+    #[test]
+    fn lines_mean_what_they_say() {
+        let lines = [
+            "run",
+            "run -c fleet.yaml",
+            "child",
+            "check --against-running --probe --json",
+            "status",
+            "status messages messages:1 all --socket /tmp/q.sock",
+            "start",
+            "start messages:*",
+            "stop :x",
+            "restart --now all",
+            "signal usr1 messages:messages_00",
+            "signal 0 messages",
+            "signal NOPE messages",
+            "signal TERM",
+            "tail messages:1",
+            "tail -f -n 5 messages:1 stderr",
+            "tail messages stdin",
+            "pid",
+            "pid all",
+            "reload --dry-run --reset",
+            "pause messages crm/default",
+            "resume",
+            "scale messages=4 audio=0",
+            "scale messages",
+            "scale messages=x",
+            "scale messages:1=2",
+            "scale all=2",
+            "queues --color never",
+            "jobs messages delayed --limit 5 --from 10",
+            "jobs messages done",
+            "failed",
+            "failed --queue messages --limit 3",
+            "failed list",
+            "failed show abc",
+            "failed retry all",
+            "failed retry",
+            "failed retry --queue messages",
+            "failed retry abc --queue messages",
+            "failed forget a b",
+            "failed flush --hours 3",
+            "failed prune",
+            "push messages A@b {}",
+            "push messages A@b",
+            "push messages",
+            "push messages --raw --delay 1m30s",
+            "push messages A@b --raw",
+            "push messages A@b {} --delay soon",
+            "shutdown --wait",
+            "version",
+            "completions zsh",
+            "completions cmd",
+            "man --out /tmp/man",
+            "statsu",
+        ];
+        let parsed = lines.map(|line| {
+            match Cli::try_parse_from(line.split(' ').fold(vec!["qfleet"], |mut words, word| {
+                words.push(word);
+                words
+            })) {
+                Ok(Cli { options, task }) => format!("{line}\n    {task:?}{}", unusual(&options)),
+                Err(error) => {
+                    assert_eq!(error.exit_code(), i32::from(crate::exit::Exit::Usage.code()), "{line}");
+                    let text = error.to_string();
+                    let said: Vec<&str> =
+                        text.lines().take_while(|line| !line.starts_with("Usage")).map(str::trim).collect();
+                    format!("{line}\n    {}", said.join(" ").trim())
+                }
+            }
+        });
+        insta::assert_snapshot!("parsed", parsed.join("\n"));
+    }
+
+    fn unusual(options: &Options) -> String {
+        let Options { config, socket, json, color } = options;
+        if config.is_none() && socket.is_none() && !json && *color == Color::Auto {
+            return String::new();
+        }
+        format!(" with {options:?}")
     }
 }

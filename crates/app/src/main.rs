@@ -1,20 +1,25 @@
 //! One binary, three parts chosen by subcommand: the daemon, its children, and the short commands.
 
 mod args;
+mod child;
 mod ctl;
+mod daemon;
 mod exit;
+mod logging;
+mod manifest_file;
+mod world;
 
 use std::process::ExitCode;
 
 use clap::Parser;
 
 use crate::args::{Cli, Task};
-use crate::exit::Exit;
 
 fn main() -> ExitCode {
     let Cli { options, task } = Cli::parse();
     match task {
-        Task::Run | Task::Child => Exit::Internal.into(),
+        Task::Run => daemon::run(&options).into(),
+        Task::Child => child::run(),
         Task::Control(command) => ctl::run(command, &options).into(),
     }
 }

@@ -9,8 +9,9 @@ use std::time::Duration;
 use qfleet_manifest::handler::{Handler, HttpHandler, HttpTarget, ShellCommand};
 use qfleet_manifest::queue::Connection;
 use qfleet_manifest::settings::Manifest;
+use qfleet_model::job::Format;
 use qfleet_queue::driver::LaneId;
-use qfleet_queue::{LaneQueues, OpenSettings};
+use qfleet_queue::{LaneQueues, OpenSettings, PrefixSearch, find_prefix};
 
 use super::print::Paint;
 
@@ -103,6 +104,22 @@ async fn depths(manifest: &Manifest, connection: &Connection) -> Result<String, 
     } else {
         format!("answers; {}", found.join(", "))
     })
+}
+
+/// A queue without keys whose name is there under another prefix: most likely the manifest's prefix is wrong.
+async fn under_other_prefixes(connection: &Connection, queue: &str) -> Result<(), String> {
+    let search = tokio::time::timeout(PATIENCE, find_prefix(connection, queue)).await;
+    // A search that takes too long or is not allowed says nothing about the queue.
+    let Ok(Ok(PrefixSearch::Elsewhere(found))) = search else { return Ok(()) };
+    match found.first() {
+        Some(first) => Err(format!(
+            "`{queue}` has no keys here; found `{}` with {} jobs; set `prefix: {}`",
+            first.key,
+            first.jobs,
+            if first.prefix.is_empty() { "\"\"" } else { &first.prefix }
+        )),
+        None => Ok(()),
+    }
 }
 
 /// Opens a connection to an HTTP endpoint and closes it again.

@@ -235,3 +235,195 @@ impl<const N: usize> Table<N> {
         text
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use qfleet_model::snapshot::GroupKind;
+
+    use super::*;
+    use crate::ctl::listing;
+
+    const NOON: WallTime = WallTime::from_seconds(1_795_219_200);
+
+    fn process(
+        name: &str,
+        number: u32,
+        state: StateWord,
+        pid: Option<i32>,
+        description: &str,
+    ) -> ProcessView {
+        ProcessView {
+            name: name.to_owned(),
+            group: name.split(':').next().unwrap_or_default().to_owned(),
+            number,
+            state,
+            pid,
+            since: NOON,
+            exit: None,
+            description: description.to_owned(),
+            error: None,
+            started_at: Some(NOON),
+            stopped_at: None,
+            crashes: 0,
+            report: None,
+        }
+    }
+
+    fn fleet() -> Vec<ProcessView> {
+        vec![
+            process(
+                "messages:messages_00",
+                0,
+                StateWord::Running,
+                Some(24_235),
+                "pid 24235, uptime 0:00:03, scaled 2, manifest 3",
+            ),
+            process("messages:messages_01", 1, StateWord::Starting, Some(24_236), ""),
+            process("audio:audio_00", 0, StateWord::Stopping, Some(24_300), "waiting for 2 jobs"),
+            ProcessView {
+                exit: Some(qfleet_model::snapshot::Exit::Signal("KILL".to_owned())),
+                error: Some("exited too quickly".to_owned()),
+                crashes: 3,
+                ..process("reverb", 0, StateWord::Backoff, None, "exited too quickly")
+            },
+            ProcessView {
+                exit: Some(qfleet_model::snapshot::Exit::Code(3)),
+                ..process(
+                    "a-program-with-a-name-longer-than-thirty-letters",
+                    0,
+                    StateWord::Fatal,
+                    None,
+                    "can't find command \u{1b}[31m'x'",
+                )
+            },
+            process("manual", 0, StateWord::Stopped, None, "Not started"),
+        ]
+    }
+
+    #[test]
+    fn status_has_the_columns_of_supervisorctl() {
+        let fleet = fleet();
+        let all: Vec<&ProcessView> = fleet.iter().collect();
+        insta::assert_snapshot!("status", status(&all, Paint(false)));
+        insta::assert_snapshot!("status_short_names", status(&all[..3], Paint(false)));
+        insta::assert_snapshot!("status_in_colour", status(&all, Paint(true)).replace('\u{1b}', "ESC"));
+    }
+
+    #[test]
+    fn status_for_programs_is_a_list_of_objects() {
+        let fleet = fleet();
+        let rows: Vec<listing::Process<'_>> = listing::list(&fleet);
+        let text = serde_json::to_string_pretty(&rows).unwrap_or_default();
+        insta::assert_snapshot!("status_json", text);
+        let positions: Vec<_> = ["name", "group", "number", "state", "pid", "since", "exit", "description"]
+            .iter()
+            .map(|key| text.find(&format!("\"{key}\":")))
+            .collect();
+        assert!(positions.is_sorted() && positions.iter().all(Option::is_some), "{positions:?}");
+    }
+
+    #[test]
+    fn who_waits_sees_what_is_under_way() {
+        let group = GroupView {
+            name: "messages".to_owned(),
+            kind: GroupKind::Queue,
+            numprocs: 4,
+            manifest_numprocs: None,
+            rollout: Some("restarting 1 of 4".to_owned()),
+        };
+        assert_eq!(
+            progress(&[group], &fleet()),
+            "waiting: 1 STOPPING, 1 STARTING, 1 BACKOFF, messages: restarting 1 of 4"
+        );
+        assert_eq!(progress(&[], &[]), "waiting …");
+    }
+
+    #[test]
+    fn results_are_told_as_supervisorctl_tells_them() {
+        let result =
+            |name: &str, ok, text: &str| ProcessResult { name: name.to_owned(), ok, text: text.to_owned() };
+        let text = results(
+            &[result("messages:messages_00", true, "started"), result("reverb", false, "exited too quickly")],
+            Paint(false),
+        );
+        assert_eq!(text, "messages:messages_00: started\nreverb: ERROR (exited too quickly)\n");
+        let paused = Done {
+            name: "messages".to_owned(),
+            ok: true,
+            text: "paused".to_owned(),
+            note: Some("PHP workers are not affected".to_owned()),
+        };
+        assert_eq!(done(&[paused], Paint(false)), "messages: paused\n  PHP workers are not affected\n");
+    }
+
+    #[test]
+    fn listings_line_up() {
+        let row =
+            QueueRow { name: "messages".to_owned(), connection: "crm".to_owned(), ..QueueRow::default() };
+        let rows = [
+            QueueRow {
+                waiting: 1_204,
+                delayed: 3,
+                reserved: 10,
+                oldest: Some(WallTime::from_seconds(1_795_219_200 - 192)),
+                rate: Some(20.04),
+                drain_seconds: Some(60.2),
+                ..row.clone()
+            },
+            QueueRow { name: "audio".to_owned(), paused: true, failed: 2, ..row.clone() },
+            QueueRow { name: "crm/old".to_owned(), error: Some("no answer\nat all".to_owned()), ..row },
+        ];
+        insta::assert_snapshot!("queues", queues(&rows, NOON, Paint(false)));
+        let job = |state, seconds: Option<i64>, id: &str| ListedJob {
+            queue: "default".to_owned(),
+            state,
+            id: id.to_owned(),
+            name: "App\\Jobs\\Send".to_owned(),
+            attempts: 1,
+            at: seconds.map(|seconds| WallTime::from_seconds(1_795_219_200 + seconds)),
+            payload: "{}".to_owned(),
+        };
+        let listed = [
+            job(JobState::Waiting, None, "6f9c1f1e-7a52-4f0e-9f0a-0c5f3e8f2b11"),
+            job(JobState::Delayed, Some(7_500), ""),
+            job(JobState::Reserved, Some(-5), "x\u{7}y"),
+        ];
+        insta::assert_snapshot!("jobs", jobs(&listed, NOON));
+        assert_eq!(jobs(&[], NOON), "no jobs\n");
+    }
+
+    #[test]
+    fn failed_jobs_are_listed_and_shown() {
+        let row = FailedRow {
+            id: "6f9c1f1e".to_owned(),
+            connection: "crm".to_owned(),
+            queue: "default".to_owned(),
+            name: "App\\Jobs\\Send".to_owned(),
+            class: Some("http-422".to_owned()),
+            reason: "the endpoint answered 422".to_owned(),
+            failed_at: NOON,
+            unreadable: false,
+        };
+        let unreadable =
+            FailedRow { id: "b".to_owned(), unreadable: true, name: String::new(), ..row.clone() };
+        insta::assert_snapshot!("failed", failed(&[row.clone(), unreadable]));
+        assert_eq!(failed(&[]), "no failed jobs\n");
+        let whole = FailedDetail {
+            summary: row,
+            laravel_name: "redis".to_owned(),
+            reason: "the endpoint answered 422\n\u{1b}]0;title\u{7} {\"title\":\"no such customer\"}\n"
+                .to_owned(),
+            payload: "{\"uuid\":\"6f9c1f1e\",\"data\":{\"id\":9007199254740993}}".to_owned(),
+            payload_base64: Some("AA==".to_owned()),
+        };
+        insta::assert_snapshot!("failed_show", failed_job(&whole, Paint(false)));
+    }
+
+    #[test]
+    fn spans_have_two_units_at_most() {
+        for (seconds, text) in [(0, "0s"), (59, "59s"), (192, "3m12s"), (7_500, "2h05m"), (277_200, "3d05h")]
+        {
+            assert_eq!(span(Duration::from_secs(seconds)), text);
+        }
+    }
+}
