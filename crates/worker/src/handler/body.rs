@@ -4,6 +4,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use qfleet_manifest::handler::Body;
+use qfleet_model::time::WallTime;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
@@ -41,8 +42,8 @@ pub(crate) fn render(mode: Body, delivery: &Delivery) -> Vec<u8> {
             attempt: job.attempt,
             max_attempts: delivery.tries,
             deliveries: delivery.number,
-            created_at: job.created_at.map(|date| date.to_rfc3339()),
-            deadline: delivery.deadline_at.map(|date| date.to_rfc3339()),
+            created_at: job.created_at.map(WallTime::to_rfc3339),
+            deadline: delivery.deadline_at.map(WallTime::to_rfc3339),
             tags: &job.tags,
             payload: json,
             payload_base64: base64,
@@ -52,7 +53,7 @@ pub(crate) fn render(mode: Body, delivery: &Delivery) -> Vec<u8> {
             id: &delivery.identity,
             source: event_source(&job.queue),
             kind: &job.name,
-            time: job.created_at.map(|date| date.to_rfc3339()),
+            time: job.created_at.map(WallTime::to_rfc3339),
             subject: &job.id,
             datacontenttype: "application/json",
             data: json,

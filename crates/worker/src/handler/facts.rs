@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use qfleet_manifest::handler::Body;
+use qfleet_model::time::WallTime;
 
 use super::{Delivery, body};
 
@@ -34,9 +35,9 @@ pub(crate) fn headers(delivery: &Delivery, mode: Body, trace: &Trace) -> Vec<(&'
     let mut known =
         |name: &'static str, value: Option<String>| headers.extend(value.map(|value| (name, value)));
     known("job-max-attempts", delivery.tries.map(|tries| tries.to_string()));
-    known("job-created-at", job.created_at.map(|date| date.to_rfc3339()));
+    known("job-created-at", job.created_at.map(WallTime::to_rfc3339));
     known("job-timeout", delivery.timeout.map(seconds));
-    known("job-deadline", delivery.deadline_at.map(|date| date.to_rfc3339()));
+    known("job-deadline", delivery.deadline_at.map(WallTime::to_rfc3339));
     known("job-previous-status", previous(delivery).map(ascii));
     known("job-tags", tags(&job.tags));
     known("traceparent", Some(trace.parent.clone()));
@@ -47,7 +48,7 @@ pub(crate) fn headers(delivery: &Delivery, mode: Body, trace: &Trace) -> Vec<(&'
         known("ce-id", Some(delivery.identity.clone()));
         known("ce-source", Some(body::event_source(&job.queue)));
         known("ce-type", Some(event(&job.name)));
-        known("ce-time", job.created_at.map(|date| date.to_rfc3339()));
+        known("ce-time", job.created_at.map(WallTime::to_rfc3339));
         known("ce-subject", Some(event(&job.id)).filter(|id| !id.is_empty()));
     }
     headers
@@ -73,7 +74,7 @@ pub(crate) fn variables(delivery: &Delivery, trace: &Trace) -> Vec<(&'static str
         |name: &'static str, value: Option<String>| variables.extend(value.map(|value| (name, value)));
     known("JOB_MAX_ATTEMPTS", delivery.tries.map(|tries| tries.to_string()));
     known("JOB_TIMEOUT", delivery.timeout.map(seconds));
-    known("JOB_DEADLINE", delivery.deadline_at.map(|date| date.to_rfc3339()));
+    known("JOB_DEADLINE", delivery.deadline_at.map(WallTime::to_rfc3339));
     known("JOB_PREVIOUS_STATUS", previous(delivery).map(str::to_owned));
     known("TRACESTATE", trace.state.clone());
     for (_, value) in &mut variables {

@@ -75,11 +75,11 @@ impl Answer {
             None if problem.retry_after.is_some() => meaning = heeding(meaning),
             None => {}
         }
-        if problem.retryable.is_none() {
-            if let Some(outcome) = self.compatible(rules) {
-                let health = if success { Health::Good } else { Health::Neutral };
-                return Ended { outcome, health, status, notes };
-            }
+        if problem.retryable.is_none()
+            && let Some(outcome) = self.compatible(rules)
+        {
+            let health = if success { Health::Good } else { Health::Neutral };
+            return Ended { outcome, health, status, notes };
         }
         notes.extend(row.warning.map(str::to_owned));
         let outcome = match meaning {

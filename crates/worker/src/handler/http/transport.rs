@@ -48,12 +48,20 @@ impl Failure {
         if error.is_builder() {
             return Self::Unusable(text);
         }
+        if https && chain(error).any(is_certificate_alert) {
+            return Self::Tls(text);
+        }
+        if chain(error).filter_map(|cause| cause.downcast_ref::<h2::Error>()).any(was_not_processed) {
+            return Self::NotWritten(text);
+        }
         let hyper = || chain(error).filter_map(|cause| cause.downcast_ref::<hyper::Error>());
         if hyper().any(|cause| cause.is_parse() || cause.is_parse_status() || cause.is_parse_too_large()) {
             return Self::BadAnswer(text);
         }
-        // The client hands a request back that it could not begin to write.
-        if hyper().any(hyper::Error::is_canceled) {
+        // The client hands a request back that it could not begin to write; and only writing breaks a pipe. On HTTP/2 that
+        // may have been somebody else's write.
+        let h2 = chain(error).any(<dyn Error>::is::<h2::Error>);
+        if hyper().any(hyper::Error::is_canceled) || (!h2 && chain(error).any(is_broken_pipe)) {
             return Self::NotWritten(text);
         }
         let connection = chain(error).find_map(|cause| cause.downcast_ref::<legacy::Error>());
@@ -124,8 +132,37 @@ fn is_tls(cause: &(dyn Error + 'static)) -> bool {
     cause.downcast_ref::<io::Error>().is_some_and(|error| {
         // The other end said nothing, or nothing that is TLS.
         matches!(error.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidData)
-            || error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>())
+            || error.get_ref().is_some_and(<dyn Error + Send + Sync>::is::<rustls::Error>)
     })
+}
+
+fn is_broken_pipe(cause: &(dyn Error + 'static)) -> bool {
+    cause.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+}
+
+/// In TLS 1.3 a receiver says only after the handshake that it does not like our certificate.
+fn is_certificate_alert(cause: &(dyn Error + 'static)) -> bool {
+    use rustls::AlertDescription as Alert;
+    let Some(rustls::Error::AlertReceived(alert)) = cause.downcast_ref() else { return false };
+    matches!(
+        alert,
+        Alert::CertificateRequired
+            | Alert::BadCertificate
+            | Alert::UnsupportedCertificate
+            | Alert::CertificateRevoked
+            | Alert::CertificateExpired
+            | Alert::CertificateUnknown
+            | Alert::UnknownCA
+            | Alert::AccessDenied
+            | Alert::HandshakeFailure
+    )
+}
+
+/// The receiver says itself that it did nothing with the stream.
+fn was_not_processed(error: &h2::Error) -> bool {
+    let refused = error.is_reset() && error.reason() == Some(h2::Reason::REFUSED_STREAM);
+    let leaving = error.is_go_away() && error.reason() == Some(h2::Reason::NO_ERROR);
+    error.is_remote() && (refused || leaving)
 }
 
 /// An error and its causes. An I/O error made of another error skips that one as its cause, so it is looked into.
