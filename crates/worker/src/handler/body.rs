@@ -27,38 +27,42 @@ pub(crate) fn content_type(mode: Body) -> &'static str {
 #[must_use]
 pub(crate) fn render(mode: Body, delivery: &Delivery) -> Vec<u8> {
     let job = &delivery.job;
-    let json = as_json(&job.payload);
-    let base64 = json.is_none().then(|| STANDARD.encode(&job.payload));
     match mode {
         Body::Raw | Body::Cloudevents => job.payload.clone(),
-        Body::Envelope => written(&Envelope {
-            v: 1,
-            id: &delivery.identity,
-            delivery: &delivery.id,
-            format: job.format.to_string(),
-            queue: &job.queue,
-            name: &job.name,
-            job_id: &job.id,
-            attempt: job.attempt,
-            max_attempts: delivery.tries,
-            deliveries: delivery.number,
-            created_at: job.created_at.map(WallTime::to_rfc3339),
-            deadline: delivery.deadline_at.map(WallTime::to_rfc3339),
-            tags: &job.tags,
-            payload: json,
-            payload_base64: base64,
-        }),
-        Body::CloudeventsJson => written(&Event {
-            specversion: "1.0",
-            id: &delivery.identity,
-            source: event_source(&job.queue),
-            kind: &job.name,
-            time: job.created_at.map(WallTime::to_rfc3339),
-            subject: &job.id,
-            datacontenttype: "application/json",
-            data: json,
-            data_base64: base64,
-        }),
+        Body::Envelope => {
+            let (payload, payload_base64) = embedded(&job.payload);
+            written(&Envelope {
+                v: 1,
+                id: &delivery.identity,
+                delivery: &delivery.id,
+                format: job.format.to_string(),
+                queue: &job.queue,
+                name: &job.name,
+                job_id: &job.id,
+                attempt: job.attempt,
+                max_attempts: delivery.tries,
+                deliveries: delivery.number,
+                created_at: job.created_at.map(WallTime::to_rfc3339),
+                deadline: delivery.deadline_at.map(WallTime::to_rfc3339),
+                tags: &job.tags,
+                payload,
+                payload_base64,
+            })
+        }
+        Body::CloudeventsJson => {
+            let (data, data_base64) = embedded(&job.payload);
+            written(&Event {
+                specversion: "1.0",
+                id: &delivery.identity,
+                source: event_source(&job.queue),
+                kind: &job.name,
+                time: job.created_at.map(WallTime::to_rfc3339),
+                subject: &job.id,
+                datacontenttype: "application/json",
+                data,
+                data_base64,
+            })
+        }
     }
 }
 
@@ -68,8 +72,12 @@ pub(crate) fn event_source(queue: &str) -> String {
     format!("/queues/{}", utf8_percent_encode(queue, UNRESERVED))
 }
 
-fn as_json(payload: &[u8]) -> Option<&RawValue> {
-    serde_json::from_slice(payload).ok()
+/// The payload as it is when it is JSON, else as base64.
+fn embedded(payload: &[u8]) -> (Option<&RawValue>, Option<String>) {
+    match serde_json::from_slice(payload) {
+        Ok(json) => (Some(json), None),
+        Err(_) => (None, Some(STANDARD.encode(payload))),
+    }
 }
 
 fn written(object: &impl Serialize) -> Vec<u8> {
