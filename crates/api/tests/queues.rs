@@ -73,7 +73,7 @@ fn queues_are_listed_by_manifest_and_by_redis_name() {
     for (name, hint) in [("mial", "did you mean `mail`?"), ("cmr/mail", "did you mean `crm/mail`?")] {
         match door.wait(door.client().get::<QueueList>(&format!("queues?name={}", part(name)))) {
             Err(ClientError::Said(body)) => {
-                assert_eq!((body.code.as_str(), body.hint.as_deref()), ("unknown", Some(hint)))
+                assert_eq!((body.code.as_str(), body.hint.as_deref()), ("unknown", Some(hint)));
             }
             other => panic!("{other:?}"),
         }

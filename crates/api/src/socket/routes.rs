@@ -16,7 +16,7 @@ use hyper::{Method, Request, Response, StatusCode};
 use percent_encoding::percent_decode_str;
 use qfleet_model::command::{Command, Refusal};
 use qfleet_queue::driver::JobState;
-use qfleet_supervisor::{Chunk, LogReader, Stream};
+use qfleet_supervisor::{Changes, Chunk, LogReader, Stream};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -153,7 +153,7 @@ impl Asked<'_> {
         }
         let end = Bytes::from(end);
         let body = if self.query("follow").is_some_and(|follow| follow == "1") {
-            follow(end, reader)
+            follow(end, reader, self.dispatch.changes())
         } else {
             Full::new(end).map_err(|never| match never {}).boxed_unsync()
         };
@@ -210,12 +210,18 @@ impl Asked<'_> {
     }
 }
 
-/// A response that begins with `end` and goes on with whatever the process writes, until the process is no more.
-fn follow(end: Bytes, reader: LogReader) -> Body {
+/// A response that begins with `end` and goes on with whatever the process writes, over its restarts, until its slot has
+/// gone (scaled away, removed by a reload) or the daemon ends.
+fn follow(end: Bytes, reader: LogReader, changes: Changes) -> Body {
     let first = stream::once(async move { Ok(Frame::data(end)) });
-    let rest = stream::unfold(reader, |mut reader| async move {
-        let chunk = reader.next().await?;
-        Some((Ok(Frame::data(with_gap(chunk))), reader))
+    let rest = stream::unfold((reader, changes), |(mut reader, mut changes)| async move {
+        let ended = async { while changes.next().await {} };
+        let chunk = tokio::select! {
+            biased;
+            chunk = reader.next() => chunk?,
+            () = ended => return None,
+        };
+        Some((Ok(Frame::data(with_gap(chunk))), (reader, changes)))
     });
     StreamBody::new(stream::StreamExt::chain(first, rest)).boxed_unsync()
 }
