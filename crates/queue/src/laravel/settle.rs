@@ -3,6 +3,8 @@
 //! Every verb of the script first asks whether the reservation is still ours, puts the job into its new place, and only
 //! then takes it out of the old one. That makes a repeated call harmless, whether or not the first one arrived.
 
+use std::time::Duration;
+
 use qfleet_model::job::Format;
 use qfleet_model::outcome::{Note, Reason, Verdict};
 use qfleet_model::time::WallTime;
@@ -40,12 +42,12 @@ pub(super) fn add<'a>(
         }
         Verdict::Retry { after, note } => {
             start(driver, call, "again", queue, held);
-            call.own(score_text(now + *after));
+            call.own(due(now, *after));
             remember(call, held, note);
         }
         Verdict::Snooze { after, note } => {
             start(driver, call, "later", queue, held);
-            call.own(score_text(now + *after));
+            call.own(due(now, *after));
             remember(call, held, note);
         }
     }
@@ -70,6 +72,12 @@ pub(super) fn add_crash<'a>(
         .own(held.deliveries + 1)
         .own(held.taken.as_millis())
         .arg("crash");
+}
+
+/// The score of a job that is due `after` from now. At once is Laravel's own whole second, which its workers see as past;
+/// any other pause is never cut short.
+fn due(now: WallTime, after: Duration) -> String {
+    if after.is_zero() { now.as_seconds().to_string() } else { score_text(now + after) }
 }
 
 fn start<'a>(driver: &'a Laravel, call: &mut Call<'a>, verb: &'a str, queue: usize, held: &'a Held) {

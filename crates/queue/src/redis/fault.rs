@@ -5,7 +5,7 @@ use redis::{ErrorKind, RedisError, ServerErrorKind};
 use crate::error::QueueError;
 
 /// Answers of a server that works again by itself, or on another host, or after its operator did something.
-const PASSING: [&str; 14] = [
+const PASSING: [&str; 13] = [
     "LOADING",
     "READONLY",
     "MASTERDOWN",
@@ -19,8 +19,9 @@ const PASSING: [&str; 14] = [
     "OOM",
     "UNKILLABLE",
     "UNBLOCKED",
-    "ERR max number of clients reached",
 ];
+/// The same without a code of their own: a long call before login, and no room for one more client.
+const PASSING_TEXTS: [&str; 2] = ["unauthenticated", "max number of clients reached"];
 
 /// The script has to be sent in full.
 pub(super) fn script_unknown(error: &RedisError) -> bool {
@@ -43,27 +44,57 @@ fn passes(error: &RedisError, text: &str) -> bool {
         | ErrorKind::Parse
         | ErrorKind::AuthenticationFailed
         | ErrorKind::MasterNameNotFoundBySentinel => true,
-        // Servers before 7 put the code of an error inside a script somewhere in its text.
-        ErrorKind::Server(_) | ErrorKind::Extension => {
-            PASSING.iter().any(|code| starts_with_code(text, code) || text.contains(&format!("-{code} ")))
-        }
+        ErrorKind::Server(_) | ErrorKind::Extension => has_passing_code(text),
         _ => false,
     }
 }
 
-fn starts_with_code(text: &str, code: &str) -> bool {
-    text.strip_prefix(code).is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', ':']))
+/// Whether one of the codes leads the text. Errors inside scripts have `ERR` before it, and with servers before 7 the
+/// script's name and line as well.
+fn has_passing_code(text: &str) -> bool {
+    let leads = text.split([' ', ':']).take(3).any(|word| PASSING.contains(&word.trim_start_matches('-')));
+    let inside =
+        || text.split(' ').any(|word| word.strip_prefix('-').is_some_and(|code| PASSING.contains(&code)));
+    leads || inside() || PASSING_TEXTS.iter().any(|part| text.contains(part))
 }
 
 /// What happened, as the server or the system put it.
 fn said(error: &RedisError) -> String {
     match (error.code(), error.detail()) {
-        (Some(code), Some(detail)) => format!("{code} {detail}"),
-        (Some(code), None) => code.to_owned(),
-        (None, Some(detail)) if error.kind() == ErrorKind::AuthenticationFailed => {
-            format!("it does not accept the user and password ({detail})")
+        _ if error.kind() == ErrorKind::AuthenticationFailed => {
+            "it does not accept the user and password".to_owned()
         }
         _ if error.is_timeout() => "no answer in time".to_owned(),
+        (Some(code), Some(detail)) => format!("{code} {detail}"),
+        (Some(code), None) => code.to_owned(),
         _ => error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_passes_is_told_from_what_stays() {
+        for (text, passes) in [
+            ("READONLY You can't write against a read only replica.", true),
+            (
+                "ERR READONLY You can't write against a read only replica. script: e36, on @user_script:133.",
+                true,
+            ),
+            (
+                "ERR Error running script (call to f_e36): @user_script:9: @user_script: 9: -LOADING Redis is",
+                true,
+            ),
+            ("NOAUTH Authentication required.", true),
+            ("ERR Protocol error: unauthenticated multibulk length", true),
+            ("ERR max number of clients reached", true),
+            ("WRONGTYPE Operation against a key holding the wrong kind of value", false),
+            ("ERR unknown command `EVALSHA`", false),
+            ("NOPERM this user has no permissions to run the 'evalsha' command", false),
+        ] {
+            assert_eq!(has_passing_code(text), passes, "{text}");
+        }
     }
 }

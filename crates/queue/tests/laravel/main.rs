@@ -10,6 +10,7 @@ mod payloads;
 mod peers;
 mod prefix;
 mod promises;
+mod proxy;
 mod reaching;
 mod rig;
 mod wakeups;

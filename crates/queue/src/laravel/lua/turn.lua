@@ -37,7 +37,9 @@ end
 -- What only this queue's keys are to blame for; anything else ends the script.
 local function own_fault(problem)
   local text = said(problem)
-  if string.find(text, 'WRONGTYPE', 1, true) or string.find(text, 'NOPERM', 1, true) then return text end
+  for _, part in ipairs({'WRONGTYPE', 'NOPERM', 'ACL failure', 'user executing the script'}) do
+    if string.find(text, part, 1, true) then return text end
+  end
   error(problem, 0)
 end
 
