@@ -16,6 +16,7 @@ use jiff::tz::TimeZone;
 use qfleet_manifest::problem::Problems;
 use qfleet_manifest::settings::Manifest;
 use qfleet_model::command::{Refusal, Reply};
+use qfleet_model::process::Pid;
 use qfleet_model::time::{Moment, WallTime};
 use qfleet_os::reap::{Reaper, become_subreaper};
 use qfleet_os::service::Service;
@@ -96,6 +97,7 @@ pub struct Supervisor {
     leftovers: Leftovers,
     telling: Telling,
     answers: HashMap<AskId, oneshot::Sender<Result<Reply, Refusal>>>,
+    after_publishing: Vec<(AskId, Result<Reply, Refusal>)>,
     last_ask: u64,
     first_int: Option<Moment>,
     seen: watch::Sender<Arc<Seen>>,
@@ -124,7 +126,7 @@ impl Supervisor {
         become_subreaper()?;
         let open_files = descriptors::raise_open_files()?;
         let now = Now { moment: clock::now(), wall: clock::wall() };
-        let fleet = Fleet::new(manifest.groups.iter().cloned().map(Arc::new), now);
+        let mut fleet = Fleet::new(manifest.groups.iter().cloned().map(Arc::new), now);
         let manifest = Arc::new(manifest);
         let (heard_sender, heard) = mpsc::unbounded_channel();
         let (read, reads) = mpsc::unbounded_channel();
@@ -145,6 +147,8 @@ impl Supervisor {
             asked: std::collections::VecDeque::new(),
             children: HashMap::new(),
         };
+        // Doors may open before the loop turns for the first time.
+        let seen = Arc::new(fleet.seen(own_pid(), now.wall));
         let supervisor = Self {
             fleet,
             world,
@@ -158,12 +162,13 @@ impl Supervisor {
             leftovers: Leftovers::default(),
             telling: Telling::new(service, now.moment),
             answers: HashMap::new(),
+            after_publishing: Vec::new(),
             last_ask: 0,
             first_int: None,
-            seen: watch::Sender::new(Arc::new(Seen::default())),
+            seen: watch::Sender::new(seen),
             manifest: watch::Sender::new(manifest),
             started_at: now.wall,
-            publish: true,
+            publish: false,
             exit: None,
         };
         let handle = Handle {
@@ -175,4 +180,8 @@ impl Supervisor {
         };
         Ok((supervisor, handle))
     }
+}
+
+fn own_pid() -> Pid {
+    i32::try_from(std::process::id()).unwrap_or(0)
 }

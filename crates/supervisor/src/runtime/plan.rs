@@ -1,11 +1,12 @@
 //! What a new child becomes: its part, its user and limits, its environment.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::sync::Arc;
-use std::time::Duration;
 
-use qfleet_manifest::settings::{Group, Work, WorkerSettings};
+use qfleet_manifest::settings::{Group, Work};
 use qfleet_model::start::{Identity, Preparation, Role};
+use serde::Serialize;
 
 use super::effects::World;
 use super::environment::{environment, inherited};
@@ -77,10 +78,12 @@ impl World {
         group: Option<&Group>,
         ledger: String,
     ) -> Result<ChildPlan, String> {
-        let settings = match group.map(|group| &group.work) {
-            Some(Work::Queue(settings) | Work::Pool(settings)) => json(settings)?,
-            Some(Work::Program { .. }) | None => json(&self.settings_of_all(name))?,
+        // Those of a worker nobody knows any more are among the manifest's, if they are anywhere.
+        let connections = match group.map(|group| &group.work) {
+            Some(Work::Queue(settings) | Work::Pool(settings)) => &settings.connections,
+            Some(Work::Program { .. }) | None => &self.manifest.connections,
         };
+        let settings = json(&BTreeMap::from([("connections", connections)]))?;
         let user = self.ledgers.owner(&ledger);
         let user = match group {
             Some(group) if user.is_some() => self.identities.of(group)?.or(user),
@@ -100,25 +103,6 @@ impl World {
             ledgers: vec![ledger],
             group: None,
         })
-    }
-
-    /// Settings for the ledger of a worker nobody knows any more: whatever queue it served, its connection is among them.
-    fn settings_of_all(&self, name: &str) -> WorkerSettings {
-        let zero = Duration::ZERO;
-        WorkerSettings {
-            group: name.to_owned(),
-            lanes: self.manifest.lanes.clone(),
-            concurrency: 1,
-            max_time: None,
-            max_jobs: None,
-            memory: None,
-            sleep: zero,
-            stop_wait: zero,
-            kill_after: zero,
-            connections: self.manifest.connections.clone(),
-            failed_jobs: self.manifest.failed_jobs.clone(),
-            secret_variables: self.manifest.secret_variables.clone(),
-        }
     }
 
     fn environment_of(
@@ -146,7 +130,7 @@ impl World {
     }
 }
 
-/// Settings as they travel to a worker.
-pub(super) fn json(settings: &WorkerSettings) -> Result<serde_json::Value, String> {
+/// Settings as they travel to a child.
+pub(super) fn json(settings: &impl Serialize) -> Result<serde_json::Value, String> {
     serde_json::to_value(settings).map_err(|error| format!("cannot write its settings: {error}"))
 }

@@ -12,11 +12,11 @@ use qfleet_os::signal::Incoming;
 use tokio::task::{LocalSet, spawn_blocking, yield_now};
 use tokio::time::{sleep, timeout};
 
-use super::Supervisor;
 use super::effects::Child;
 use super::identities::Identities;
 use super::reading::{Read, plan, read};
 use super::worker_link::Heard;
+use super::{Supervisor, own_pid};
 use crate::fleet::{AskId, Effect, Event, LogLine, Now};
 use crate::handle::Request;
 
@@ -138,7 +138,8 @@ impl Supervisor {
             Effect::Signal { pid, signal, group } => self.world.signal(pid, signal, group),
             Effect::Drain { pid, limit } => self.world.drain(pid, limit),
             Effect::Tune { pid, group } => self.world.tune(pid, &group),
-            Effect::Answer(ask, answer) => self.answer(ask, answer),
+            // Whoever has an answer must see what it says when they look.
+            Effect::Answer(ask, answer) => self.after_publishing.push((ask, answer)),
             Effect::ReadManifest { ask, dry_run } => self.read_manifest(ask, dry_run),
             // Output is kept by slot; the next child has the new name.
             Effect::Renamed { .. } => {}
@@ -156,10 +157,12 @@ impl Supervisor {
 
     fn publish(&mut self) {
         if std::mem::take(&mut self.publish) {
-            let pid = i32::try_from(std::process::id()).unwrap_or(0);
-            let seen = self.fleet.seen(pid, self.started_at);
+            let seen = self.fleet.seen(own_pid(), self.started_at);
             self.telling.status(self.fleet.counts());
             self.seen.send_replace(Arc::new(seen));
+        }
+        for (ask, answer) in std::mem::take(&mut self.after_publishing) {
+            self.answer(ask, answer);
         }
     }
 
