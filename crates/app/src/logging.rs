@@ -12,7 +12,12 @@ pub(crate) const FILTER: &str = "QFLEET_LOG";
 /// Starts logging for this process; a filter in the environment wins over `level`.
 pub(crate) fn start(format: LogFormat, level: Level) {
     let filter = EnvFilter::try_from_env(FILTER).unwrap_or_else(|_| EnvFilter::new(word(level)));
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+    // A worker that has outlived its daemon has nobody to read its lines, and must finish its jobs all the same.
+    let lines = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_target(false)
+        .log_internal_errors(false);
     let started = match format {
         LogFormat::Text => lines.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).try_init(),
         LogFormat::Json => lines.json().flatten_event(true).try_init(),

@@ -191,7 +191,7 @@ impl Worker {
         let end = end.unwrap_or_else(|broken| without_end(broken, local));
         self.gate_hears(endpoint, ticket, &end, now);
         for note in &end.notes {
-            debug!(job = id.record(), "{note}");
+            info!(queue = running.job.queue, job = running.job.id, "{note}");
         }
         self.pace.ended(now);
         if self.limits.handled(now) {
@@ -232,9 +232,9 @@ impl Worker {
             outcome => outcome,
         };
         let verdict =
-            running.policy.decide(&running.job, outcome, end.status, fastrand::f64(), clock::wall());
+            running.policy.decide(&running.job, outcome, end.status.clone(), fastrand::f64(), clock::wall());
         match verdict {
-            Verdict::Bury { reason } => self.bury(id, reason),
+            Verdict::Bury { reason } => self.bury(id, reason, end.status.as_deref()),
             verdict => {
                 let counted = counted(&verdict);
                 self.settle(id, verdict, counted);
@@ -246,11 +246,11 @@ impl Worker {
         if self.alone == Some(id) {
             self.alone = None;
         }
-        self.bury(id, reason);
+        self.bury(id, reason, None);
     }
 
     /// Writes the job to the failed ones; when that is done it leaves its queue.
-    fn bury(&mut self, id: HoldId, reason: Reason) {
+    fn bury(&mut self, id: HoldId, reason: Reason, status: Option<&str>) {
         let Some(hold) = self.slots.get(id) else { return };
         let job: &Job = match &hold.phase {
             Phase::Fetched { job, .. } => job,
@@ -260,7 +260,7 @@ impl Worker {
         let (lane, source) = (&self.lanes.all[hold.lane], &self.sources[hold.source]);
         let class = reason.class.as_deref().unwrap_or_default();
         warn!(queue = lane.name, job = job.id, name = job.name, attempt = job.attempt, class, "failed for good: {}", reason.text);
-        let record = bury::record(job, &reason, &source.laravel_name, clock::wall());
+        let record = bury::record(job, &reason, status, &source.laravel_name, clock::wall());
         let task = bury::write(id, Arc::clone(&source.failed), record, self.events.clone());
         self.slots.change(id, Phase::Burying { reason, task });
     }

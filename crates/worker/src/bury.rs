@@ -16,8 +16,15 @@ use crate::outage::pause;
 use crate::run::Event;
 use crate::slots::HoldId;
 
-/// What is kept of a job that failed for good.
-pub(crate) fn record(job: &Job, reason: &Reason, connection: &str, now: WallTime) -> FailedJob {
+/// What is kept of a job that failed for good; `status` is how its last delivery ended, if it was delivered.
+pub(crate) fn record(
+    job: &Job,
+    reason: &Reason,
+    status: Option<&str>,
+    connection: &str,
+    now: WallTime,
+) -> FailedJob {
+    let status = status.map(|status| format!(", status {status}")).unwrap_or_default();
     FailedJob {
         id: if job.id.is_empty() { record_id(&job.payload) } else { job.id.clone() },
         connection: connection.to_owned(),
@@ -25,7 +32,7 @@ pub(crate) fn record(job: &Job, reason: &Reason, connection: &str, now: WallTime
         name: job.name.clone(),
         payload: job.payload.clone(),
         class: reason.class.clone(),
-        reason: format!("{}\nattempt {}, delivery {}", reason.text, job.attempt, job.history.deliveries + 1),
+        reason: format!("{}\nattempt {}, delivery {}{status}", reason.text, job.attempt, job.history.deliveries + 1),
         failed_at: now,
         unreadable: false,
     }
