@@ -189,10 +189,10 @@ impl Worker {
         let Some(running) = self.slots.running_mut(id) else { return };
         let (endpoint, ticket, local) = (running.endpoint, running.ticket, running.local);
         let end = end.unwrap_or_else(|broken| without_end(broken, local));
-        self.gate_hears(endpoint, ticket, &end, now);
         for note in &end.notes {
             info!(queue = running.job.queue, job = running.job.id, "{note}");
         }
+        self.gate_hears(endpoint, ticket, &end, now);
         self.pace.ended(now);
         if self.limits.handled(now) {
             self.limits.measured(usage::own_private_memory().unwrap_or_default(), now);
