@@ -1,21 +1,30 @@
 //! `check`: whether the manifest is valid, what a reload would do, and whether what it names answers.
 
-use std::path::Path;
-
 use qfleet_api::ClientError;
-use qfleet_manifest::problem::Problem;
+use qfleet_manifest::problem::{Problem, Problems};
 use qfleet_manifest::settings::{Manifest, Work};
-use qfleet_model::command::Command;
+use qfleet_model::command::{Command, ProcessResult, Reply};
 use serde::Serialize;
 
 use super::print::Printer;
-use super::{Asking, places, probe, programs};
+use super::probe::{self, Probe};
+use super::{Asking, places, render};
 use crate::args::{Check, Options};
 use crate::exit::Exit;
 use crate::manifest_file;
 use crate::world::Machine;
 
-/// A problem as `--json` prints it.
+/// Everything that was found, as `--json` prints it.
+#[derive(Debug, Serialize)]
+struct Findings<'a> {
+    file: &'a str,
+    valid: bool,
+    problems: Vec<Listed<'a>>,
+    probes: &'a [Probe],
+    changes: Option<&'a [ProcessResult]>,
+}
+
+/// A problem or a warning.
 #[derive(Debug, Serialize)]
 struct Listed<'a> {
     severity: &'static str,
@@ -36,53 +45,49 @@ pub(super) async fn run(asking: &Asking, args: &Check, options: &Options) -> Res
             return Ok(Exit::BadManifest);
         }
     };
-    let Some(manifest) = load(printer, &file) else { return Ok(Exit::BadManifest) };
-    let mut exit = Exit::Done;
-    if args.probe {
-        for probe in probe::all(&manifest).await {
-            if probe.problem.is_some() {
-                exit = Exit::Failed;
-            }
-            printer.line(probe.line(printer.paint));
+    let shown = file.display().to_string();
+    let manifest = match manifest_file::read(&file) {
+        Ok(manifest) => manifest,
+        Err(problems) => {
+            refused(printer, &shown, &problems);
+            return Ok(Exit::BadManifest);
+        }
+    };
+    let probes = if args.probe { probe::all(&manifest).await } else { Vec::new() };
+    let changes = if args.against_running { Some(plan(asking).await?) } else { None };
+    let probed = probes.iter().all(|probe| probe.ok);
+    if printer.json {
+        let problems = listed("warning", &manifest.warnings);
+        let changes = changes.as_deref();
+        printer.value(&Findings { file: &shown, valid: true, problems, probes: &probes, changes });
+    } else {
+        manifest.warnings.iter().for_each(|warning| printer.note(&format!("warning: {warning}")));
+        printer.line(format!("`{shown}` is valid: {}", summary(&manifest)));
+        probes.iter().for_each(|probe| printer.line(probe.line(printer.paint)));
+        match changes.as_deref() {
+            Some([]) => printer.line("a reload would change nothing"),
+            Some(changes) => printer.text(&render::results(changes, printer.paint)),
+            None => {}
         }
     }
-    if args.against_running {
-        let plan = Command::Reload { dry_run: true, reset: false };
-        return Ok(match programs::command(asking, plan).await? {
-            Exit::Done => exit,
-            other => other,
-        });
-    }
-    Ok(exit)
+    Ok(if probed { Exit::Done } else { Exit::Failed })
 }
 
-/// Reads and judges the manifest, and says what there is to say about it.
-fn load(printer: Printer, file: &Path) -> Option<Manifest> {
-    let shown = file.display();
-    match manifest_file::read(file) {
-        Ok(manifest) => {
-            if printer.json {
-                printer.value(&listed("warning", &manifest.warnings));
-            } else {
-                manifest.warnings.iter().for_each(|warning| printer.note(&format!("warning: {warning}")));
-                printer.line(format!("`{shown}` is valid: {}", summary(&manifest)));
-            }
-            Some(manifest)
-        }
-        Err(problems) => {
-            if printer.json {
-                printer.value(&listed("error", &problems.0));
-            } else {
-                printer.note(problems.to_string().trim_end());
-                let count = problems.0.len();
-                printer.problem(&format_args!(
-                    "`{shown}` has {count} {}",
-                    if count == 1 { "problem" } else { "problems" }
-                ));
-            }
-            None
-        }
+/// What a reload of the running daemon would do with its own manifest file.
+async fn plan(asking: &Asking) -> Result<Vec<ProcessResult>, ClientError> {
+    let reload = Command::Reload { dry_run: true, reset: false };
+    Ok(asking.client.post::<Reply>("command", &reload).await?.results)
+}
+
+fn refused(printer: Printer, file: &str, problems: &Problems) {
+    if printer.json {
+        let problems = listed("error", &problems.0);
+        return printer.value(&Findings { file, valid: false, problems, probes: &[], changes: None });
     }
+    printer.note(problems.to_string().trim_end());
+    let count = problems.0.len();
+    printer
+        .problem(&format_args!("`{file}` has {count} {}", if count == 1 { "problem" } else { "problems" }));
 }
 
 fn listed<'a>(severity: &'static str, problems: &'a [Problem]) -> Vec<Listed<'a>> {

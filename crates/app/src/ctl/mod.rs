@@ -54,8 +54,8 @@ pub(crate) fn run(command: Control, options: &Options) -> Exit {
         Ok(exit) => exit,
         Err(error) => {
             printer.problem(&error);
-            if let (ClientError::NoDaemon(_), Some(note)) = (&error, &choice.note) {
-                printer.note(note);
+            if matches!(error, ClientError::NoDaemon(_)) {
+                printer.text_of_problem(&choice);
             }
             exit_of(&error)
         }

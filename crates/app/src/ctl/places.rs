@@ -1,5 +1,6 @@
 //! Where things are when nobody says: the manifest, and the control socket of a running daemon.
 
+use std::fmt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
@@ -50,7 +51,7 @@ pub(crate) struct SocketChoice {
     /// In order of preference; more than one only when nobody named it.
     candidates: Vec<PathBuf>,
     /// Why the manifest that was named could not be asked.
-    pub(crate) note: Option<String>,
+    note: Option<String>,
 }
 
 impl SocketChoice {
@@ -82,6 +83,16 @@ impl SocketChoice {
             first()
         };
         found.cloned().unwrap_or_else(|| PathBuf::from(SYSTEM_SOCKET))
+    }
+}
+
+impl fmt::Display for SocketChoice {
+    /// What else there is to say when nobody is at the socket: where it was looked for too, and what could not be read.
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for path in self.candidates.iter().skip(1) {
+            writeln!(out, "nor is there one at `{}`", path.display())?;
+        }
+        self.note.as_ref().map_or(Ok(()), |note| writeln!(out, "{note}"))
     }
 }
 
@@ -190,6 +201,9 @@ mod tests {
             note: None,
         };
         assert_eq!(choice(&[&stale, &alive]).path(), alive);
-        assert_eq!(choice(&[&stale, &scratch.join("none.sock")]).path(), stale);
+        let nowhere = scratch.join("none.sock");
+        assert_eq!(choice(&[&stale, &nowhere]).path(), stale);
+        let said = choice(&[&stale, &nowhere]).to_string();
+        assert_eq!(said, format!("nor is there one at `{}`\n", nowhere.display()));
     }
 }

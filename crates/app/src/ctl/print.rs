@@ -70,6 +70,11 @@ impl Printer {
         let _ = writeln!(io::stderr(), "qfleet: {what}");
     }
 
+    /// More about what went wrong, in lines of its own.
+    pub(crate) fn text_of_problem(self, what: &dyn std::fmt::Display) {
+        let _ = write!(io::stderr(), "{what}");
+    }
+
     /// What one should also know.
     pub(crate) fn note(self, what: &str) {
         let _ = writeln!(io::stderr(), "{what}");

@@ -12,6 +12,7 @@ use qfleet_manifest::settings::Manifest;
 use qfleet_model::job::Format;
 use qfleet_queue::driver::LaneId;
 use qfleet_queue::{LaneQueues, OpenSettings, PrefixSearch, find_prefix};
+use serde::Serialize;
 
 use super::print::Paint;
 
@@ -19,30 +20,29 @@ use super::print::Paint;
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// One thing that was tried.
-#[derive(Debug)]
+#[derive(Debug, Serialize)]
 pub(super) struct Probe {
     /// What it is.
     what: String,
-    /// What was found when all is well.
-    found: String,
-    /// What is not well.
-    pub(super) problem: Option<String>,
+    /// All is well.
+    pub(super) ok: bool,
+    /// What was found, or what is not well.
+    text: String,
 }
 
 impl Probe {
     fn new(what: String, result: Result<String, String>) -> Self {
-        let (found, problem) = match result {
-            Ok(found) => (found, None),
-            Err(problem) => (String::new(), Some(problem)),
-        };
-        Self { what, found, problem }
+        let ok = result.is_ok();
+        Self { what, ok, text: result.unwrap_or_else(|problem| problem) }
     }
 
     /// As it is printed.
     pub(super) fn line(&self, paint: Paint) -> String {
-        match &self.problem {
-            None => format!("{}: {}", self.what, paint.good(&self.found)),
-            Some(problem) => format!("{}: {}", self.what, paint.bad(&format!("ERROR ({problem})"))),
+        let Self { what, ok, text } = self;
+        if *ok {
+            format!("{what}: {}", paint.good(text))
+        } else {
+            format!("{what}: {}", paint.bad(&format!("ERROR ({text})")))
         }
     }
 }
@@ -96,6 +96,11 @@ async fn depths(manifest: &Manifest, connection: &Connection) -> Result<String, 
     let depths = tokio::time::timeout(PATIENCE, driver.depth(&ids)).await;
     let depths = depths.map_err(|_| format!("no answer within {} s", PATIENCE.as_secs()))?;
     let depths = depths.map_err(|error| error.to_string())?;
+    if connection.driver == Format::Laravel {
+        for queue in lanes.iter().flat_map(|lane| &lane.queues) {
+            under_other_prefixes(connection, queue).await?;
+        }
+    }
     let found =
         lanes.iter().zip(depths).map(|(lane, depth)| format!("{} has {} waiting", lane.name, depth.waiting));
     let found: Vec<String> = found.collect();

@@ -72,7 +72,7 @@ pub(super) async fn command(asking: &Asking, command: Command) -> Result<Exit, C
         match &command {
             Command::Reload { .. } if results.is_empty() => asking.printer.line("nothing has changed"),
             Command::Reload { dry_run: true, .. } => {
-                asking.printer.note("nothing was done: this was a dry run")
+                asking.printer.note("nothing was done: this was a dry run");
             }
             _ => {}
         }
@@ -102,7 +102,7 @@ pub(super) async fn shutdown(asking: &Asking, args: &args::Shutdown) -> Result<E
     match asking.client.post::<Reply>("command", &Command::Shutdown).await {
         Ok(_) => asking.printer.line("shutting down"),
         Err(ClientError::Said(body)) if body.code == "shutting-down" => {
-            asking.printer.line("already shutting down")
+            asking.printer.line("already shutting down");
         }
         // It may be gone before its answer is read.
         Err(ClientError::Broken(..)) => asking.printer.line("shut down"),

@@ -190,9 +190,9 @@ fn dash() -> String {
 fn clean(text: &str) -> String {
     text.chars().fold(String::with_capacity(text.len()), |mut clean, character| {
         if character.is_control() {
-            clean.extend(character.escape_default())
+            clean.extend(character.escape_default());
         } else {
-            clean.push(character)
+            clean.push(character);
         }
         clean
     })

@@ -28,7 +28,10 @@ pub(super) async fn run(asking: &Asking, args: &Tail) -> Result<Exit, ClientErro
             Some(Ok(_)) => return Ok(Exit::Done),
             Some(Err(error)) => return Err(error),
             None if args.follow => {
-                asking.printer.note(&format!("`{}` is there no more", args.name));
+                asking.printer.note(&format!(
+                    "the output of `{}` has ended: it was removed, or the daemon ends",
+                    args.name
+                ));
                 return Ok(Exit::Done);
             }
             None => return Ok(Exit::Done),
