@@ -1,0 +1,18 @@
+//! The binary as people use it: one file a behaviour, each with a fleet, a Redis and a directory of its own.
+
+#![allow(clippy::unwrap_used, clippy::missing_panics_doc)]
+
+mod support;
+
+mod commands;
+mod crash;
+mod drain;
+mod first_process;
+mod jobs;
+mod orphaned;
+mod outage;
+mod packaging;
+mod programs;
+mod reload;
+mod rolling;
+mod users;

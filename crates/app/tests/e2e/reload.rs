@@ -1,0 +1,84 @@
+//! A new manifest for a running fleet: only what changed is touched.
+
+use qfleet_testkit::{Answer, Receiver, RedisServer, Scratch, eventually};
+
+use crate::support::{Fleet, QFLEET, SOON, text};
+
+#[test]
+fn reload_adds_removes_and_changes_and_leaves_the_rest_alone() {
+    let redis = RedisServer::start();
+    let receiver = Receiver::start(|_| Answer::ok());
+    let head = format!("redis: {{url: '{}'}}\n", redis.url());
+    let queue = |name: &str, more: &str| {
+        format!("  {name}:\n    handler: {{http: {{url: '{}/{name}'}}}}\n{more}", receiver.url())
+    };
+    let first = format!(
+        "{head}queues:\n{}{}{}programs:\n  idle: {{command: sleep 1000, startsecs: 0}}\n",
+        queue("kept", ""),
+        queue("grows", "    numprocs: 1\n"),
+        queue("goes", "")
+    );
+    let mut fleet = Fleet::start_and_wait(&first);
+    let (kept, grows, idle) = (fleet.pid_of("kept:kept_00"), fleet.pid_of("grows:grows_00"), fleet.pid_of("idle"));
+
+    fleet.rewrite("queues: {broken");
+    let refused = fleet.qfleet(&["reload"]);
+    assert_ne!(refused.status.code(), Some(0));
+    assert!(text(&refused.stderr).contains("qfleet.yaml"), "{}", text(&refused.stderr));
+    assert_eq!(fleet.pid_of("kept:kept_00"), kept, "a broken manifest changes nothing");
+
+    fleet.rewrite(&format!(
+        "{head}queues:\n{}{}{}programs:\n  idle: {{command: sleep 2000, startsecs: 0}}\n",
+        queue("kept", "    tries: 7\n"),
+        queue("grows", "    numprocs: 3\n"),
+        queue("comes", "")
+    ));
+    let plan = fleet.ok(&["reload", "--dry-run"]);
+    for word in ["comes", "goes", "grows", "idle"] {
+        assert!(plan.contains(word), "{plan}");
+    }
+    assert_eq!(fleet.status().len(), 4, "a dry run changes nothing");
+    fleet.ok(&["reload"]);
+    eventually(SOON, "the new shape", || {
+        let list = fleet.status();
+        let up = list.iter().all(|process| process["state"] == "RUNNING");
+        (up && list.len() == 6 && list.iter().all(|process| process["group"] != "goes")).then_some(())
+    });
+    assert_eq!(fleet.pid_of("kept:kept_00"), kept, "numbers change without a restart");
+    assert_eq!(fleet.pid_of("grows:grows_00"), grows, "growing only adds");
+    assert_ne!(fleet.pid_of("idle"), idle, "a changed command needs a new process");
+    fleet.ok(&["stop", "kept"]);
+    fleet.signal(nix::sys::signal::Signal::SIGHUP);
+    fleet.ok(&["reload"]);
+    assert_eq!(fleet.state("kept:kept_00"), "STOPPED", "a stop survives a reload");
+    assert_eq!(fleet.stop(), 0);
+}
+
+#[test]
+fn an_invalid_manifest_ends_with_78_and_shows_every_problem() {
+    let place = Scratch::new();
+    let file = place.write(
+        "bad.yaml",
+        "queues:\n  mail:\n    numproc: 2\n    timeout: soon\n    handler: {http: {url: 'http://127.0.0.1:1/'}}\n",
+    );
+    for command in ["check", "run"] {
+        let output = std::process::Command::new(QFLEET).arg(command).arg("-c").arg(&file).output().unwrap();
+        let said = text(&output.stderr) + &text(&output.stdout);
+        assert_eq!(output.status.code(), Some(78), "{said}");
+        assert!(said.contains("bad.yaml:3:") && said.contains("numprocs"), "{said}");
+        assert!(said.contains("bad.yaml:4:") && said.contains("soon"), "{said}");
+    }
+}
+
+#[test]
+fn a_second_daemon_at_the_same_socket_ends_with_73() {
+    let mut fleet = Fleet::start_and_wait("programs:\n  idle: {command: sleep 1000, startsecs: 0}\n");
+    let second = std::process::Command::new(QFLEET)
+        .args(["run", "-c"])
+        .arg(fleet.dir.join("qfleet.yaml"))
+        .output()
+        .unwrap();
+    assert_eq!(second.status.code(), Some(73), "{}", text(&second.stderr));
+    assert_eq!(fleet.state("idle"), "RUNNING", "and disturbs nobody");
+    assert_eq!(fleet.stop(), 0);
+}
