@@ -132,8 +132,12 @@ impl Fleet {
             let what = format!("`{name}` cannot have {to} processes; {MOST_PROCESSES} is the limit");
             return Err(Refusal::BadRequest { what });
         }
-        let Some(id) = self.group_named(name) else { return Err(self.no_match(name)) };
-        let Some(group) = self.groups.get_mut(&id) else { return Err(self.no_match(name)) };
+        let id = self.group_named(name);
+        let Some((id, group)) =
+            id.and_then(|id| Some((id, self.groups.get_mut(&id).filter(|it| !it.removed)?)))
+        else {
+            return Err(self.no_match(name));
+        };
         let before = group.wanted();
         group.scaled = (to != group.spec.settings.process.numprocs).then_some(to);
         // Whoever stopped the whole group did not ask for new processes in it.

@@ -15,6 +15,8 @@ const MORE: Duration = Duration::from_secs(30);
 pub(super) struct Telling {
     service: Service,
     status: String,
+    /// The first start is over; reloading is said only from then on.
+    is_ready: bool,
     next_alive: Option<Moment>,
     /// While the manager waits for the end of something.
     next_more: Option<Moment>,
@@ -24,26 +26,32 @@ impl Telling {
     pub(super) fn new(service: Service, now: Moment) -> Self {
         let next_alive = service.watchdog_interval().map(|interval| now + interval);
         let next_more = service.is_supervised().then(|| now + ASK_EVERY);
-        Self { service, status: String::new(), next_alive, next_more }
+        Self { service, status: String::new(), is_ready: false, next_alive, next_more }
     }
 
     pub(super) fn ready(&mut self) {
+        self.is_ready = true;
         self.next_more = None;
         warn(self.service.ready());
     }
 
     pub(super) fn reloading(&self, now: Moment) {
-        warn(self.service.reloading(now));
+        if self.is_ready {
+            warn(self.service.reloading(now));
+        }
     }
 
     pub(super) fn reloaded(&self) {
-        warn(self.service.ready());
+        if self.is_ready {
+            warn(self.service.ready());
+        }
     }
 
     pub(super) fn stopping(&mut self, now: Moment) {
         if self.service.is_supervised() {
             self.next_more = Some(now);
         }
+        self.is_ready = false;
         warn(self.service.stopping());
     }
 

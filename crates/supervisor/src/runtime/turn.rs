@@ -1,5 +1,6 @@
 //! One turn of the loop after the other, from the first start to the last line of output.
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -169,32 +170,36 @@ impl Supervisor {
     /// Tells the fleet of every child that has ended, after its last words.
     fn reap(&mut self) {
         loop {
-            match self.reaper.peek_ended() {
-                Ok(Some(ended)) => self.ended(ended),
+            let ended = match self.reaper.peek_ended() {
+                Ok(Some(ended)) => ended,
                 Ok(None) => break,
                 Err(error) => {
                     tracing::error!("cannot ask which children have ended: {error}");
                     break;
                 }
+            };
+            if let Err(error) = self.ended(ended) {
+                // The same child would be next, for ever.
+                tracing::error!(pid = ended.pid, "cannot release a child that has ended: {error}");
+                break;
             }
         }
         self.leftovers.sweep(clock::now());
     }
 
-    fn ended(&mut self, ended: Ended) {
+    fn ended(&mut self, ended: Ended) -> io::Result<()> {
         let Ended { pid, how, .. } = ended;
         let child = self.world.children.remove(&pid);
         if let Some(group) = child.as_ref().and_then(|child| child.group.as_ref()) {
             let process = &group.process;
             self.leftovers.leader_ended(pid, process.stop_signal, process.stop_wait, clock::now());
         }
-        if let Err(error) = self.reaper.release(pid) {
-            tracing::error!(pid, "cannot release a child that has ended: {error}");
-        }
+        let released = self.reaper.release(pid);
         match child {
             Some(child) => self.child_ended(pid, how.into(), &child),
             None => tracing::debug!(pid, "reaped somebody else's child: {how}"),
         }
+        released
     }
 
     fn child_ended(&mut self, pid: i32, exit: Exit, child: &Child) {

@@ -54,7 +54,11 @@ pub fn daemon_with(
         child_args: vec!["child".to_owned()],
         environment: own.chain(more).collect(),
         state_dir: dir.join("slots"),
-        service: Service::from_variables(&|_| None).unwrap(),
+        service: Service::from_variables(&|name| {
+            let given = variables.iter().find(|(given, _)| *given == name);
+            given.map(|(_, value)| OsString::from(value))
+        })
+        .unwrap(),
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let code = runtime.block_on(async {

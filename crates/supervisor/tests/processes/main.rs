@@ -8,6 +8,7 @@
 mod child;
 mod daemon;
 mod harness;
+mod outside;
 mod programs;
 mod workers;
 
@@ -16,11 +17,11 @@ fn main() -> std::process::ExitCode {
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match arguments[..] {
         ["child"] => child::play(),
-        ["--case", name] => harness::run_here(&cases(), name),
+        ["--case", name] => harness::run_here(&[cases(), outside::PARTS.to_vec()].concat(), name),
         _ => harness::run_all(&cases(), &arguments),
     }
 }
 
 fn cases() -> Vec<harness::Case> {
-    [programs::CASES, workers::CASES].concat()
+    [programs::CASES, workers::CASES, outside::CASES].concat()
 }
