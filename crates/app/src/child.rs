@@ -57,7 +57,9 @@ fn begin() -> io::Result<(UnixStream, Start, Frames)> {
     loop {
         match frames.next_message().map_err(invalid)? {
             Some(ToChild::Start(start)) => return Ok((link, *start, frames)),
-            Some(_) => return Err(io::Error::other("the first message of the daemon does not say what to become")),
+            Some(_) => {
+                return Err(io::Error::other("the first message of the daemon does not say what to become"));
+            }
             None => {}
         }
         match link.read(&mut buffer)? {

@@ -62,7 +62,8 @@ pub(crate) fn run(options: &Options) -> Exit {
 fn start(options: &Options) -> Result<Exit, NotStarted> {
     descriptors::ensure_standard().map_err(NotStarted::internal("open the standard descriptors"))?;
     let file = places::manifest(options, &Machine).map_err(|why| NotStarted::new(Exit::BadManifest, why))?;
-    let manifest = manifest_file::read(&file).map_err(|problems| NotStarted::new(Exit::BadManifest, problems.to_string()))?;
+    let manifest = manifest_file::read(&file)
+        .map_err(|problems| NotStarted::new(Exit::BadManifest, problems.to_string()))?;
     logging::start(manifest.logging.format, manifest.logging.level);
     for warning in &manifest.warnings {
         tracing::warn!("{warning}");
@@ -126,7 +127,8 @@ impl Place {
             }
             places::user_socket(&Machine)
         };
-        let from_environment = || Machine.env("QFLEET_SOCKET").filter(|path| !path.is_empty()).map(PathBuf::from);
+        let from_environment =
+            || Machine.env("QFLEET_SOCKET").filter(|path| !path.is_empty()).map(PathBuf::from);
         let chosen = options.socket.clone().or_else(from_environment).or_else(|| control.socket.clone());
         let socket = chosen.or_else(default).ok_or_else(|| {
             NotStarted::new(
@@ -134,7 +136,8 @@ impl Place {
                 "no place for the control socket: not root, and XDG_RUNTIME_DIR is not set; name one as `control.socket`",
             )
         })?;
-        let socket = std::path::absolute(&socket).map_err(NotStarted::internal("resolve the socket's path"))?;
+        let socket =
+            std::path::absolute(&socket).map_err(NotStarted::internal("resolve the socket's path"))?;
         if let Some(folder) = socket.parent() {
             DirBuilder::new().recursive(true).mode(0o755).create(folder).map_err(|error| {
                 NotStarted::new(Exit::Taken, format!("cannot make `{}`: {error}", folder.display()))

@@ -35,8 +35,10 @@ fn imports(crates: &Path, name: &str) -> BTreeSet<String> {
 fn crates_import_only_what_lies_below_them() {
     let crates = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
     let listed: BTreeSet<String> = MAY_IMPORT.iter().map(|(name, _)| (*name).to_owned()).collect();
-    let found: BTreeSet<String> =
-        std::fs::read_dir(crates).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    let found: BTreeSet<String> = std::fs::read_dir(crates)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
     assert_eq!(found, listed, "every crate has its row");
     for (name, may) in MAY_IMPORT {
         let allowed = may.iter().map(|below| (*below).to_owned()).collect();
@@ -54,7 +56,9 @@ fn only_the_os_crate_allows_unsafe_code() {
             let path = entry.unwrap().path();
             if path.is_dir() {
                 pending.push(path);
-            } else if path.extension().is_some_and(|end| end == "rs") && !path.starts_with(crates.join("os/src")) {
+            } else if path.extension().is_some_and(|end| end == "rs")
+                && !path.starts_with(crates.join("os/src"))
+            {
                 let text = std::fs::read_to_string(&path).unwrap();
                 assert!(!text.contains(concat!("allow(", "unsafe_code)")), "{}", path.display());
             }

@@ -20,7 +20,10 @@ fn pause_holds_jobs_back_and_resume_lets_them_go() {
     let receiver = Receiver::start(|_| Answer::ok());
     let mut fleet = fleet(&redis, &receiver);
     let said = fleet.ok(&["pause", "mail"]);
-    assert!(said.contains("PHP") || said.contains("queue:work"), "says that PHP workers are not affected: {said}");
+    assert!(
+        said.contains("PHP") || said.contains("queue:work"),
+        "says that PHP workers are not affected: {said}"
+    );
     push(&redis, "mail", (0..3).map(|n| payload(n, "")));
     eventually(SOON, "the queue to show as paused", || {
         let queues: serde_json::Value = serde_json::from_str(&fleet.ok(&["queues", "--json"])).unwrap();
@@ -28,7 +31,8 @@ fn pause_holds_jobs_back_and_resume_lets_them_go() {
     });
     std::thread::sleep(Duration::from_millis(500));
     assert_eq!(receiver.count(), 0, "nothing is taken while paused");
-    let listed: serde_json::Value = serde_json::from_str(&fleet.ok(&["jobs", "mail", "waiting", "--json"])).unwrap();
+    let listed: serde_json::Value =
+        serde_json::from_str(&fleet.ok(&["jobs", "mail", "waiting", "--json"])).unwrap();
     assert_eq!(listed.as_array().unwrap().len(), 3);
     fleet.ok(&["resume", "mail"]);
     receiver.wait_for(3, SOON);
@@ -44,7 +48,11 @@ fn push_puts_a_job_in_that_is_handled() {
     fleet.ok(&["push", "mail", "App\\Mail\\Welcome@send", r#"{"customer":9007199254740993,"tags":[]}"#]);
     let request = receiver.wait_for(1, SOON).remove(0);
     assert_eq!(request.header("Job-Name"), Some("App\\Mail\\Welcome"));
-    assert!(text(&request.body).contains(r#"{"customer":9007199254740993,"tags":[]}"#), "{}", text(&request.body));
+    assert!(
+        text(&request.body).contains(r#"{"customer":9007199254740993,"tags":[]}"#),
+        "{}",
+        text(&request.body)
+    );
     fleet.ok(&["push", "mail", "A@b", "[]", "--delay", "1s"]);
     let arrived = receiver.wait_for(2, SOON);
     assert!(arrived[1].at - arrived[0].at >= Duration::from_millis(900), "a delayed job waits");
@@ -58,7 +66,11 @@ fn failed_jobs_are_listed_shown_retried_and_forgotten() {
     let redis = RedisServer::start();
     let receiver = Receiver::start(|request| {
         let retried = request.header("Job-Attempt") == Some("1") && text(&request.body).contains("\"uuid\"");
-        if retried && request.path == "/" { Answer::status(422).body(r#"{"title":"no such customer"}"#) } else { Answer::ok() }
+        if retried && request.path == "/" {
+            Answer::status(422).body(r#"{"title":"no such customer"}"#)
+        } else {
+            Answer::ok()
+        }
     });
     let mut fleet = fleet(&redis, &receiver);
     push(&redis, "mail", [payload(1, ""), payload(2, "")]);

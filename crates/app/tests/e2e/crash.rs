@@ -34,8 +34,11 @@ fn twenty_jobs_in_hand_survive_kill_9() {
     let all = receiver.wait_for(40, SOON);
     let handled = all.iter().map(|request| request.at).max().unwrap() - killed;
 
-    let mut again: Vec<&str> =
-        all.iter().filter(|request| request.header("Job-Attempt") == Some("2")).map(|r| r.header("Job-Id").unwrap()).collect();
+    let mut again: Vec<&str> = all
+        .iter()
+        .filter(|request| request.header("Job-Attempt") == Some("2"))
+        .map(|r| r.header("Job-Id").unwrap())
+        .collect();
     again.sort_unstable();
     again.dedup();
     assert_eq!(again.len(), 20, "every job comes again, once");

@@ -23,9 +23,11 @@ fn a_drain_finishes_what_runs_and_gives_back_the_rest() {
     assert_eq!(fleet.wait().code(), Some(0));
     let done = receiver.count();
     let left: usize = redis::cmd("LLEN").arg("queues:mail").query(&mut redis.connection()).unwrap();
-    let reserved: usize = redis::cmd("ZCARD").arg("queues:mail:reserved").query(&mut redis.connection()).unwrap();
+    let reserved: usize =
+        redis::cmd("ZCARD").arg("queues:mail:reserved").query(&mut redis.connection()).unwrap();
     assert_eq!((left + done, reserved), (10, 0), "what was not started is back, nothing is held");
-    let first: String = redis::cmd("LINDEX").arg("queues:mail").arg(0).query(&mut redis.connection()).unwrap();
+    let first: String =
+        redis::cmd("LINDEX").arg("queues:mail").arg(0).query(&mut redis.connection()).unwrap();
     assert_eq!(first, payload(done, ""), "at the take end, byte for byte");
 }
 
@@ -33,7 +35,11 @@ fn a_drain_finishes_what_runs_and_gives_back_the_rest() {
 fn stop_wait_cuts_a_shell_job_off_and_gives_it_back_at_once() {
     let redis = RedisServer::start();
     let place = Scratch::new();
-    let slow = script(&place, "slow", &format!("echo start >> {0}/log; sleep 100; echo end >> {0}/log", place.path().display()));
+    let slow = script(
+        &place,
+        "slow",
+        &format!("echo start >> {0}/log; sleep 100; echo end >> {0}/log", place.path().display()),
+    );
     let mut fleet = Fleet::start_and_wait(&format!(
         "redis: {{url: '{}'}}\nqueues:\n  audio:\n    timeout: 300\n    stop-wait: 1s\n    handler: {{shell: {{argv: [{}]}}}}\n",
         redis.url(),
@@ -46,7 +52,8 @@ fn stop_wait_cuts_a_shell_job_off_and_gives_it_back_at_once() {
     let stopping = Instant::now();
     assert_eq!(fleet.stop(), 75, "says that work was cut off");
     assert!(stopping.elapsed() < Duration::from_secs(10));
-    let back: String = redis::cmd("LINDEX").arg("queues:audio").arg(0).query(&mut redis.connection()).unwrap();
+    let back: String =
+        redis::cmd("LINDEX").arg("queues:audio").arg(0).query(&mut redis.connection()).unwrap();
     assert_eq!(back, payload(1, ""), "attempt uncounted");
     assert!(lines(&fleet, "none").is_empty());
 }
@@ -63,8 +70,13 @@ fn stop_wait_leaves_an_http_job_until_its_deadline_has_passed() {
     push(&redis, "mail", [payload(1, "")]);
     receiver.wait_for(1, SOON);
     assert_eq!(fleet.stop(), 75);
-    let due: Vec<(String, f64)> =
-        redis::cmd("ZRANGE").arg("queues:mail:delayed").arg(0).arg(-1).arg("WITHSCORES").query(&mut redis.connection()).unwrap();
+    let due: Vec<(String, f64)> = redis::cmd("ZRANGE")
+        .arg("queues:mail:delayed")
+        .arg(0)
+        .arg(-1)
+        .arg("WITHSCORES")
+        .query(&mut redis.connection())
+        .unwrap();
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs_f64();
     assert_eq!(due.len(), 1);
     assert_eq!(due[0].0, payload(1, ""), "attempt uncounted");

@@ -37,7 +37,11 @@ fn strangers_are_reaped_and_term_drains() {
     let mut fleet = Guarded::spawn(&mut command);
 
     let state = |name: &str| {
-        let output = Command::new(QFLEET).args(["status", "--json", "--socket"]).arg(dir.join("q.sock")).output().unwrap();
+        let output = Command::new(QFLEET)
+            .args(["status", "--json", "--socket"])
+            .arg(dir.join("q.sock"))
+            .output()
+            .unwrap();
         let list: serde_json::Value = serde_json::from_slice(&output.stdout).ok()?;
         list.as_array()?.iter().find(|process| process["name"] == name)?["state"].as_str().map(str::to_owned)
     };
@@ -47,7 +51,8 @@ fn strangers_are_reaped_and_term_drains() {
         let list = std::fs::read_to_string(dir.join("ps")).ok()?;
         (list.contains("qfleet") && !list.lines().any(|line| line.starts_with('Z'))).then_some(())
     });
-    let shutdown = Command::new(QFLEET).args(["shutdown", "--socket"]).arg(dir.join("q.sock")).output().unwrap();
+    let shutdown =
+        Command::new(QFLEET).args(["shutdown", "--socket"]).arg(dir.join("q.sock")).output().unwrap();
     assert!(shutdown.status.success(), "{shutdown:?}\n{}", dir.read("log"));
     let status = fleet.wait(SOON);
     assert_eq!(status.code(), Some(0), "{}", dir.read("log"));

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use qfleet_testkit::{Answer, JobKind, Php, Push, Receiver, RedisServer, Scratch, eventually, laravel_payloads};
+use qfleet_testkit::{
+    Answer, JobKind, Php, Push, Receiver, RedisServer, Scratch, eventually, laravel_payloads,
+};
 
 use crate::support::{Fleet, SOON, queue_keys, script, wait_empty};
 

@@ -25,7 +25,8 @@ fn workers_finish_what_they_hold_and_end_and_a_new_fleet_waits_for_them() {
     let mut fleet = Fleet::start_and_wait(&manifest(&redis, &receiver));
     push(&redis, "mail", (0..2).map(|n| payload(n, "")));
     receiver.wait_for(2, SOON);
-    let old: Vec<i32> = ["mail:mail_00", "mail:mail_01", "idle"].iter().map(|name| fleet.pid_of(name)).collect();
+    let old: Vec<i32> =
+        ["mail:mail_00", "mail:mail_01", "idle"].iter().map(|name| fleet.pid_of(name)).collect();
 
     fleet.kill9();
     eventually(SOON, "the program to end with the daemon", || (!is_alive(old[2])).then_some(()));

@@ -1,7 +1,7 @@
 //! Redis and endpoints go away and come back.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use qfleet_testkit::{Answer, Receiver, RedisServer, free_port};

@@ -18,7 +18,11 @@ fn the_systemd_unit_is_valid() {
     let unit = std::fs::read_to_string(repository().join("systemd/qfleet.service")).unwrap();
     let place = Scratch::new();
     let mended = place.write("qfleet.service", unit.replace("/usr/local/bin/qfleet", QFLEET));
-    let output = Command::new("systemd-analyze").arg("verify").arg(&mended).output().expect("systemd-analyze (`make test` installs it)");
+    let output = Command::new("systemd-analyze")
+        .arg("verify")
+        .arg(&mended)
+        .output()
+        .expect("systemd-analyze (`make test` installs it)");
     let said = text(&output.stderr);
     assert!(output.status.success() && !said.contains("qfleet.service:"), "{said}");
 }
@@ -35,13 +39,20 @@ fn the_demonstration_handles_its_jobs_and_leaves_nothing_behind() {
         let log = place.read("log");
         log.contains("the fleet goes on").then_some(log)
     });
-    for sign in ["App\\Mail\\Welcome", "attempt 3 -> 200", "attempt 1 -> 422", "thumbnail for job", "App\\Mail\\Refused"] {
+    for sign in [
+        "App\\Mail\\Welcome",
+        "attempt 3 -> 200",
+        "attempt 1 -> 422",
+        "thumbnail for job",
+        "App\\Mail\\Refused",
+    ] {
         assert!(shown.contains(sign), "`{sign}` is missing in:\n{shown}");
     }
     demo.signal(Signal::SIGINT);
     let status = demo.wait(SOON);
     let log = place.read("log");
     assert!(status.success(), "{status}\n{log}");
-    let left: Vec<_> = std::fs::read_dir(place.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    let left: Vec<_> =
+        std::fs::read_dir(place.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(left, ["log"], "{log}");
 }

@@ -23,7 +23,10 @@ fn a_program_lives_through_every_state() {
     assert_eq!(fleet.process("once")["exit"]["code"], 3);
     fleet.wait_state("broken", "FATAL");
     let manual = fleet.process("manual");
-    assert_eq!((manual["state"].as_str(), manual["description"].as_str()), (Some("STOPPED"), Some("Not started")));
+    assert_eq!(
+        (manual["state"].as_str(), manual["description"].as_str()),
+        (Some("STOPPED"), Some("Not started"))
+    );
     assert_eq!(fleet.qfleet(&["status"]).status.code(), Some(3), "something is not up");
     assert_eq!(fleet.qfleet(&["status", "steady"]).status.code(), Some(0));
 
@@ -38,7 +41,9 @@ fn a_program_lives_through_every_state() {
         (process["state"] == "RUNNING" && process["pid"] != pid).then_some(())
     });
     fleet.ok(&["signal", "KILL", "manual"]);
-    eventually(SOON, "a restart after the signal", || (fleet.process("manual")["state"] == "RUNNING").then_some(()));
+    eventually(SOON, "a restart after the signal", || {
+        (fleet.process("manual")["state"] == "RUNNING").then_some(())
+    });
     fleet.ok(&["stop", "steady", "manual"]);
     assert_eq!(fleet.state("steady"), "STOPPED");
     assert_eq!(fleet.qfleet(&["start", "nonsense"]).status.code(), Some(1));
@@ -78,8 +83,9 @@ fn output_carries_the_name_and_a_flood_blocks_nobody() {
     });
     eventually(SOON, "the flood to have been read to its end", || {
         let pid = fleet.pid_of("flood");
-        (children_of(pid).len() == 1 && text(&std::fs::read(format!("/proc/{}/cmdline", children_of(pid)[0])).ok()?).contains("sleep"))
-            .then_some(())
+        (children_of(pid).len() == 1
+            && text(&std::fs::read(format!("/proc/{}/cmdline", children_of(pid)[0])).ok()?).contains("sleep"))
+        .then_some(())
     });
     assert!(fleet.ok(&["tail", "flood"]).len() <= 64 * 1024);
     assert_eq!(fleet.stop(), 0);
@@ -88,7 +94,8 @@ fn output_carries_the_name_and_a_flood_blocks_nobody() {
 #[test]
 fn five_hundred_programs_start_and_stop_quickly() {
     let started = std::time::Instant::now();
-    let mut fleet = Fleet::start_and_wait("programs:\n  many: {command: sleep 1000, numprocs: 500, startsecs: 0}\n");
+    let mut fleet =
+        Fleet::start_and_wait("programs:\n  many: {command: sleep 1000, numprocs: 500, startsecs: 0}\n");
     let up = started.elapsed();
     let stopping = std::time::Instant::now();
     assert_eq!(fleet.stop(), 0);

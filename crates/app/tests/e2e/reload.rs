@@ -19,7 +19,8 @@ fn reload_adds_removes_and_changes_and_leaves_the_rest_alone() {
         queue("goes", "")
     );
     let mut fleet = Fleet::start_and_wait(&first);
-    let (kept, grows, idle) = (fleet.pid_of("kept:kept_00"), fleet.pid_of("grows:grows_00"), fleet.pid_of("idle"));
+    let (kept, grows, idle) =
+        (fleet.pid_of("kept:kept_00"), fleet.pid_of("grows:grows_00"), fleet.pid_of("idle"));
 
     fleet.rewrite("queues: {broken");
     let refused = fleet.qfleet(&["reload"]);

@@ -38,17 +38,23 @@ fn no_job_is_lost_and_status_shows_the_truth_at_every_sample() {
                 let list = fleet.status();
                 assert_eq!(list.len(), 4, "every slot is listed: {list:?}");
                 for process in &list {
-                    let Some(pid) = process["pid"].as_i64().map(|pid| i32::try_from(pid).unwrap()) else { continue };
+                    let Some(pid) = process["pid"].as_i64().map(|pid| i32::try_from(pid).unwrap()) else {
+                        continue;
+                    };
                     if is_alive(pid) {
                         assert_eq!(parent_of(pid), Some(daemon), "{process}");
                     } else {
                         let since = gone_since.entry(pid).or_insert_with(Instant::now);
-                        assert!(since.elapsed() < Duration::from_millis(200), "listed long after its end: {process}");
+                        assert!(
+                            since.elapsed() < Duration::from_millis(200),
+                            "listed long after its end: {process}"
+                        );
                     }
                 }
                 let later = fleet.status();
                 for child in children.into_iter().filter(|child| is_alive(*child)) {
-                    let listed = [&list, &later].iter().any(|l| l.iter().any(|process| process["pid"] == child));
+                    let listed =
+                        [&list, &later].iter().any(|l| l.iter().any(|process| process["pid"] == child));
                     assert!(listed || !is_alive(child), "child {child} is missing from {list:?}");
                 }
                 samples += 1;

@@ -21,7 +21,11 @@ fn workers_and_programs_run_as_the_user_the_manifest_names() {
     let place = Scratch::new();
     let open = std::os::unix::fs::PermissionsExt::from_mode(0o777);
     std::fs::set_permissions(place.path(), open).unwrap();
-    let who = script(&place, "who", &format!("id -un > {0}/job.$JOB_ID; echo $HOME >> {0}/job.$JOB_ID", place.path().display()));
+    let who = script(
+        &place,
+        "who",
+        &format!("id -un > {0}/job.$JOB_ID; echo $HOME >> {0}/job.$JOB_ID", place.path().display()),
+    );
     let mut fleet = Fleet::start_and_wait(&format!(
         "redis: {{url: '{}'}}\nqueues:\n  mail:\n    user: nobody\n    handler: {{shell: {{argv: [{}]}}}}\n\
          programs:\n  other: {{command: \"sh -c 'id -un; id -Gn; sleep 1000'\", user: nobody, startsecs: 0}}\n",
@@ -35,7 +39,9 @@ fn workers_and_programs_run_as_the_user_the_manifest_names() {
     });
     assert!(said.starts_with("nobody\n/nonexistent"), "{said}");
     wait_empty(&redis, &fleet);
-    eventually(SOON, "the program to say who it is", || fleet.ok(&["tail", "other"]).starts_with("nobody\n").then_some(()));
+    eventually(SOON, "the program to say who it is", || {
+        fleet.ok(&["tail", "other"]).starts_with("nobody\n").then_some(())
+    });
     // A killed worker's ledger is recovered though it belongs to another user.
     let worker = fleet.pid_of("mail:mail_00");
     nix::sys::signal::kill(nix::unistd::Pid::from_raw(worker), nix::sys::signal::Signal::SIGKILL).unwrap();

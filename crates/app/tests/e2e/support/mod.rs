@@ -121,7 +121,8 @@ impl Fleet {
 
     /// The process number of a process.
     pub(crate) fn pid_of(&self, name: &str) -> i32 {
-        i32::try_from(self.process(name)["pid"].as_i64().unwrap_or_else(|| panic!("`{name}` has no pid"))).unwrap()
+        i32::try_from(self.process(name)["pid"].as_i64().unwrap_or_else(|| panic!("`{name}` has no pid")))
+            .unwrap()
     }
 
     /// The daemon's process number.
