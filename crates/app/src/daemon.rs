@@ -17,7 +17,7 @@ use qfleet_manifest::settings::{Control, Level};
 use qfleet_os::lock::{InstanceLock, LockError};
 use qfleet_os::service::Service;
 use qfleet_os::spawn::OwnImage;
-use qfleet_os::{descriptors, reap, socket, users};
+use qfleet_os::{descriptors, socket, users};
 use qfleet_supervisor::{Setup, Supervisor};
 
 use crate::args::Options;
@@ -71,8 +71,6 @@ fn start(options: &Options) -> Result<Exit, NotStarted> {
 
     let place = Place::make(options, &manifest.control)?;
     let _lock = place.lock()?;
-    descriptors::raise_open_files().map_err(NotStarted::internal("raise the limit of open files"))?;
-    reap::become_subreaper().map_err(NotStarted::internal("become the reaper of orphans"))?;
     let control = manifest.control.clone();
     let manifest_level = manifest.logging.level;
     let setup = Setup {
