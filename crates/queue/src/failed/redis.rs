@@ -3,8 +3,6 @@
 //! What could not be read is kept apart, by queue, and shown together with the rest. Every change is one script, so a
 //! record and the job put back from it are never both there, and never both gone.
 
-use std::sync::Arc;
-
 use async_trait::async_trait;
 use qfleet_manifest::queue::Connection;
 use qfleet_model::time::WallTime;
@@ -21,7 +19,7 @@ const BATCH: u64 = 500;
 #[derive(Debug)]
 pub(crate) struct RedisFailedJobs {
     keys: Keys,
-    link: Arc<Link>,
+    link: Link,
     record: Script,
     list: Script,
     retry: Script,
@@ -41,11 +39,11 @@ impl RedisFailedJobs {
     /// # Errors
     /// [`QueueError::Refused`] when a file named by the settings cannot be read.
     pub(crate) fn open(connection: &Connection) -> Result<Self, QueueError> {
-        Ok(Self::new(Keys::new(connection), Arc::new(Link::for_commands(&connection.redis)?)))
+        Ok(Self::new(Keys::new(connection), Link::for_commands(&connection.redis)?))
     }
 
     /// A store that shares a connection.
-    pub(crate) fn new(keys: Keys, link: Arc<Link>) -> Self {
+    pub(crate) fn new(keys: Keys, link: Link) -> Self {
         Self {
             keys,
             link,

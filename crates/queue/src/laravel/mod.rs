@@ -18,7 +18,6 @@ mod sleeper;
 mod splice;
 mod turn;
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -53,7 +52,7 @@ pub(crate) struct Laravel {
     queues: Vec<String>,
     tag: u32,
     lease: Duration,
-    link: Arc<Link>,
+    link: Link,
     sleeper: Sleeper,
     scripts: Scripts,
     in_hand: InHand,
@@ -87,12 +86,12 @@ impl Laravel {
         let connection = settings.connection.clone();
         let keys = Keys::new(&connection);
         let (lanes, queues) = lanes(&settings.lanes);
-        let link = Arc::new(Link::for_commands(&connection.redis)?);
+        let link = Link::for_commands(&connection.redis)?;
         let wakeups = Link::new(Address::new(&connection.redis)?, BLOCKED_ANSWERS_WITHIN);
         let lists = queues.iter().map(|queue| keys.notify(queue)).collect();
         Ok(Self {
             lease: Duration::from_secs(connection.retry_after.as_secs_f64().ceil().max(1.0) as u64),
-            sleeper: Sleeper::new(wakeups, Arc::clone(&link), lists),
+            sleeper: Sleeper::new(wakeups, link.clone(), lists),
             scripts: Scripts {
                 turn: Script::new(concat!(include_str!("lua/scan.lua"), include_str!("lua/turn.lua"))),
                 renew: Script::new(include_str!("lua/renew.lua")),
@@ -103,7 +102,7 @@ impl Laravel {
             in_hand: InHand::default(),
             lost: Lost::default(),
             turning: Mutex::default(),
-            failed: RedisFailedJobs::new(keys.clone(), Arc::clone(&link)),
+            failed: RedisFailedJobs::new(keys.clone(), link.clone()),
             tag: settings.tag,
             connection,
             keys,

@@ -35,7 +35,7 @@ pub(super) struct Sleeper {
 #[derive(Debug)]
 struct Shared {
     link: Link,
-    commands: Arc<Link>,
+    commands: Link,
     /// The notify list of each queue of the driver.
     lists: Vec<String>,
     wish: watch::Sender<Wish>,
@@ -59,7 +59,7 @@ struct State {
 
 impl Sleeper {
     /// Connects when somebody waits.
-    pub(super) fn new(link: Link, commands: Arc<Link>, lists: Vec<String>) -> Self {
+    pub(super) fn new(link: Link, commands: Link, lists: Vec<String>) -> Self {
         let shared = Shared {
             link,
             commands,
@@ -162,13 +162,14 @@ async fn sleep_for_ever(shared: Arc<Shared>) {
         if wish.queues.is_none() {
             if shared.has_unused() {
                 if tokio::time::timeout(GRACE, wishes.changed()).await.is_err() {
-                    shared.give_back().await;
+                    shared.give_back(&[]).await;
                 }
             } else if wishes.changed().await.is_err() {
                 return;
             }
             continue;
         }
+        shared.give_back(wish.queues.as_deref().unwrap_or_default()).await;
         if let Err(error) = shared.sleep(&wish, &mut wishes, &mut client).await {
             shared.state().fault = Some(error);
             shared.changed.notify_waiters();
@@ -200,7 +201,7 @@ impl Shared {
         }
         let (mut live, new) = self.link.live_or_new().await?;
         if new {
-            *client = self.introduce(&mut live).await;
+            *client = self.number(&mut live).await;
         }
         let mut command = redis::cmd("BLPOP");
         for queue in &queues {
@@ -242,8 +243,8 @@ impl Shared {
         queues.copied().filter(|queue| !state.wrong.contains_key(queue)).collect()
     }
 
-    /// Gives the connection a name for people, and learns the number by which its blocking call can be called off.
-    async fn introduce(&self, live: &mut Live) -> Option<i64> {
+    /// The number of the connection, by which its blocking call can be called off.
+    async fn number(&self, live: &mut Live) -> Option<i64> {
         let mut id = redis::cmd("CLIENT");
         id.arg("ID");
         let id = id.query_async(&mut live.connection);
@@ -276,9 +277,21 @@ impl Shared {
         !self.state().woken.is_empty()
     }
 
-    /// Somebody else may have use for them.
-    async fn give_back(&self) {
-        let unused = std::mem::take(&mut self.state().woken);
+    /// Puts unused wake-ups back into Redis, but for those of queues somebody waits for: another process may have use
+    /// for them.
+    async fn give_back(&self, except: &[usize]) {
+        let unused: Vec<(usize, u32)> = {
+            let mut state = self.state();
+            let mut unused = Vec::new();
+            state.woken.retain(|queue, count| {
+                let keep = except.contains(queue);
+                if !keep {
+                    unused.push((*queue, *count));
+                }
+                keep
+            });
+            unused
+        };
         for (queue, count) in unused {
             let mut command = redis::cmd("RPUSH");
             command.arg(&self.lists[queue]);
@@ -314,19 +327,18 @@ async fn wanted(
     wishes: &mut watch::Receiver<Wish>,
 ) -> Ended {
     loop {
+        let now = wishes.borrow_and_update().clone();
+        if now.epoch != wish.epoch {
+            return Ended::Renewed;
+        }
+        // Another wish has to be served at once; none may be followed by the same one.
+        if now.queues.is_some() && now.queues != wish.queues {
+            return Ended::Unwanted;
+        }
         tokio::select! {
             answer = &mut call => return Ended::Answered(answer),
             changed = wishes.changed() => if changed.is_err() { return Ended::Renewed },
-        }
-        while wishes.borrow_and_update().queues != wish.queues {
-            tokio::select! {
-                answer = &mut call => return Ended::Answered(answer),
-                changed = wishes.changed() => if changed.is_err() { return Ended::Renewed },
-                () = tokio::time::sleep(GRACE) => return Ended::Unwanted,
-            }
-        }
-        if wishes.borrow().epoch != wish.epoch {
-            return Ended::Renewed;
+            () = tokio::time::sleep(GRACE), if now.queues.is_none() => return Ended::Unwanted,
         }
     }
 }

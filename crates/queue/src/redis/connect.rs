@@ -20,6 +20,9 @@ const SENTINEL_WITHIN: Duration = Duration::from_secs(2);
 /// The system looks after a silent connection this often.
 const KEEPALIVE: Duration = Duration::from_secs(30);
 
+/// A connection, and which server it goes to when sentinels were asked.
+pub(crate) type Connected = (MultiplexedConnection, Option<(String, u16)>);
+
 /// Where a Redis is and how to get in.
 pub(crate) struct Address {
     settings: RedisSettings,
@@ -47,33 +50,37 @@ impl Address {
         &self.shown
     }
 
-    /// A new connection, logged in and on its database.
-    pub(crate) async fn connect(
-        &self,
-        answers_within: Duration,
-    ) -> Result<MultiplexedConnection, QueueError> {
+    /// Where the sentinels see the master now; `None` when there are no sentinels, or none answers.
+    pub(crate) async fn master_now(&self) -> Option<(String, u16)> {
+        match &self.settings.target {
+            RedisTarget::Sentinel { sentinels, master, tls } => {
+                self.master(sentinels, master, *tls).await.ok()
+            }
+            RedisTarget::Tcp { .. } | RedisTarget::Unix { .. } => None,
+        }
+    }
+
+    /// A new connection, logged in and on its database, and where it goes if that may change.
+    pub(crate) async fn connect(&self, answers_within: Duration) -> Result<Connected, QueueError> {
         self.open(answers_within).await.map_err(|error| match fault::sort(&self.shown, &error) {
             // Whatever stands between us and a connection may pass: a name that does not resolve, a certificate.
             QueueError::Refused(text) | QueueError::Unreachable(text) => QueueError::Unreachable(text),
         })
     }
 
-    async fn open(&self, answers_within: Duration) -> RedisResult<MultiplexedConnection> {
-        match &self.settings.target {
-            RedisTarget::Tcp { host, port, tls } => {
-                self.log_in(self.reach(host, *port, *tls), true, CONNECTS_WITHIN, answers_within).await
-            }
-            RedisTarget::Unix { path } => {
-                self.log_in(ConnectionAddr::Unix(path.clone()), true, CONNECTS_WITHIN, answers_within).await
-            }
+    async fn open(&self, answers_within: Duration) -> RedisResult<Connected> {
+        let addr = match &self.settings.target {
+            RedisTarget::Tcp { host, port, tls } => self.reach(host, *port, *tls),
+            RedisTarget::Unix { path } => ConnectionAddr::Unix(path.clone()),
             RedisTarget::Sentinel { sentinels, master, tls } => {
-                let (host, port) = self.master(sentinels, master, *tls).await?;
-                let mut connection =
-                    self.log_in(self.reach(&host, port, *tls), true, CONNECTS_WITHIN, answers_within).await?;
+                let at = self.master(sentinels, master, *tls).await?;
+                let addr = self.reach(&at.0, at.1, *tls);
+                let mut connection = self.log_in(addr, true, CONNECTS_WITHIN, answers_within).await?;
                 refuse_replica(&mut connection).await?;
-                Ok(connection)
+                return Ok((connection, Some(at)));
             }
-        }
+        };
+        Ok((self.log_in(addr, true, CONNECTS_WITHIN, answers_within).await?, None))
     }
 
     /// What the first sentinel that knows says.

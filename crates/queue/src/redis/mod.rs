@@ -9,6 +9,7 @@ mod fault;
 mod reply;
 mod script;
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use qfleet_manifest::queue::RedisSettings;
@@ -24,8 +25,14 @@ use crate::error::QueueError;
 /// A server that is silent for this long is taken for gone.
 pub(crate) const ANSWERS_WITHIN: Duration = Duration::from_secs(5);
 
+/// After a failover the old master may go on for seconds without knowing; what it is told then is lost.
+const ASK_SENTINELS_EVERY: Duration = Duration::from_secs(1);
+
 /// One connection, made when needed and replaced when it fails.
-pub(crate) struct Link {
+#[derive(Clone)]
+pub(crate) struct Link(Arc<Inner>);
+
+struct Inner {
     address: Address,
     answers_within: Duration,
     state: Mutex<State>,
@@ -36,6 +43,8 @@ struct State {
     live: Option<MultiplexedConnection>,
     generation: u64,
     failed: Option<(Instant, QueueError)>,
+    /// The master as sentinels named it, and when they were asked last.
+    master: Option<((String, u16), Instant)>,
 }
 
 /// A connection as one caller got it.
@@ -47,7 +56,7 @@ pub(crate) struct Live {
 impl Link {
     /// Connects later, when somebody calls.
     pub(crate) fn new(address: Address, answers_within: Duration) -> Self {
-        Self { address, answers_within, state: Mutex::default() }
+        Self(Arc::new(Inner { address, answers_within, state: Mutex::default() }))
     }
 
     /// The same for commands that are answered at once.
@@ -66,38 +75,55 @@ impl Link {
     /// The same, and whether it was made now.
     pub(crate) async fn live_or_new(&self) -> Result<(Live, bool), QueueError> {
         let asked = Instant::now();
-        let mut state = self.state.lock().await;
-        let new = state.live.is_none();
-        if new {
-            // Whoever queued up behind a failing attempt shares its answer instead of starting one more.
-            if let Some((at, error)) = &state.failed
-                && *at >= asked
-            {
-                return Err(error.clone());
+        let mut state = self.0.state.lock().await;
+        if let Some(connection) = state.live.clone() {
+            let live = Live { connection, generation: state.generation };
+            self.ask_sentinels_in_time(&mut state);
+            return Ok((live, false));
+        }
+        // Whoever queued up behind a failing attempt shares its answer instead of starting one more.
+        if let Some((at, error)) = &state.failed
+            && *at >= asked
+        {
+            return Err(error.clone());
+        }
+        match self.0.address.connect(self.0.answers_within).await {
+            Ok((connection, master)) => {
+                state.live = Some(connection.clone());
+                state.generation += 1;
+                state.master = master.map(|master| (master, Instant::now()));
+                Ok((Live { connection, generation: state.generation }, true))
             }
-            match self.address.connect(self.answers_within).await {
-                Ok(connection) => {
-                    state.live = Some(connection);
-                    state.generation += 1;
-                }
-                Err(error) => {
-                    state.failed = Some((Instant::now(), error.clone()));
-                    return Err(error);
-                }
+            Err(error) => {
+                state.failed = Some((Instant::now(), error.clone()));
+                Err(error)
             }
         }
-        let generation = state.generation;
-        state
-            .live
-            .clone()
-            .map(|connection| (Live { connection, generation }, new))
-            .ok_or_else(|| QueueError::Unreachable("the connection is gone".into()))
+    }
+
+    /// Looks in the background whether the master is still the master, and lets go of the connection if not.
+    fn ask_sentinels_in_time(&self, state: &mut State) {
+        let Some((master, asked)) = &mut state.master else { return };
+        if asked.elapsed() < ASK_SENTINELS_EVERY {
+            return;
+        }
+        *asked = Instant::now();
+        let (link, master, generation) = (self.clone(), master.clone(), state.generation);
+        tokio::spawn(async move {
+            if link.0.address.master_now().await.is_some_and(|now| now != master) {
+                link.drop_generation(generation).await;
+            }
+        });
     }
 
     /// Closes the connection `live` is a share of, unless it has been replaced already.
     pub(crate) async fn drop_connection(&self, live: &Live) {
-        let mut state = self.state.lock().await;
-        if state.generation == live.generation {
+        self.drop_generation(live.generation).await;
+    }
+
+    async fn drop_generation(&self, generation: u64) {
+        let mut state = self.0.state.lock().await;
+        if state.generation == generation {
             state.live = None;
         }
     }
@@ -134,12 +160,12 @@ impl Link {
     }
 
     fn sort(&self, error: &redis::RedisError) -> QueueError {
-        fault::sort(self.address.shown(), error)
+        fault::sort(self.0.address.shown(), error)
     }
 }
 
 impl std::fmt::Debug for Link {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(out, "Link({})", self.address.shown())
+        write!(out, "Link({})", self.0.address.shown())
     }
 }

@@ -45,6 +45,7 @@ impl<'a> Call<'a> {
     }
 
     /// Adds an argument made for this call: a number, a joined text.
+    #[allow(clippy::needless_pass_by_value)]
     pub(crate) fn own(&mut self, arg: impl ToString) -> &mut Self {
         self.args.push(Piece::Owned(arg.to_string().into_bytes()));
         self

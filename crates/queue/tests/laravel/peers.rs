@@ -170,5 +170,9 @@ async fn side_by_side_every_job_runs_once() {
 }
 
 fn php_done(workers: &[qfleet_testkit::PhpWorker]) -> usize {
-    workers.iter().flat_map(|worker| worker.events()).filter(|event| event.event == "processed").count()
+    workers
+        .iter()
+        .flat_map(qfleet_testkit::PhpWorker::events)
+        .filter(|event| event.event == "processed")
+        .count()
 }

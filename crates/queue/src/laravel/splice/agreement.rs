@@ -19,8 +19,11 @@ const ASK: &str = concat!(
      return found"
 );
 
-/// Position (from 0) and length, if there is a counter, and the raised payload, as Redis finds them.
-fn ask(server: &RedisServer, payloads: &[Vec<u8>]) -> Vec<(Option<(usize, usize)>, Vec<u8>)> {
+/// Position (from 0) and length, if there is a counter, and the raised payload.
+type Found = (Option<(usize, usize)>, Vec<u8>);
+
+/// What Redis finds.
+fn ask(server: &RedisServer, payloads: &[Vec<u8>]) -> Vec<Found> {
     let mut command = redis::cmd("EVAL");
     command.arg(ASK).arg(0).arg(payloads);
     let found: Vec<(usize, usize, Vec<u8>)> = command.query(&mut server.connection()).unwrap();
