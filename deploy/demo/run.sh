@@ -4,14 +4,34 @@
 set -euo pipefail
 
 qfleet=$(realpath "${1:?usage: run.sh path/to/qfleet}")
+fleet='' samples='' code=0
+
+say() { printf '\n\033[1m%s\033[0m\n' "$*"; }
+
+leave() {
+    # A second Ctrl-C is for the fleet, which then cuts off what runs; this script stays to clean up behind it.
+    trap - EXIT
+    trap : INT TERM
+    [ -z "$samples" ] || kill "$samples" 2>/dev/null || true
+    if [ -n "$fleet" ]; then
+        kill -TERM "$fleet" 2>/dev/null || true
+        while kill -0 "$fleet" 2>/dev/null; do wait "$fleet" || true; done
+        code=0
+        wait "$fleet" || code=$?
+        say "the fleet has ended with exit code $code, nothing is left behind"
+    fi
+    rm -rf "${DEMO_DIR:-}"
+    exit "$code"
+}
+trap leave EXIT
+trap 'code=130; exit' INT TERM
+
 DEMO_HOME=$(cd "$(dirname "$0")" && pwd)
 DEMO_DIR=$(mktemp -d "${TMPDIR:-/tmp}/qfleet-demo.XXXXXX")
 DEMO_SECRET="whsec_$(head -c 32 /dev/urandom | base64 -w0)"
 DEMO_PORT=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
 export DEMO_HOME DEMO_DIR DEMO_SECRET DEMO_PORT
 export QFLEET_SOCKET="$DEMO_DIR/qfleet.sock"
-
-say() { printf '\n\033[1m%s\033[0m\n' "$*"; }
 
 push_samples() {
     until "$qfleet" status 2>/dev/null | grep -q RUNNING && ! "$qfleet" status | grep -qv RUNNING; do
@@ -29,7 +49,8 @@ push_samples() {
     "$qfleet" push thumbnails 'App\Images\Thumbnail@make' '{"image": "äöü.png"}'
     "$qfleet" push thumbnails 'App\Images\Thumbnail@make' '{"image": "日本.png"}'
     "$qfleet" push reports 'App\Reports\Monthly@build' '{"month": "2026-11"}'
-    sleep 6
+    # Short naps, so that none of them outlives the demonstration.
+    for _ in {1..30}; do sleep 0.2; done
     say "qfleet status"
     "$qfleet" status || true
     say "qfleet queues"
@@ -41,17 +62,6 @@ push_samples() {
 
 "$qfleet" run --config "$DEMO_HOME/qfleet.yaml" &
 fleet=$!
-
-leave() {
-    trap - EXIT INT TERM
-    kill -TERM "$fleet" 2>/dev/null || true
-    wait "$fleet" || code=$?
-    kill "${samples:-}" 2>/dev/null || true
-    rm -rf "$DEMO_DIR"
-    say "drained, nothing left behind"
-    exit "${code:-0}"
-}
-trap leave EXIT INT TERM
 
 push_samples &
 samples=$!
