@@ -126,6 +126,9 @@ pub struct QueueRow {
 pub struct JobList {
     /// Waiting ones in the order they will be taken, then delayed, then reserved ones by date.
     pub jobs: Vec<ListedJob>,
+    /// The list ends early because its payloads are large.
+    #[serde(default)]
+    pub cut: bool,
 }
 
 /// A job to be put in.

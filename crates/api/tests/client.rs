@@ -65,7 +65,8 @@ async fn pid_at_with_limit(path: &Path) -> Option<Result<Pid, ClientError>> {
 #[tokio::test]
 async fn other_ends_are_told_apart() {
     let dir = Scratch::new();
-    let cases: [(&str, &'static [u8], fn(&ClientError) -> bool); 6] = [
+    type Case = (&'static str, &'static [u8], fn(&ClientError) -> bool);
+    let cases: [Case; 6] = [
         ("silent", b"", |error| matches!(error, ClientError::Broken(..))),
         ("ssh", b"SSH-2.0-OpenSSH_9.2\r\n", |error| matches!(error, ClientError::Stranger(_))),
         ("other", b"HTTP/1.1 404 Not Found\r\nServer: Medusa/1.12\r\nContent-Length: 0\r\n\r\n", |error| {

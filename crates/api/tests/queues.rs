@@ -111,15 +111,26 @@ fn jobs_are_looked_at_where_they_are() {
     }
     let _: () = store.zadd("app_queues:mail:delayed", payload("later"), 4_000_000_000_u64).unwrap();
     let _: () = store.zadd("app_queues:mail:reserved", payload("now"), 4_000_000_001_u64).unwrap();
-    let JobList { jobs } = door.wait(door.client().get("jobs/mail?from=10&limit=5&state=waiting")).unwrap();
+    let JobList { jobs, .. } =
+        door.wait(door.client().get("jobs/mail?from=10&limit=5&state=waiting")).unwrap();
     let ids: Vec<_> = jobs.iter().map(|job| job.id.as_str()).collect();
     assert_eq!(ids, ["10", "11", "12", "13", "14"]);
     assert_eq!(jobs[0].payload, payload("10"));
-    let JobList { jobs } = door.wait(door.client().get("jobs/crm%2Fmail?limit=1")).unwrap();
+    let JobList { jobs, .. } = door.wait(door.client().get("jobs/crm%2Fmail?limit=1")).unwrap();
     let states: Vec<_> = jobs.iter().map(|job| (job.state, job.id.as_str())).collect();
     assert_eq!(states, [(JobState::Waiting, "0"), (JobState::Delayed, "later"), (JobState::Reserved, "now")]);
-    let JobList { jobs } = door.wait(door.client().get("jobs/crm/mail?limit=1&state=delayed")).unwrap();
+    let JobList { jobs, .. } = door.wait(door.client().get("jobs/crm/mail?limit=1&state=delayed")).unwrap();
     assert_eq!(jobs[0].at, Some(WallTime::from_seconds(4_000_000_000)), "a slash as it is");
+    let list: JobList = door.wait(door.client().get("jobs/mail?state=waiting&from=5&limit=1000")).unwrap();
+    assert_eq!((list.jobs.len(), list.cut), (25, false), "over several pages");
+    for _ in 0..4 {
+        let _: () = store.rpush("app_queues:high", vec![b'x'; 5 * 1024 * 1024]).unwrap();
+    }
+    for _ in 0..20 {
+        let _: () = store.rpush("app_queues:high", "small").unwrap();
+    }
+    let list: JobList = door.wait(door.client().get("jobs/crm%2Fhigh?limit=1000")).unwrap();
+    assert_eq!((list.jobs.len(), list.cut), (20, true), "twenty megabytes are enough for one answer");
 }
 
 #[test]
@@ -230,6 +241,7 @@ fn failed_jobs_of_all_connections_are_one_list() {
     );
     assert_eq!(list("from=1&limit=2"), ["o0", "c1"]);
     assert_eq!(list("queue=mail"), ["c2", "c0"]);
+    assert_eq!(list("queue=mail&from=1"), ["c0"]);
     assert_eq!(list("queue=bulk"), ["o0"]);
     assert_eq!(list("queue=crm%2Fdefault"), ["c1"]);
     assert!(door.wait(door.client().get::<FailedList>("failed?queue=nobody")).is_err());
@@ -305,7 +317,7 @@ fn a_store_that_is_away_spoils_its_own_rows_only() {
     let list = rows(&door, "queues").queues;
     assert_eq!(list[0].error, None);
     let error = list[1].error.as_deref().unwrap();
-    assert!(error.starts_with("connection `away` at `redis+unix://"), "{error}");
+    assert!(error.starts_with("connection `away`: redis at `redis+unix://"), "{error}");
     match door.wait(door.client().get::<JobList>("jobs/lost")) {
         Err(ClientError::Said(body)) => assert_eq!(body.code, "unreachable", "{body:?}"),
         other => panic!("{other:?}"),

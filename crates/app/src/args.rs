@@ -311,7 +311,7 @@ pub(crate) struct Jobs {
     /// Where to look: waiting, delayed or reserved [default: all three]
     #[arg(value_enum, hide_possible_values = true)]
     pub(crate) state: Option<JobState>,
-    /// At most so many of each state
+    /// At most so many of each state, up to 1000
     #[arg(long, default_value_t = 20, value_name = "N")]
     pub(crate) limit: u64,
     /// Leave out the first so many of each state
@@ -376,7 +376,7 @@ pub(crate) struct FailedList {
     /// Only of this queue: the manifest's name, or `connection/queue`
     #[arg(long, value_name = "QUEUE")]
     pub(crate) queue: Option<String>,
-    /// At most so many
+    /// At most so many, up to 1000
     #[arg(long, default_value_t = 50, value_name = "N")]
     pub(crate) limit: u64,
     /// Leave out the first so many

@@ -18,8 +18,8 @@ use crate::desk::names::{self, Place};
 use crate::desk::{Desk, DeskError, in_time};
 use crate::protocol::{Done, FailedDetail, FailedList, FailedRow, Flush, Flushed, Results, Which};
 
-/// Records read at once.
-const PAGE: u64 = 200;
+/// Records read at once: they come with their payloads, which may be large.
+const PAGE: u64 = 20;
 
 /// What is done to one record.
 #[derive(Debug, Clone, Copy)]
@@ -62,12 +62,22 @@ impl Store {
         self.queues.iter().map(|queue| Some(queue.as_str())).collect()
     }
 
-    async fn list(&self, from: u64, count: u64) -> Result<Vec<FailedJob>, DeskError> {
-        let mut jobs = Vec::new();
+    /// The newest records, without their payloads.
+    async fn list(&self, from: u64, count: u64) -> Result<Vec<FailedRow>, DeskError> {
+        let end = from.saturating_add(count);
+        let mut rows = Vec::new();
         for queue in self.passes() {
-            jobs.extend(in_time(&self.connection, self.jobs.list(queue, from, count)).await?);
+            let mut at = from;
+            while at < end {
+                let page = in_time(&self.connection, self.jobs.list(queue, at, PAGE.min(end - at))).await?;
+                if page.is_empty() {
+                    break;
+                }
+                at += PAGE;
+                rows.extend(page.iter().map(|job| summary(&self.connection, job)));
+            }
         }
-        Ok(jobs)
+        Ok(rows)
     }
 
     /// Ids of everything that failed before `until`.
@@ -102,18 +112,20 @@ impl Desk {
         limit: u64,
     ) -> Result<FailedList, DeskError> {
         let (stores, mut problems) = self.stores(queue).await?;
-        let end = from.saturating_add(limit);
-        let answers = join_all(stores.iter().map(|store| async move { (store, store.list(0, end).await) }));
+        // One list is paged by its store; several have to be merged first.
+        let single = stores.len() == 1 && stores.iter().all(|store| store.passes().len() == 1);
+        let (first, skip) = if single { (from, 0) } else { (0, from) };
+        let count = limit.saturating_add(skip);
+        let answers = join_all(stores.iter().map(|store| store.list(first, count)));
         let mut rows = Vec::new();
-        for (store, jobs) in answers.await {
-            match jobs {
-                Ok(jobs) => rows.extend(jobs.iter().map(|job| summary(&store.connection, job))),
+        for answer in answers.await {
+            match answer {
+                Ok(some) => rows.extend(some),
                 Err(error) => problems.push(error.to_string()),
             }
         }
         rows.sort_by_key(|row| std::cmp::Reverse(row.failed_at));
-        let (from, limit) = (index(from), index(limit));
-        Ok(FailedList { failed: rows.into_iter().skip(from).take(limit).collect(), problems })
+        Ok(FailedList { failed: rows.into_iter().skip(index(skip)).take(index(limit)).collect(), problems })
     }
 
     /// One failed job with everything.

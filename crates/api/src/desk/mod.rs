@@ -43,9 +43,7 @@ pub enum DeskError {
     Unreachable {
         /// The connection's name.
         connection: String,
-        /// Its address.
-        address: String,
-        /// What happened.
+        /// What happened, with its address.
         why: String,
     },
     /// The store says that this cannot work.
@@ -88,9 +86,7 @@ impl DeskError {
     fn of(connection: &Connection, error: QueueError) -> Self {
         let name = connection.name.clone();
         match error {
-            QueueError::Unreachable(why) => {
-                Self::Unreachable { connection: name, address: connection.redis.shown(), why }
-            }
+            QueueError::Unreachable(why) => Self::Unreachable { connection: name, why },
             QueueError::Refused(why) => Self::Refused { connection: name, why },
         }
     }
@@ -101,10 +97,9 @@ impl fmt::Display for DeskError {
         match self {
             Self::Unknown { what, .. } => write!(out, "there is no {what}"),
             Self::BadRequest(what) => out.write_str(what),
-            Self::Unreachable { connection, address, why } => {
-                write!(out, "connection `{connection}` at `{address}` does not answer: {why}")
+            Self::Unreachable { connection, why } | Self::Refused { connection, why } => {
+                write!(out, "connection `{connection}`: {why}")
             }
-            Self::Refused { connection, why } => write!(out, "connection `{connection}`: {why}"),
         }
     }
 }
@@ -140,7 +135,11 @@ async fn in_time<T>(
     match tokio::time::timeout(PATIENCE, answer).await {
         Ok(answer) => answer.map_err(|error| DeskError::of(connection, error)),
         Err(_) => {
-            let why = format!("no answer within {} s", PATIENCE.as_secs());
+            let why = format!(
+                "redis at `{}` gave no answer within {} s",
+                connection.redis.shown(),
+                PATIENCE.as_secs()
+            );
             Err(DeskError::of(connection, QueueError::Unreachable(why)))
         }
     }

@@ -13,6 +13,11 @@ use crate::desk::names::{self, Place};
 use crate::desk::{Desk, DeskError, in_time};
 use crate::protocol::{Done, JobList, Push, Pushed, QueueList, QueueRow, Results};
 
+/// Jobs looked at in one call.
+const PAGE: u64 = 20;
+/// A listing ends when its payloads are this large together: the daemon must not grow by what lies in a queue.
+const MOST_BYTES: usize = 16 * 1024 * 1024;
+
 impl Desk {
     /// How the named queues are doing, all of the manifest when `names` is empty. A store that does not answer is told in
     /// the rows of its queues.
@@ -59,11 +64,23 @@ impl Desk {
             Some(state) => vec![state],
             None => vec![JobState::Waiting, JobState::Delayed, JobState::Reserved],
         };
-        let mut jobs = Vec::new();
+        let mut list = JobList::default();
+        let mut bytes = 0;
         for state in states {
-            jobs.extend(in_time(&place.connection, driver.look(lane, state, from, limit)).await?);
+            let (mut at, end) = (from, from.saturating_add(limit));
+            while at < end && !list.cut {
+                let page = driver.look(lane, state, at, PAGE.min(end - at));
+                let page = in_time(&place.connection, page).await?;
+                if page.is_empty() {
+                    break;
+                }
+                at += PAGE;
+                bytes += page.iter().map(|job| job.payload.len()).sum::<usize>();
+                list.cut = bytes >= MOST_BYTES;
+                list.jobs.extend(page);
+            }
         }
-        Ok(JobList { jobs })
+        Ok(list)
     }
 
     /// Stops (or allows again) all taking from the queues, on every host.

@@ -32,7 +32,7 @@ const MOST_JSON: usize = 1024 * 1024;
 /// Largest payload of a job.
 const MOST_PAYLOAD: usize = 64 * 1024 * 1024;
 /// Most jobs of one listing.
-const MOST_LISTED: u64 = 10_000;
+const MOST_LISTED: u64 = 1_000;
 /// Bytes of output shown when the asker does not say.
 const TAIL: usize = 1600;
 

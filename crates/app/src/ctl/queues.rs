@@ -31,11 +31,16 @@ pub(super) async fn jobs(asking: &Asking, args: &Jobs) -> Result<Exit, ClientErr
         Some(JobState::Reserved) => "&state=reserved",
     };
     let resource = format!("jobs/{}?from={}&limit={}{state}", part(&args.queue), args.from, args.limit);
-    let JobList { jobs } = asking.client.get(&resource).await?;
+    let JobList { jobs, cut } = asking.client.get(&resource).await?;
     if asking.printer.json {
         asking.printer.value(&listing::list::<_, listing::Job<'_>>(&jobs));
     } else {
         asking.printer.text(&render::jobs(&jobs, now()));
+    }
+    if cut {
+        asking
+            .printer
+            .note("there are more: the list was cut because the payloads are large; go on with --from");
     }
     Ok(Exit::Done)
 }
