@@ -815,6 +815,18 @@ fn the_exit_code_says_whether_work_was_cut_off() {
 }
 
 #[test]
+fn a_worker_that_a_terminals_signal_ends_before_it_was_ready_had_no_work_to_cut_off() {
+    let mut world = World::new(15, vec![queue("messages", 1)]);
+    world.handle(Event::Began { ledgers: vec![] });
+    while world.spawn_next() {}
+    world.ask(Command::Shutdown);
+    let pid = world.pid_of("messages:messages_00");
+    world.end_child(pid, Exit::Signal("INT".to_owned()));
+    world.calm_down();
+    assert_eq!(world.exit, Some(0));
+}
+
+#[test]
 fn old_ledgers_go_to_the_slots_first_worker_and_the_rest_is_recovered() {
     let mut world = World::new(17, vec![queue("messages", 1), program("web", 1)]);
     let now = world.now();

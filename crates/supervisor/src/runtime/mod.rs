@@ -30,8 +30,10 @@ use crate::fleet::view::Seen;
 use crate::fleet::{AskId, Fleet, Now};
 use crate::handle::{Handle, Request};
 
+mod asking;
 mod effects;
 mod environment;
+mod hearing;
 mod identities;
 mod ledgers;
 mod leftovers;
