@@ -83,6 +83,11 @@ impl Slot {
         self.state.word() == StateWord::Running
     }
 
+    /// It did not come up the last time, and `error` says why.
+    pub(super) fn is_failing(&self) -> bool {
+        matches!(self.state.word(), StateWord::Backoff | StateWord::Fatal)
+    }
+
     pub(super) fn due(&self) -> Option<Moment> {
         self.state.due(&self.spec.policy)
     }

@@ -56,11 +56,9 @@ impl Supervisor {
         if let Ok(identities) = spawn_blocking(move || Identities::look_up(&groups)).await {
             self.world.identities = identities;
         }
-        let ledgers = self.world.ledgers.find().unwrap_or_else(|error| {
-            tracing::error!("cannot look for ledgers of earlier workers: {error}");
-            Vec::new()
-        });
-        self.handle(Event::Began { ledgers });
+        for effect in std::mem::take(&mut self.first_effects) {
+            self.carry_out(effect);
+        }
     }
 
     fn turn(&mut self, woken: Woken) {
