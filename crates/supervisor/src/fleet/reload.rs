@@ -195,7 +195,9 @@ impl Fleet {
 
     /// A line of the answer for each word of an operator that a reset drops.
     fn to_forget(&self, plan: &Plan) -> Vec<ProcessResult> {
-        let goes = |name: &str| plan.changes.iter().any(|it| matches!(it, GroupChange::Removed(gone) if gone == name));
+        let goes = |name: &str| {
+            plan.changes.iter().any(|it| matches!(it, GroupChange::Removed(gone) if gone == name))
+        };
         let line = |name: &str, text: String| ProcessResult { name: name.to_owned(), ok: true, text };
         let mut lines = Vec::new();
         for group in self.order.iter().filter_map(|id| self.groups.get(id)) {
