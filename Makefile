@@ -21,7 +21,7 @@ run: ## build qfleet and start a demonstration fleet; Ctrl-C drains it
 
 test: ## run every test, against real servers; installs what they need
 	@scripts/set-up.sh test
-	$(CARGO) test --workspace --locked
+	$(CARGO) test --workspace --locked --no-fail-fast
 
 test-quick: ## run the tests that need no servers
 	@scripts/set-up.sh build
