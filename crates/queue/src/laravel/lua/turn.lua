@@ -55,7 +55,11 @@ end
 
 -- Removes nothing; but once a script has written, a server out of memory lets the rest of it pass. Moving and taking
 -- jobs is what makes room there.
-local function begin_writing(ready) redis.call('ZREMRANGEBYRANK', ready .. ':reserved', 1, 0) end
+local writing = false
+local function begin_writing(ready)
+  if not writing then redis.call('ZREMRANGEBYRANK', ready .. ':reserved', 1, 0) end
+  writing = true
+end
 
 -- verdicts --------------------------------------------------------------------------------------------------------
 
