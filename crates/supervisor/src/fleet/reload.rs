@@ -93,6 +93,9 @@ impl Fleet {
                     results.extend(self.to_forget(&plan));
                 }
                 if !wish.dry_run {
+                    if results.is_empty() {
+                        self.log(false, Arc::from("qfleet"), None, "reload: nothing has changed");
+                    }
                     for line in &results {
                         self.log(
                             false,
