@@ -22,6 +22,8 @@ const BLOCKS_FOR: Duration = Duration::from_secs(60);
 pub(super) const BLOCKED_ANSWERS_WITHIN: Duration = Duration::from_secs(65);
 /// A wish that is gone for this long is gone for good.
 const GRACE: Duration = Duration::from_millis(20);
+/// So often a call is called off before its connection is closed instead.
+const UNBLOCKS: u32 = 10;
 /// A key of a wrong type is tried again after this long.
 const WRONG_FOR: Duration = Duration::from_secs(60);
 
@@ -256,12 +258,18 @@ impl Shared {
     async fn call_off(
         &self,
         client: Option<i64>,
-        call: impl Future<Output = redis::RedisResult<Value>>,
+        mut call: impl Future<Output = redis::RedisResult<Value>> + Unpin,
     ) -> Option<redis::RedisResult<Value>> {
         let mut command = redis::cmd("CLIENT");
         command.arg("UNBLOCK").arg(client?);
-        self.commands.call(&command).await.ok()?;
-        tokio::time::timeout(ANSWERS_WITHIN, call).await.ok()
+        for _ in 0..UNBLOCKS {
+            // The call travels on another connection, and may not have arrived yet when this does.
+            self.commands.call(&command).await.ok()?;
+            if let Ok(answer) = tokio::time::timeout(GRACE, &mut call).await {
+                return Some(answer);
+            }
+        }
+        None
     }
 
     fn woken(&self, queues: &[usize], list: Option<&Value>) {

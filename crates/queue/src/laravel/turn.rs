@@ -76,7 +76,9 @@ impl Laravel {
             Ok(reply) => reply,
             Err(error) => {
                 self.sleeper.put_back(asked.iter().map(|one| (one.queue, one.woken)));
-                self.sleeper.reconnect();
+                if matches!(error, QueueError::Unreachable(_)) {
+                    self.sleeper.reconnect();
+                }
                 return Err(error);
             }
         };
