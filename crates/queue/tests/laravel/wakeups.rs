@@ -130,6 +130,22 @@ async fn another_wish_is_served_at_once() {
 }
 
 #[tokio::test]
+async fn a_wait_that_ends_late_leaves_the_next_one_alone() {
+    let rig = LaravelRig::new();
+    let (driver, producer) = (rig.open(1), rig.open(0));
+    let mut first = Box::pin(driver.wait(&[OTHER], LONG));
+    assert!(tokio::time::timeout(Duration::ZERO, &mut first).await.is_err());
+    let mut second = Box::pin(driver.wait(&[OTHER], LONG));
+    assert!(tokio::time::timeout(Duration::ZERO, &mut second).await.is_err());
+    drop(first);
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    push(&rig, &*producer, OTHER, "other", &["job"]).await;
+    let pushed = Instant::now();
+    second.await.unwrap();
+    assert!(pushed.elapsed() < Duration::from_secs(2), "{:?}", pushed.elapsed());
+}
+
+#[tokio::test]
 async fn one_blocking_call_serves_many_waits() {
     let rig = LaravelRig::new();
     let driver = rig.open(1);
