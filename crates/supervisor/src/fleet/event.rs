@@ -89,7 +89,7 @@ pub enum Event {
     ManifestRead(AskId, Result<Plan, String>),
     /// `stop-wait` is zero from now on, and the daemon ends.
     Hurry,
-    /// Time has passed; see [`Fleet::wake_at`].
+    /// Time has passed; see `Fleet::wake_at`.
     TimePassed,
 }
 
