@@ -11,6 +11,7 @@ use qfleet_model::outcome::{Outcome, Reason, Scope, Verdict};
 use qfleet_model::retry::RetryPolicy;
 use qfleet_model::time::{Moment, WallTime};
 use qfleet_os::{clock, usage};
+use qfleet_queue::driver::{DeadState, DeadVerdict};
 use tokio::sync::watch;
 use tracing::{debug, info, warn};
 
@@ -59,7 +60,10 @@ impl Worker {
                 self.start(alone, now);
             }
         }
-        while self.alone.is_none() && self.slots.busy() < self.settings.concurrency {
+        for _ in 0..self.slots.in_stock() {
+            if self.alone.is_some() || self.slots.busy() >= self.settings.concurrency {
+                break;
+            }
             let Some(id) = self.next_to_start() else { break };
             self.start(id, now);
         }
@@ -290,6 +294,11 @@ impl Worker {
         );
         let record = bury::record(job, &reason, status, &source.laravel_name, clock::wall());
         let task = bury::write(id, Arc::clone(&source.failed), record, self.events.clone());
+        if matches!(hold.phase, Phase::Running(_)) {
+            // It has had its attempt, and did not crash us.
+            let again = DeadVerdict::Again { due: clock::wall(), counted: true };
+            self.ledger.foretell(id.record(), hold.source, &hold.receipt, DeadState::Settling(again));
+        }
         self.slots.change(id, Phase::Burying { reason, task });
     }
 
@@ -298,7 +307,7 @@ impl Worker {
         let Some(hold) = self.slots.get(id) else { return };
         let Phase::Burying { reason, .. } = &hold.phase else { return };
         let verdict = Verdict::Bury { reason: reason.clone() };
-        self.settle(id, verdict, Counted::Failed);
+        self.settle_with_fate(id, verdict, Counted::Failed, DeadState::Settling(DeadVerdict::Complete));
     }
 
     /// Lets go of a delivery whose handler did not stop when it was told to.

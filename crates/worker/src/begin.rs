@@ -20,7 +20,7 @@ use tokio::net::unix::OwnedReadHalf;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
-use tracing::{error, warn};
+use tracing::{error, info, warn};
 
 use crate::drain::DRAINED;
 use crate::handler::{self, HandlerContext};
@@ -66,11 +66,12 @@ impl Link {
 /// Without a link there is no daemon: the worker replaces nobody and reports to nobody. To be called once in a process, on a
 /// runtime with one thread.
 pub async fn run(settings: WorkerSettings, ledger: PathBuf, after: Vec<PathBuf>, link: Option<Link>) -> i32 {
-    let Ok(mut signals) = Received::register() else { return INTERNAL };
     let (events, mut happens) = unbounded_channel();
     let supervised = link.is_some();
-    let Ok(speaker) = connect(link, &events) else { return INTERNAL };
-
+    let (mut signals, speaker) = match set_up(link, &events) {
+        Ok(both) => both,
+        Err(code) => return code,
+    };
     let waiting = recover_predecessors(&after, &settings.connections, &speaker);
     let mut missed = Vec::new();
     let stopped = until_stopped(&mut signals, &mut happens, &mut missed);
@@ -87,6 +88,7 @@ pub async fn run(settings: WorkerSettings, ledger: PathBuf, after: Vec<PathBuf>,
         Err(failure) => return failure.tell(speaker).await,
     };
     speaker.say(&FromChild::Ready);
+    info!(group = settings.group, queues = lanes.all.len(), concurrency = settings.concurrency, "ready");
     let parts = Parts { settings, lanes, sources, ledger: Arc::new(ledger), speaker, events, supervised };
     Worker::new(parts).work(happens, signals).await
 }
@@ -101,9 +103,11 @@ pub struct RecoverySettings {
 /// Gives back what a dead worker held, as soon as its lock is free and its stores can be reached; gives the exit code: 0
 /// when nothing is left to do, 1 when the ledger had to stay.
 pub async fn recover(settings: RecoverySettings, ledger: PathBuf, link: Option<Link>) -> i32 {
-    let Ok(mut signals) = Received::register() else { return INTERNAL };
     let (events, mut happens) = unbounded_channel();
-    let Ok(mut speaker) = connect(link, &events) else { return INTERNAL };
+    let (mut signals, mut speaker) = match set_up(link, &events) {
+        Ok(both) => both,
+        Err(code) => return code,
+    };
     let mut missed = Vec::new();
     let code = tokio::select! {
         biased;
@@ -132,6 +136,16 @@ async fn recover_one(path: &Path, connections: &BTreeMap<String, Connection>, sp
             NOT_RECOVERED
         }
     }
+}
+
+/// Takes signals and the link over; the exit code when the system refuses.
+fn set_up(link: Option<Link>, events: &UnboundedSender<Event>) -> Result<(Received, Speaker), i32> {
+    let signals = Received::register();
+    let speaker = connect(link, events);
+    signals.and_then(|signals| Ok((signals, speaker?))).map_err(|error| {
+        error!("cannot take over signals and the link: {error}");
+        INTERNAL
+    })
 }
 
 /// Reads and writes the link from now on.

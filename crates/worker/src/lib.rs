@@ -7,6 +7,7 @@
 mod attempt;
 mod begin;
 mod bury;
+mod contact;
 mod drain;
 pub mod gate;
 pub mod handler;
@@ -19,6 +20,8 @@ mod prefetch;
 mod recycle;
 mod report;
 mod run;
+mod settle;
+mod sleep;
 mod slots;
 mod source;
 mod take;

@@ -63,9 +63,9 @@ impl Speaker {
         }
     }
 
-    /// Asks to be replaced.
-    pub(crate) fn wants_replacement(&self, because: Recycle) {
-        self.say(&FromChild::WantsReplacement { because });
+    /// Asks to be replaced. True when the wish is on its way.
+    pub(crate) fn wants_replacement(&self, because: Recycle) -> bool {
+        self.say(&FromChild::WantsReplacement { because })
     }
 
     /// Something that is reported has changed.

@@ -2,8 +2,15 @@
 //!
 //! Everything that happens arrives as an [`Event`]; nothing in the loop waits for a store or a handler. After each batch of
 //! events [`Worker::step`] looks at everything once: starts what may start, gives back what is too much, and sends each
-//! connection at most one turn. The parts: [`crate::take`] for turns and waits, [`crate::attempt`] for deliveries and what
-//! becomes of them, [`crate::lease`] for renewals, [`crate::leave`] for the end.
+//! connection at most one turn.
+//!
+//! | File | Part of the worker |
+//! | --- | --- |
+//! | `take`, `sleep` | turns: what is asked for and what comes in; waiting in the store |
+//! | `attempt`, `bury` | deliveries, and what becomes of their jobs |
+//! | `settle` | verdicts on their way |
+//! | `lease`, `contact` | renewals; stores that are away |
+//! | `leave` | the end |
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -107,6 +114,8 @@ pub(crate) struct Worker {
     pub(crate) alone: Option<HoldId>,
     /// The lane whose job starts first.
     pub(crate) first_lane: usize,
+    /// The connection that is looked at first.
+    pub(crate) first_source: usize,
     pub(crate) speaker: Speaker,
     pub(crate) events: UnboundedSender<Event>,
     /// There is a daemon that would answer.
@@ -132,7 +141,7 @@ impl Worker {
         let Parts { settings, lanes, sources, ledger, speaker, events, supervised } = parts;
         let now = clock::now();
         Self {
-            lane_states: lanes.all.iter().map(|_| LaneState::default()).collect(),
+            lane_states: lanes.all.iter().map(|_| LaneState::new(now)).collect(),
             slots: Slots::new(ledger.capacity(), lanes.all.len(), lanes.endpoints.len()),
             gates: Gates::for_worker(&settings),
             pace: Pace::default(),
@@ -141,6 +150,7 @@ impl Worker {
             drain: None,
             alone: None,
             first_lane: 0,
+            first_source: 0,
             wake: None,
             settings,
             lanes,
@@ -218,7 +228,8 @@ impl Worker {
         if let Some(code) = self.step_drain(now) {
             return Some(code);
         }
-        for source in 0..self.sources.len() {
+        let (first, count) = (self.first_source, self.sources.len());
+        for source in (0..count).map(|step| (first + step) % count) {
             self.work_source(source, now);
         }
         for change in self.gates.changes() {
@@ -265,11 +276,13 @@ impl Worker {
             }
             return;
         };
+        if self.supervised && !self.speaker.wants_replacement(because) {
+            // The daemon does not read just now.
+            return;
+        }
         self.wants_replacement = Some(because);
         info!("`{}` is reached, this worker is to be replaced", because.key());
-        if self.supervised {
-            self.speaker.wants_replacement(because);
-        } else {
+        if !self.supervised {
             self.drain(DrainLimit::JobsOwn, now);
         }
     }

@@ -96,8 +96,8 @@ impl Drop for WaitUnderWay {
 /// What is known of a lane, beside its settings.
 #[derive(Debug)]
 pub(crate) struct LaneState {
-    /// Whether its queues have jobs.
-    pub(crate) known: Known,
+    known: Known,
+    known_since: Moment,
     /// Not asked before: it is paused, or all it has is for endpoints that take nothing.
     pub(crate) rest: Option<Moment>,
     /// Paused by an operator.
@@ -108,13 +108,24 @@ pub(crate) struct LaneState {
     pub(crate) broken: BTreeSet<String>,
 }
 
-impl Default for LaneState {
-    fn default() -> Self {
-        Self { known: Known::Unknown, rest: None, paused: false, stuck: 0, broken: BTreeSet::new() }
-    }
-}
-
 impl LaneState {
+    /// Nothing is known yet.
+    pub(crate) fn new(now: Moment) -> Self {
+        let broken = BTreeSet::new();
+        Self { known: Known::Unknown, known_since: now, rest: None, paused: false, stuck: 0, broken }
+    }
+
+    /// Something was learned about its queues.
+    pub(crate) fn note(&mut self, known: Known, now: Moment) {
+        (self.known, self.known_since) = (known, now);
+    }
+
+    /// What is known of its queues. While nobody sleeps there on its behalf, what was empty is so for `good_for` only.
+    pub(crate) fn known(&self, waited_for: bool, good_for: Duration, now: Moment) -> Known {
+        let old = now.since(self.known_since) >= good_for;
+        if self.known == Known::Empty && old && !waited_for { Known::Unknown } else { self.known }
+    }
+
     /// Whether it may be asked, as far as it is concerned.
     pub(crate) fn is_up(&self, now: Moment) -> bool {
         self.rest.is_none_or(|until| until <= now)

@@ -12,7 +12,6 @@
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use qfleet_model::outcome::Verdict;
 use qfleet_model::time::WallTime;
 use qfleet_os::locked_map::LockedMap;
 use qfleet_queue::driver::{DeadHold, DeadState, DeadVerdict, DeadWorker, LaneId, Mark, Receipt};
@@ -188,22 +187,18 @@ impl<W: Words> Ledger<W> {
         self.words.store(at + GROUP, u64::from(group.unsigned_abs()));
     }
 
-    /// Notes what is about to become of the job.
-    pub(crate) fn settling(
-        &self,
-        record: usize,
-        source: usize,
-        receipt: &Receipt,
-        verdict: &Verdict,
-        now: WallTime,
-    ) {
-        let (state, due) = match verdict {
-            Verdict::Complete { .. } => (State::Complete, None),
-            Verdict::Retry { after, .. } => (State::AgainCounted, Some(now + *after)),
-            Verdict::Snooze { after, .. } => (State::AgainUncounted, Some(now + *after)),
-            Verdict::GiveBackAt { due } => (State::AgainUncounted, Some(*due)),
-            Verdict::GiveBack => (State::Fetched, None),
-            Verdict::Bury { .. } | Verdict::Discard { .. } | Verdict::Nothing => (State::Other, None),
+    /// Notes what is to become of the job if we die from here on.
+    pub(crate) fn foretell(&self, record: usize, source: usize, receipt: &Receipt, fate: DeadState) {
+        let (state, due) = match fate {
+            DeadState::Fetched => (State::Fetched, None),
+            DeadState::Settling(DeadVerdict::Complete) => (State::Complete, None),
+            DeadState::Settling(DeadVerdict::Again { due, counted: true }) => {
+                (State::AgainCounted, Some(due))
+            }
+            DeadState::Settling(DeadVerdict::Again { due, counted: false }) => {
+                (State::AgainUncounted, Some(due))
+            }
+            DeadState::Settling(DeadVerdict::Other) | DeadState::Started { .. } => (State::Other, None),
         };
         let at = self.record_at(record);
         self.words.store(at + DUE, date(due));

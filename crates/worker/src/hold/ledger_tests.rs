@@ -5,8 +5,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use qfleet_model::outcome::Note;
-
 use super::*;
 
 /// Keeps every instant: the words that one call stores are in an order of chance, calls stay in theirs.
@@ -86,16 +84,17 @@ fn what_is_written_is_read() {
     }
     ledger.started(1, 1, &receipt(1), &start(true, Some(NOW)));
     ledger.group(1, 321, 555);
-    let again = |after| Duration::from_secs(after);
-    let note = Note::default;
-    for (record, verdict) in [
-        (2, Verdict::Complete { result: None }),
-        (3, Verdict::Retry { after: again(9), note: note() }),
-        (4, Verdict::Snooze { after: again(9), note: note() }),
-        (5, Verdict::GiveBackAt { due: NOW }),
-        (6, Verdict::GiveBack),
-    ] {
-        ledger.settling(record, 1, &receipt(u8::try_from(record).unwrap()), &verdict, NOW);
+    let due = NOW + Duration::from_secs(9);
+    let again = |due, counted| DeadState::Settling(DeadVerdict::Again { due, counted });
+    let fates = [
+        DeadState::Settling(DeadVerdict::Complete),
+        again(due, true),
+        again(due, false),
+        DeadState::Settling(DeadVerdict::Other),
+        DeadState::Fetched,
+    ];
+    for (record, fate) in (2..7).zip(fates) {
+        ledger.foretell(record, 1, &receipt(u8::try_from(record).unwrap()), fate);
     }
     ledger.clear(7);
 
@@ -104,16 +103,9 @@ fn what_is_written_is_read() {
     assert_eq!(contents.table, table());
     assert_eq!(contents.leftovers, [Leftover { delivery: DELIVERY.to_owned(), group: Some((321, 555)) }]);
     assert_eq!(contents.dead[0], DeadWorker { tag: 77, marks: vec![], held: vec![] });
-    let due = NOW + again(9);
-    let held = vec![
-        hold(0, DeadState::Fetched),
-        hold(1, DeadState::Started { alone: true, not_before: Some(NOW) }),
-        hold(2, DeadState::Settling(DeadVerdict::Complete)),
-        hold(3, DeadState::Settling(DeadVerdict::Again { due, counted: true })),
-        hold(4, DeadState::Settling(DeadVerdict::Again { due, counted: false })),
-        hold(5, DeadState::Settling(DeadVerdict::Again { due: NOW, counted: false })),
-        hold(6, DeadState::Fetched),
-    ];
+    let started = [DeadState::Fetched, DeadState::Started { alone: true, not_before: Some(NOW) }];
+    let held =
+        (0..).zip(started.into_iter().chain(fates)).map(|(digest, state)| hold(digest, state)).collect();
     assert_eq!(contents.dead[1], DeadWorker { tag: 77, marks: vec![Mark(0xdead_beef)], held });
 }
 
@@ -128,7 +120,7 @@ fn a_process_that_was_not_noted_yet_can_be_looked_for() {
     }
     ledger.group(2, 77, 5);
     ledger.group(2, 0, 0);
-    ledger.settling(3, 1, &receipt(1), &Verdict::Complete { result: None }, NOW);
+    ledger.foretell(3, 1, &receipt(1), DeadState::Settling(DeadVerdict::Complete));
     let contents = read(&applied(size(&json, 2, 16), &recorder.stores.borrow())).unwrap();
     let unknown = Leftover { delivery: DELIVERY.to_owned(), group: None };
     assert_eq!(contents.leftovers, [unknown.clone(), unknown], "not the receiver's, not the settled one's");
@@ -189,10 +181,9 @@ fn step(ledger: &Ledger<&Recorder>, record: usize, seen: &mut Seen, next: &mut u
         }
         Some((job, DeadState::Started { .. })) => {
             let after = Duration::from_secs(dice.u64(1..99));
-            let verdict = Verdict::Retry { after, note: Note::default() };
-            ledger.settling(record, 1, &receipt(job), &verdict, NOW);
-            let again = DeadVerdict::Again { due: NOW + after, counted: true };
-            seen.insert(record, (job, DeadState::Settling(again)));
+            let again = DeadState::Settling(DeadVerdict::Again { due: NOW + after, counted: true });
+            ledger.foretell(record, 1, &receipt(job), again);
+            seen.insert(record, (job, again));
         }
         Some((_, DeadState::Settling(_))) => {
             ledger.clear(record);

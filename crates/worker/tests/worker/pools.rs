@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use qfleet_testkit::{Answer, Receiver};
+use qfleet_testkit::{Answer, Receiver, eventually};
 
 use crate::jobs::Job;
 use crate::stage::{SOON, Stage};
@@ -100,5 +100,32 @@ fn a_paused_queue_is_left_alone_and_the_others_are_served() {
     redis::cmd("SREM").arg("t_qfleet:paused").arg("held").exec(&mut connection).unwrap();
     receiver.wait_for(2, SOON);
     worker.wait_report("the end of the pause", |report| report.paused.is_empty() && report.completed == 2);
+    worker.finish();
+}
+
+#[test]
+fn a_full_queue_of_one_connection_does_not_starve_another_connection() {
+    let stage = Stage::new();
+    let receiver = Receiver::start(|_| Answer::ok().after(Duration::from_millis(20)));
+    let url = receiver.url();
+    let settings = stage.settings_of(&format!(
+        "redis: {{url: \"redis+unix://{}\"}}\nconnections:\n  a: {{driver: laravel, prefix: t_}}\n  b: {{driver: laravel, prefix: t_b}}\n\
+         queues:\n  full: {{connection: a, sleep: 30s, handler: {{http: \"{url}/full\"}}}}\n  rare: {{connection: b, sleep: 30s, handler: {{http: \"{url}/rare\"}}}}\n\
+         pools:\n  p: {{queues: [full, rare], concurrency: 1}}\n",
+        stage.redis.socket().display()
+    ));
+    for number in 0..500 {
+        stage.push("full", &Job::new(&number.to_string()).bytes());
+    }
+    let worker = stage.worker(&settings);
+    receiver.wait_for(20, SOON);
+    for number in 0..3 {
+        let job = Job::new(&format!("rare-{number}")).bytes();
+        redis::cmd("RPUSH").arg("t_bqueues:rare").arg(job).exec(&mut stage.redis.connection()).unwrap();
+    }
+    eventually(SOON, "the rare ones", || {
+        (receiver.requests().iter().filter(|request| request.path == "/rare").count() == 3).then_some(())
+    });
+    assert!(receiver.count() < 400, "they did not wait until the others were done: {}", receiver.count());
     worker.finish();
 }
