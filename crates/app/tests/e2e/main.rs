@@ -9,6 +9,7 @@ mod crash;
 mod drain;
 mod first_process;
 mod jobs;
+mod odd_starts;
 mod orphaned;
 mod outage;
 mod packaging;

@@ -27,9 +27,14 @@ pub(crate) struct Fleet {
 impl Fleet {
     /// Starts a daemon on `manifest`, in which `{dir}` stands for the scratch directory; a control socket is added.
     pub(crate) fn start(manifest: &str) -> Self {
+        Self::start_through(&[], manifest)
+    }
+
+    /// The same, by a command that ends with executing its further arguments.
+    pub(crate) fn start_through(starter: &[&str], manifest: &str) -> Self {
         let dir = Scratch::new();
         write_manifest(&dir, manifest);
-        let daemon = spawn_daemon(&dir, 0);
+        let daemon = spawn_daemon(&dir, 0, starter);
         let fleet = Self { dir, daemon, runs: 0 };
         eventually(SOON, "the control socket to answer", || {
             fleet.qfleet(&["pid"]).status.success().then_some(())
@@ -52,7 +57,7 @@ impl Fleet {
     /// Starts another daemon in the same place, also while an old one's workers live.
     pub(crate) fn start_another(&mut self) {
         self.runs += 1;
-        self.daemon = spawn_daemon(&self.dir, self.runs);
+        self.daemon = spawn_daemon(&self.dir, self.runs, &[]);
         eventually(SOON, "the new daemon's socket to answer", || {
             let pid = self.qfleet(&["pid"]);
             (pid.status.success() && text(&pid.stdout).trim() == self.daemon.pid().to_string()).then_some(())
@@ -61,7 +66,7 @@ impl Fleet {
 
     /// Runs a command to its end.
     pub(crate) fn qfleet(&self, args: &[&str]) -> Output {
-        let mut command = command(&self.dir);
+        let mut command = command(&self.dir, &[]);
         command.env("QFLEET_SOCKET", self.dir.join("q.sock"));
         command.args(args).stdin(Stdio::null()).output().unwrap()
     }
@@ -167,9 +172,11 @@ fn write_manifest(dir: &Scratch, manifest: &str) {
     dir.write("qfleet.yaml", text);
 }
 
-fn command(dir: &Scratch) -> Command {
-    let mut command = Command::new(QFLEET);
+fn command(dir: &Scratch, starter: &[&str]) -> Command {
+    let words = [starter, &[QFLEET]].concat();
+    let mut command = Command::new(words[0]);
     command
+        .args(&words[1..])
         .current_dir(dir.path())
         .env("QFLEET_CONFIG", dir.join("qfleet.yaml"))
         .env_remove("QFLEET_SOCKET")
@@ -177,9 +184,9 @@ fn command(dir: &Scratch) -> Command {
     command
 }
 
-fn spawn_daemon(dir: &Scratch, run: u32) -> Guarded {
+fn spawn_daemon(dir: &Scratch, run: u32, starter: &[&str]) -> Guarded {
     let log = File::create(dir.join(&format!("log.{run}"))).unwrap();
-    let mut run_command = command(dir);
+    let mut run_command = command(dir, starter);
     run_command.arg("run").stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
     run_command.process_group(0);
     Guarded::spawn(&mut run_command)

@@ -1,0 +1,55 @@
+//! Daemons that somebody started with odd things inherited.
+
+use std::time::{Duration, Instant};
+
+use qfleet_testkit::eventually;
+
+use crate::support::{Fleet, SOON, children_of};
+
+/// Executes its arguments with signals blocked, as some service managers and languages start their children.
+const BLOCKED_SIGNALS: &str = "import os, signal, sys
+signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT, signal.SIGCHLD})
+os.execv(sys.argv[1], sys.argv[1:])";
+
+/// Executes its arguments with an output that takes a few lines and that nobody ever reads.
+const UNREAD_OUTPUT: &str = "import os, sys
+reader, writer = os.pipe()
+os.set_inheritable(reader, True)
+os.dup2(writer, 1)
+os.dup2(writer, 2)
+os.execv(sys.argv[1], sys.argv[1:])";
+
+#[test]
+fn signals_that_the_starter_had_blocked_do_not_keep_the_daemon_from_reaping_and_ending() {
+    let mut fleet = Fleet::start_through(
+        &["python3", "-c", BLOCKED_SIGNALS],
+        "programs:\n  once: {command: 'true', startsecs: 0, autorestart: false}\n  steady: {command: sleep 1000}\n",
+    );
+    fleet.wait_state("once", "EXITED");
+    assert_eq!(fleet.stop(), 0);
+}
+
+#[test]
+fn an_output_that_nobody_reads_holds_up_neither_commands_nor_restarts() {
+    let mut fleet = Fleet::start_through(
+        &["python3", "-c", UNREAD_OUTPUT],
+        "programs:
+  flood: {command: \"sh -c 'yes line | head -c 300000; sleep 1000'\", startsecs: 0}
+  crash: {command: \"sh -c 'echo x >>{dir}/starts; sleep 1.1; exit 1'\", startsecs: 0}
+  steady: {command: sleep 1000, startsecs: 0}
+",
+    );
+    // The flood has filled the pipe, and each of these writes lines of the daemon's own.
+    eventually(SOON, "the end of the flood", || {
+        (children_of(fleet.pid_of("flood")).len() == 1).then_some(())
+    });
+    for _ in 0..10 {
+        fleet.ok(&["restart", "--now", "steady"]);
+    }
+    let starts = || fleet.dir.read("starts").lines().count();
+    let before = starts();
+    eventually(SOON, "a restart of what crashes", || (starts() > before).then_some(()));
+    let asked = Instant::now();
+    assert_eq!(fleet.stop(), 0);
+    assert!(asked.elapsed() < Duration::from_secs(20), "ended after {:?}", asked.elapsed());
+}
