@@ -384,3 +384,7 @@ fn said(outcome: &Outcome) -> &'static str {
         Outcome::Lost => "lost",
     }
 }
+
+#[cfg(test)]
+#[path = "attempt_tests.rs"]
+mod tests;

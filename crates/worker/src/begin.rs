@@ -13,6 +13,7 @@ use qfleet_model::link::{FromChild, ToChild};
 use qfleet_os::locked_map::{LockedMap, Opened};
 use qfleet_os::signal::{Incoming, Received};
 use qfleet_os::usage;
+use qfleet_queue::driver::Recovered;
 use qfleet_queue::{LaneQueues, OpenSettings};
 use serde::Deserialize;
 use tokio::io::AsyncReadExt;
@@ -68,13 +69,13 @@ impl Link {
 pub async fn run(settings: WorkerSettings, ledger: PathBuf, after: Vec<PathBuf>, link: Option<Link>) -> i32 {
     let (events, mut happens) = unbounded_channel();
     let supervised = link.is_some();
-    let (mut signals, speaker) = match set_up(link, &events) {
-        Ok(both) => both,
+    let speaker = match set_up(link, &events) {
+        Ok(speaker) => speaker,
         Err(code) => return code,
     };
     let waiting = recover_predecessors(&after, &settings.connections, &speaker);
     let mut missed = Vec::new();
-    let stopped = until_stopped(&mut signals, &mut happens, &mut missed);
+    let stopped = until_stopped(&mut happens, &mut missed);
     tokio::select! {
         biased;
         () = stopped => return DRAINED,
@@ -90,7 +91,7 @@ pub async fn run(settings: WorkerSettings, ledger: PathBuf, after: Vec<PathBuf>,
     speaker.say(&FromChild::Ready);
     info!(group = settings.group, queues = lanes.all.len(), concurrency = settings.concurrency, "ready");
     let parts = Parts { settings, lanes, sources, ledger: Arc::new(ledger), speaker, events, supervised };
-    Worker::new(parts).work(happens, signals).await
+    Worker::new(parts).work(happens).await
 }
 
 /// What a recovery needs of the manifest; the settings of a worker hold it too.
@@ -104,14 +105,14 @@ pub struct RecoverySettings {
 /// when nothing is left to do, 1 when the ledger had to stay.
 pub async fn recover(settings: RecoverySettings, ledger: PathBuf, link: Option<Link>) -> i32 {
     let (events, mut happens) = unbounded_channel();
-    let (mut signals, mut speaker) = match set_up(link, &events) {
-        Ok(both) => both,
+    let mut speaker = match set_up(link, &events) {
+        Ok(speaker) => speaker,
         Err(code) => return code,
     };
     let mut missed = Vec::new();
     let code = tokio::select! {
         biased;
-        () = until_stopped(&mut signals, &mut happens, &mut missed) => NOT_RECOVERED,
+        () = until_stopped(&mut happens, &mut missed) => NOT_RECOVERED,
         code = recover_one(&ledger, &settings.connections, &speaker) => code,
     };
     speaker.finish().await;
@@ -139,13 +140,19 @@ async fn recover_one(path: &Path, connections: &BTreeMap<String, Connection>, sp
 }
 
 /// Takes signals and the link over; the exit code when the system refuses.
-fn set_up(link: Option<Link>, events: &UnboundedSender<Event>) -> Result<(Received, Speaker), i32> {
-    let signals = Received::register();
-    let speaker = connect(link, events);
-    signals.and_then(|signals| Ok((signals, speaker?))).map_err(|error| {
+fn set_up(link: Option<Link>, events: &UnboundedSender<Event>) -> Result<Speaker, i32> {
+    let speaker = Received::register().and_then(|signals| {
+        tokio::spawn(pass_on(signals, events.clone()));
+        connect(link, events)
+    });
+    speaker.map_err(|error| {
         error!("cannot take over signals and the link: {error}");
         INTERNAL
     })
+}
+
+async fn pass_on(mut signals: Received, events: UnboundedSender<Event>) {
+    while events.send(Event::Signalled(signals.next().await)).is_ok() {}
 }
 
 /// Reads and writes the link from now on.
@@ -184,55 +191,51 @@ async fn listen(mut link: OwnedReadHalf, mut frames: Frames, events: UnboundedSe
 }
 
 /// Returns when somebody wants the process to end before it has begun; keeps what else happens meanwhile.
-async fn until_stopped(
-    signals: &mut Received,
-    happens: &mut UnboundedReceiver<Event>,
-    missed: &mut Vec<Event>,
-) {
-    loop {
-        tokio::select! {
-            signal = signals.next() => {
-                if matches!(signal, Incoming::Term | Incoming::Int | Incoming::Quit) {
-                    return;
-                }
-            }
-            Some(event) = happens.recv() => {
-                if matches!(event, Event::Told(ToChild::Drain { .. }) | Event::Orphaned) {
-                    return;
-                }
-                missed.push(event);
-            }
+async fn until_stopped(happens: &mut UnboundedReceiver<Event>, missed: &mut Vec<Event>) {
+    while let Some(event) = happens.recv().await {
+        match event {
+            Event::Told(ToChild::Drain { .. }) | Event::Orphaned => return,
+            Event::Signalled(Incoming::Term | Incoming::Int | Incoming::Quit) => return,
+            other => missed.push(other),
         }
     }
 }
 
-/// Gives back what earlier processes of this slot held. A store that is away is waited for beside the work.
+/// Gives back what earlier processes of this slot held: first of those that are dead, then of the others as they end.
 async fn recover_predecessors(
     after: &[PathBuf],
     connections: &BTreeMap<String, Connection>,
     speaker: &Speaker,
 ) {
+    let (mut dead, mut living) = (Vec::new(), Vec::new());
     for path in after {
-        let dead = match dead(path, connections, speaker).await {
-            Ok(Some(dead)) => dead,
-            Ok(None) => continue,
-            Err(why) => {
-                error!("cannot give back the jobs of an earlier worker: {why}");
-                continue;
-            }
-        };
-        let needs_a_store = dead.needs_a_store();
-        let mut recovering = tokio::spawn(dead.recover());
-        let Ok(recovered) = timeout(BEFORE_READY, &mut recovering).await else { continue };
-        match recovered {
-            Ok(Ok(recovered)) if needs_a_store => {
-                let (returned, buried) = (recovered.returned, recovered.buried);
-                speaker.say(&FromChild::Recovered { returned, buried });
-            }
-            Ok(Err(why)) => error!("cannot give back the jobs of an earlier worker: {why}"),
-            _ => {}
+        match LockedMap::open(path) {
+            Ok(Opened::HeldElsewhere { .. }) => living.push(path),
+            _ => dead.push(path),
         }
     }
+    for path in dead.into_iter().chain(living) {
+        if let Err(why) = recover_predecessor(path, connections, speaker).await {
+            error!("cannot give back the jobs of an earlier worker: {why}");
+        }
+    }
+}
+
+/// A store that is away is waited for beside the work.
+async fn recover_predecessor(
+    path: &Path,
+    connections: &BTreeMap<String, Connection>,
+    speaker: &Speaker,
+) -> Result<(), String> {
+    let Some(dead) = dead(path, connections, speaker).await? else { return Ok(()) };
+    let needs_a_store = dead.needs_a_store();
+    let mut recovering = tokio::spawn(dead.recover());
+    let Ok(recovered) = timeout(BEFORE_READY, &mut recovering).await else { return Ok(()) };
+    let Recovered { returned, buried, .. } = recovered.map_err(|error| error.to_string())??;
+    if needs_a_store {
+        speaker.say(&FromChild::Recovered { returned, buried });
+    }
+    Ok(())
 }
 
 /// The ledger at `path`, as soon as its writer is dead. `None` when there is nothing to do.
@@ -305,7 +308,12 @@ fn open_lanes(settings: &WorkerSettings) -> Result<Lanes, String> {
     })
 }
 
-fn open_sources(settings: &WorkerSettings, lanes: &Lanes, tag: u32) -> Result<Vec<Source>, String> {
+/// The connections in use, with nothing under way.
+pub(crate) fn open_sources(
+    settings: &WorkerSettings,
+    lanes: &Lanes,
+    tag: u32,
+) -> Result<Vec<Source>, String> {
     let mut sources = Vec::new();
     for (name, inside) in &lanes.sources {
         let connection = settings
@@ -335,7 +343,13 @@ fn open_sources(settings: &WorkerSettings, lanes: &Lanes, tag: u32) -> Result<Ve
     Ok(sources)
 }
 
-fn make_ledger(settings: &WorkerSettings, lanes: &Lanes, path: &Path, tag: u32) -> std::io::Result<Ledger> {
+/// An empty ledger at `path`.
+pub(crate) fn make_ledger(
+    settings: &WorkerSettings,
+    lanes: &Lanes,
+    path: &Path,
+    tag: u32,
+) -> std::io::Result<Ledger> {
     let entry = |(name, inside): &(String, Vec<usize>)| SourceEntry {
         connection: name.clone(),
         prefix: settings

@@ -20,7 +20,7 @@ use qfleet_model::link::{Recycle, ToChild};
 use qfleet_model::start::DrainLimit;
 use qfleet_model::time::Moment;
 use qfleet_os::clock;
-use qfleet_os::signal::{Incoming, Received};
+use qfleet_os::signal::Incoming;
 use qfleet_queue::driver::{Renewal, Turn};
 use qfleet_queue::error::QueueError;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
@@ -85,6 +85,8 @@ pub(crate) enum Event {
     Told(ToChild),
     /// The daemon is gone.
     Orphaned,
+    /// Somebody sent a signal.
+    Signalled(Incoming),
 }
 
 /// A handler that did not keep its contract.
@@ -163,7 +165,7 @@ impl Worker {
     }
 
     /// Works until it is told to stop and everything in hand is settled; gives the exit code.
-    pub(crate) async fn work(mut self, mut happens: UnboundedReceiver<Event>, mut signals: Received) -> i32 {
+    pub(crate) async fn work(mut self, mut happens: UnboundedReceiver<Event>) -> i32 {
         loop {
             if let Some(code) = self.step(clock::now()) {
                 return self.leave(code).await;
@@ -171,7 +173,6 @@ impl Worker {
             let pause = self.wake.map_or(LONG, |wake| wake.since(clock::now()));
             tokio::select! {
                 biased;
-                signal = signals.next() => self.signalled(signal),
                 Some(event) = happens.recv() => self.take_in(event, &mut happens),
                 () = tokio::time::sleep(pause) => {}
             }
@@ -202,6 +203,7 @@ impl Worker {
             Event::Told(ToChild::Drain { limit }) => self.drain(limit, now),
             Event::Told(ToChild::Tune { settings }) => self.tune(settings),
             Event::Told(ToChild::Start(_)) => debug!("a second start from the daemon changes nothing"),
+            Event::Signalled(signal) => self.signalled(signal, now),
             Event::Orphaned => {
                 self.supervised = false;
                 warn!("the daemon is gone: finishing the jobs in hand, then ending");
@@ -210,8 +212,7 @@ impl Worker {
         }
     }
 
-    fn signalled(&mut self, signal: Incoming) {
-        let now = clock::now();
+    fn signalled(&mut self, signal: Incoming, now: Moment) {
         match signal {
             Incoming::Term | Incoming::Int => self.drain(DrainLimit::AtMost(self.settings.stop_wait), now),
             Incoming::Quit => self.drain(DrainLimit::AtMost(Duration::ZERO), now),

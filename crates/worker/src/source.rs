@@ -5,11 +5,14 @@
 //! next one.
 
 use std::collections::BTreeSet;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use qfleet_model::time::Moment;
-use qfleet_queue::driver::{Ask, Mark, QueueDriver, Receipt, Settlement};
+use qfleet_queue::driver::{Ask, LaneId, Mark, QueueDriver, Receipt, Settlement};
+use qfleet_queue::error::QueueError;
 use qfleet_queue::failed::FailedJobs;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::task::AbortHandle;
@@ -182,7 +185,7 @@ impl Source {
         let (driver, events, wishes) = (Arc::clone(&self.driver), events.clone(), asks.clone());
         tokio::spawn(async move {
             let sent = qfleet_os::clock::now();
-            let answer = driver.turn(&settlements, &wishes, mark).await;
+            let answer = guarded(driver.turn(&settlements, &wishes, mark)).await;
             let took = qfleet_os::clock::now().since(sent);
             let _ended = events.send(Event::Turned { source: at, answer, took });
         });
@@ -199,7 +202,7 @@ impl Source {
         let (ids, receipts): (Vec<HoldId>, Vec<Receipt>) = held.into_iter().unzip();
         let (driver, events) = (Arc::clone(&self.driver), events.clone());
         tokio::spawn(async move {
-            let answer = driver.renew(&receipts).await;
+            let answer = guarded(driver.renew(&receipts)).await;
             let _ended = events.send(Event::Renewed { source: at, answer });
         });
         self.renewing = Some(ids);
@@ -209,7 +212,7 @@ impl Source {
     pub(crate) fn send_probe(&mut self, at: usize, events: &UnboundedSender<Event>) {
         let (driver, events) = (Arc::clone(&self.driver), events.clone());
         tokio::spawn(async move {
-            let answer = driver.depth(&[qfleet_queue::driver::LaneId(0)]).await.map(drop);
+            let answer = guarded(driver.depth(&[LaneId(0)])).await.map(drop);
             let _ended = events.send(Event::Probed { source: at, answer });
         });
         self.probing = true;
@@ -231,11 +234,11 @@ impl Source {
             .iter()
             .zip(0_u16..)
             .filter(|(lane, _)| lanes.contains(lane))
-            .map(|(_, id)| qfleet_queue::driver::LaneId(id))
+            .map(|(_, id)| LaneId(id))
             .collect();
         let (driver, events) = (Arc::clone(&self.driver), events.clone());
         let task = tokio::spawn(async move {
-            let answer = driver.wait(&ids, at_most).await;
+            let answer = guarded(driver.wait(&ids, at_most)).await;
             let _ended = events.send(Event::Waited { source: at, number, answer });
         });
         self.wait = Some(WaitUnderWay { number, begun: now, at_most, lanes, task: task.abort_handle() });
@@ -272,4 +275,12 @@ impl Source {
     pub(crate) fn quiet_until(&self, now: Moment) -> Option<Moment> {
         self.quiet_until.filter(|until| *until > now)
     }
+}
+
+/// Whatever happens, there is an answer: the loop would wait for ever for a call that panicked.
+async fn guarded<T>(call: impl Future<Output = Result<T, QueueError>>) -> Result<T, QueueError> {
+    let answer = AssertUnwindSafe(call).catch_unwind().await;
+    answer.unwrap_or_else(|_| {
+        Err(QueueError::Unreachable(String::from("the driver panicked; this is a defect of ours")))
+    })
 }

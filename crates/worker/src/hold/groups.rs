@@ -14,6 +14,7 @@ use super::ledger::{Leftover, Writer};
 
 /// Killed processes are gone within this time, or stuck in the kernel.
 const PATIENCE: Duration = Duration::from_secs(5);
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
 const KILL: i32 = 9;
 
 /// Waits until the dead worker is dead, kills the groups of its jobs that still live, and waits until they are gone.
@@ -23,7 +24,18 @@ pub(crate) async fn end(worker: Writer, leftovers: &[Leftover]) {
     }
     // From then on its children have been told to end.
     until(|| is_dead(worker)).await;
-    let groups: BTreeSet<i32> = groups_of(leftovers).into_iter().filter(|group| *group > 1).collect();
+    let (noted, searched) = sort(leftovers);
+    end_groups(noted).await;
+    if searched.is_empty() {
+        return;
+    }
+    end_groups(groups_with(&searched)).await;
+    // A process that was just executing another program had no environment for an instant.
+    tokio::time::sleep(LOOK_AGAIN).await;
+    end_groups(groups_with(&searched)).await;
+}
+
+async fn end_groups(groups: BTreeSet<i32>) {
     for group in &groups {
         // Gone in between is as good.
         let _ = signal::send_group(*group, KILL);
@@ -41,25 +53,22 @@ fn is_dead(worker: Writer) -> bool {
         .is_ok_and(|usage| usage.started_at == worker.started_at && !matches!(usage.state, 'Z' | 'X'))
 }
 
-fn groups_of(leftovers: &[Leftover]) -> Vec<i32> {
-    let mut groups = Vec::new();
-    let mut searched = Vec::new();
+/// Groups that are surely those noted, and variables by which the others can be found.
+fn sort(leftovers: &[Leftover]) -> (BTreeSet<i32>, Vec<String>) {
+    let (mut noted, mut searched) = (BTreeSet::new(), Vec::new());
     for leftover in leftovers {
         match leftover.group {
             Some((group, start)) if usage::of(group).is_ok_and(|leader| leader.started_at == start) => {
-                groups.push(group);
+                noted.insert(group);
             }
             _ => searched.push(format!("JOB_DELIVERY={}", leftover.delivery)),
         }
     }
-    if !searched.is_empty() {
-        groups.extend(groups_with(&searched));
-    }
-    groups
+    (noted, searched)
 }
 
 /// Groups of the processes that have one of these variables.
-fn groups_with(variables: &[String]) -> Vec<i32> {
+fn groups_with(variables: &[String]) -> BTreeSet<i32> {
     let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
     let pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
     pids.filter(|pid| {
@@ -71,6 +80,7 @@ fn groups_with(variables: &[String]) -> Vec<i32> {
     })
     .filter_map(|pid| usage::of(pid).ok())
     .map(|usage| usage.group)
+    .filter(|group| *group > 1)
     .collect()
 }
 

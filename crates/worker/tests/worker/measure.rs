@@ -73,7 +73,11 @@ fn an_idle_pool_of_eleven_queues_costs_two_commands_a_sleep() {
     receiver.wait_for(1, SOON);
     worker.wait_report("it to be settled", |report| report.completed == 1);
     let (begun, before) = (Instant::now(), sent(&stage));
+    let pid = i32::try_from(worker.child.pid()).unwrap();
+    let busy = qfleet_os::usage::of(pid).unwrap().cpu;
     std::thread::sleep(Duration::from_secs(5));
+    let busy = qfleet_os::usage::of(pid).unwrap().cpu - busy;
+    assert!(busy <= Duration::from_millis(100), "{busy:?} of processor time in five idle seconds");
     #[allow(clippy::cast_precision_loss)]
     let each = (sent(&stage) - before) as f64 / begun.elapsed().as_secs_f64();
     println!("idle: {each:.2} commands a second with `sleep: 1s`");
