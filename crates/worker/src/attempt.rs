@@ -1,51 +1,29 @@
 //! One job from the stock to its verdict: checks, delivery, decision, and the failed store for those that are buried.
 
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::FutureExt;
 use qfleet_manifest::queue::Redeliver;
 use qfleet_model::job::Job;
 use qfleet_model::outcome::{Outcome, Reason, Scope, Verdict};
 use qfleet_model::retry::RetryPolicy;
-use qfleet_model::time::{Moment, WallTime};
+use qfleet_model::time::Moment;
 use qfleet_os::{clock, usage};
 use qfleet_queue::driver::{DeadState, DeadVerdict};
 use tokio::sync::watch;
 use tracing::{debug, info, warn};
 
 use crate::bury;
+use crate::delivery::{GroupInLedger, OVERDUE, delivery, handle, receiver_is_done, without_end};
 use crate::gate::Ticket;
-use crate::handler::identity::{delivery_id, webhook_id};
-use crate::handler::{Delivery, Ended, GroupNote, Handler, Health};
-use crate::hold::ledger::{Ledger, Start};
+use crate::handler::{Ended, Health};
+use crate::hold::ledger::Start;
 use crate::lanes::Server;
 use crate::run::{Broken, Event, Worker};
 use crate::slots::{Counted, HoldId, Phase, Running};
 
-/// A handler keeps its deadline itself; this long after it (and after `kill-after`) it is let go.
-const OVERDUE: Duration = Duration::from_secs(5);
-/// A receiver elsewhere may still work on a delivery for this long after its deadline.
-const RECEIVER_MARGIN: Duration = Duration::from_secs(5);
-/// The same for a delivery without a deadline, from now.
-const RECEIVER_LONGEST: Duration = Duration::from_secs(300);
 /// Jobs for a shut endpoint, in a lane that has others, are looked at again after this long at least.
 const SHUT_PAUSE: Duration = Duration::from_secs(1);
-
-/// Where a delivery notes its process group.
-#[derive(Debug)]
-struct GroupInLedger {
-    ledger: Arc<Ledger>,
-    record: usize,
-}
-
-impl GroupNote for GroupInLedger {
-    fn set(&self, group: i32) {
-        let started_at = if group > 1 { usage::of(group).map_or(0, |usage| usage.started_at) } else { 0 };
-        self.ledger.group(self.record, group.max(0), started_at);
-    }
-}
 
 impl Worker {
     /// Starts jobs from the stock, lane after lane, as long as there are slots.
@@ -144,44 +122,24 @@ impl Worker {
         state.rest = Some(now + crate::outage::pause(state.stuck, 0.0).min(SHUT_PAUSE));
     }
 
+    /// Notes the start and hands the job over.
     fn deliver(&mut self, id: HoldId, lane: usize, server: &Server, alone: bool, now: Moment) {
         let Some(hold) = self.slots.get(id) else { return };
         let Phase::Fetched { job, .. } = &hold.phase else { return };
-        let (wall, endpoint) = (clock::wall(), &self.lanes.endpoints[server.endpoint]);
-        let ticket = self.gates.started(endpoint, now);
-        let timeout = server.policy.timeout(job);
-        let deadline = timeout.map(|timeout| wall + timeout);
-        let not_before = (self.lanes.all[lane].redeliver == Redeliver::AfterDeadline && !server.local)
-            .then(|| receiver_is_done(deadline, wall));
-        let delivery_id = delivery_id(wall, random());
-        let start = Start { delivery: &delivery_id, alone, local: server.local, not_before };
-        self.ledger.started(id.record(), hold.source, &hold.receipt, &start);
-        self.lane_states[lane].stuck = 0;
-
         let (cancel, cancelled) = watch::channel(None);
         let group = GroupInLedger { ledger: Arc::clone(&self.ledger), record: id.record() };
-        let delivery = Delivery {
-            identity: webhook_id(job),
-            id: delivery_id,
-            number: job.history.deliveries.saturating_add(1),
-            // With a last date the tries do not count.
-            tries: server.policy.tries(job).filter(|_| job.limits.retry_until.is_none()),
-            timeout,
-            deadline: timeout.map(|timeout| now + timeout),
-            deadline_at: deadline,
-            started_at: wall,
-            cancel: cancelled,
-            group: Arc::new(group),
-            job: (**job).clone(),
-        };
-        debug!(
-            queue = self.lanes.all[lane].name,
-            job = job.id,
-            delivery = delivery.id,
-            attempt = job.attempt,
-            "starts"
-        );
-        let let_go = timeout.map(|timeout| timeout + self.settings.kill_after + OVERDUE);
+        let delivery = delivery(job, server, cancelled, Arc::new(group), now);
+        let deadline = delivery.deadline_at;
+        let not_before = (self.lanes.all[lane].redeliver == Redeliver::AfterDeadline && !server.local)
+            .then(|| receiver_is_done(deadline, delivery.started_at));
+        let start = Start { delivery: &delivery.id, alone, local: server.local, not_before };
+        self.ledger.started(id.record(), hold.source, &hold.receipt, &start);
+        let ticket = self.gates.started(&self.lanes.endpoints[server.endpoint], now);
+        self.lane_states[lane].stuck = 0;
+        let queue = &self.lanes.all[lane].name;
+        debug!(queue, job = job.id, delivery = delivery.id, attempt = job.attempt, "starts");
+
+        let let_go = delivery.timeout.map(|timeout| timeout + self.settings.kill_after + OVERDUE);
         let (handler, events) = (Arc::clone(&server.handler), self.events.clone());
         let task = tokio::spawn(async move {
             let end = handle(&*handler, delivery, let_go).await;
@@ -323,41 +281,6 @@ impl Worker {
         };
         self.delivery_ended(id, Ok(end), now);
     }
-}
-
-async fn handle(
-    handler: &dyn Handler,
-    delivery: Delivery,
-    let_go: Option<Duration>,
-) -> Result<Ended, Broken> {
-    let handling = AssertUnwindSafe(handler.handle(delivery)).catch_unwind();
-    let ended = match let_go {
-        Some(limit) => tokio::time::timeout(limit, handling).await.map_err(|_| Broken::Overdue)?,
-        None => handling.await,
-    };
-    ended.map_err(|_| Broken::Panicked)
-}
-
-/// What is made of a handler that did not keep its contract.
-fn without_end(broken: Broken, local: bool) -> Ended {
-    let outcome = match broken {
-        Broken::Panicked => Outcome::Crashed {
-            reason: Reason::classed("handler_panic", "the handler panicked; this is a defect of ours"),
-        },
-        Broken::Overdue => {
-            Outcome::TimedOut { at_least: if local { Duration::ZERO } else { RECEIVER_MARGIN } }
-        }
-    };
-    Ended { outcome, health: Health::Neutral, status: None, notes: Vec::new() }
-}
-
-/// When a receiver elsewhere does not work on a delivery any more.
-fn receiver_is_done(deadline: Option<WallTime>, now: WallTime) -> WallTime {
-    deadline.map_or(now + RECEIVER_LONGEST, |deadline| deadline + RECEIVER_MARGIN)
-}
-
-fn random() -> [u8; 10] {
-    std::array::from_fn(|_| fastrand::u8(..))
 }
 
 fn counted(verdict: &Verdict) -> Counted {

@@ -16,6 +16,7 @@ use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
 use super::*;
 use crate::begin;
+use crate::handler::{Delivery, Handler};
 use crate::lanes::{self, Lanes};
 use crate::report::Speaker;
 use crate::run::Parts;

@@ -8,6 +8,7 @@ mod attempt;
 mod begin;
 mod bury;
 mod contact;
+mod delivery;
 mod drain;
 pub mod gate;
 pub mod handler;
