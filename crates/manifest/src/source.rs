@@ -74,10 +74,7 @@ impl<'t> Source<'t> {
             let before: Vec<&str> = before.collect();
             let here = self.lines.get(line - 1).map_or("", |bytes| &self.text[bytes.clone()]);
             problem.text = crop(&secrets::without_secrets(&before, here), column);
-            if here.contains("${") {
-                let hint = "inside `{…}` and `[…]` a value with `${NAME}` needs quotes: {url: \"${NAME}\"}";
-                problem.hint = Some(String::from(hint));
-            }
+            problem.hint = what_to_do(&before, here, what).map(String::from);
         }
         problem
     }
@@ -101,6 +98,22 @@ impl<'t> Source<'t> {
         }
         out.push_str(self.text.get(at..bytes.end).unwrap_or_default());
         crop(&out, column)
+    }
+}
+
+/// What most often is behind text that is no YAML.
+fn what_to_do(before: &[&str], here: &str, what: &str) -> Option<&'static str> {
+    let is_of_supervisord = |line: &&str| line.starts_with("[program:") || line.starts_with("[supervisor");
+    if before.iter().any(is_of_supervisord) || is_of_supervisord(&here) {
+        Some("this is a `supervisord.conf`; here it is `programs: {NAME: {command: …}}`")
+    } else if here.contains("${") {
+        Some("inside `{…}` and `[…]` a value with `${NAME}` needs quotes: {url: \"${NAME}\"}")
+    } else if here.trim_start_matches(' ').starts_with('\t') {
+        Some("indent with spaces: YAML takes no tabs")
+    } else if what.contains("did not find expected key") {
+        Some("keys of one section begin in the same column")
+    } else {
+        None
     }
 }
 
