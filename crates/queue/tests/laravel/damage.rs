@@ -200,6 +200,30 @@ async fn without_memory_jobs_are_still_taken_moved_and_renewed() {
 }
 
 #[tokio::test]
+async fn many_giants_do_not_keep_the_server_busy_in_one_turn() {
+    let rig = LaravelRig::new();
+    let driver = rig.open(1);
+    // Nothing costs a scan more than brackets.
+    let giant = |name: &str| {
+        let lists = "[],".repeat(700_000);
+        format!(r#"{{"attempts":0,"uuid":"{name}","displayName":"{name}","job":"j","data":[{lists}[]]}}"#)
+    };
+    for name in ["first", "second"] {
+        rig.produce("other", giant(name).as_bytes());
+    }
+    push(&rig, &*driver, OTHER, "other", &["small", "last"]).await;
+    for (expected, more) in [(vec!["first"], true), (vec!["second"], true), (vec!["small", "last"], false)] {
+        let turn = take(&*driver, OTHER, 9).await;
+        assert_eq!(names(&turn.jobs), expected);
+        assert_eq!(!turn.more.is_empty(), more, "after {expected:?}");
+        for job in &turn.jobs {
+            settle(&*driver, job, complete()).await;
+        }
+    }
+    assert_eq!(rig.keys(), Vec::<String>::new());
+}
+
+#[tokio::test]
 async fn a_thousand_due_jobs_come_in_steps() {
     let rig = LaravelRig::new();
     let driver = rig.open(1);

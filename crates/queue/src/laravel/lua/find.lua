@@ -7,8 +7,12 @@
 local tag = tonumber(ARGV[1]) / 1048576
 local found = {}
 
+-- Nobody is served while payloads are read, and there may be many: the counters of a giant are not worth it.
+local MOST_BYTES = 1048576
+
 local function note(place, bytes, score)
-  local _, _, _, identity = scan(bytes)
+  local identity = ''
+  if #bytes <= MOST_BYTES then identity = select(4, scan(bytes)) end
   local counters = false
   if identity ~= '' then
     local key = ARGV[place + 1] .. identity

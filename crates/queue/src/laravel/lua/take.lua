@@ -57,30 +57,38 @@ local function counters_of(queue, identity)
   return redis.call('HMGET', key, 'deliveries', 'snoozes', 'first', 'crashes', 'exceptions', 'previous')
 end
 
+-- Every byte is read, and nobody else is served meanwhile: after so many of them the rest is for the next turn.
+local MOST_BYTES = 1048576
+
 local function take(place, queue, room, woken)
   local ready = ready_of(queue)
-  local payloads = redis.call('LRANGE', ready, 0, room - 1)
-  if #payloads == 0 then return 0, 0 end
-  local taken, twins, problem = 0, {}, nil
-  for _, payload in ipairs(payloads) do
+  local taken, twins, bytes, problem = 0, {}, 0, nil
+  local function hold(payload)
     local at, length, count, identity = scan(payload)
     local raised = at and string.format('%d', count + 1) or ''
     local reserved = at and splice(payload, at, length, raised) or payload
     local added = redis.pcall('ZADD', ready .. ':reserved', 'NX', score, reserved)
     if type(added) == 'table' then
       problem = added
-      break
-    end
-    if added == 1 then
+    elseif added == 1 then
       taken = taken + 1
       jobs[#jobs + 1] = {place, payload, at and at - 1 or -1, length or 0, raised, identity, counters_of(queue, identity)}
     else
       -- Somebody works on the very same bytes. As a member of the set they cannot be held twice: behind the others.
       twins[#twins + 1] = payload
-      if #twins == 8 then break end
     end
+    bytes = bytes + #payload
   end
-  redis.call('LTRIM', ready, taken + #twins, -1)
+  local function has_room() return taken + #twins < room and #twins < 8 and bytes < MOST_BYTES and not problem end
+  while has_room() do
+    local seen = taken + #twins
+    local payloads = redis.call('LRANGE', ready, seen, math.min(seen + 16, room) - 1)
+    for _, payload in ipairs(payloads) do
+      if has_room() then hold(payload) end
+    end
+    if #payloads < 16 then break end
+  end
+  if taken + #twins > 0 then redis.call('LTRIM', ready, taken + #twins, -1) end
   for _, payload in ipairs(twins) do redis.call('RPUSH', ready, payload) end
   if taken > woken then redis.pcall('LTRIM', ready .. ':notify', taken - woken, -1) end
   if problem then error(problem, 0) end
