@@ -50,8 +50,7 @@ pub(crate) fn read(value: &Value<'_>) -> Option<HttpHandler> {
     }
     let address = address?;
     if let Some(url) = section.get("url") {
-        let has_key = ["secret", "secret-file", "signing-keys"].iter().any(|key| section.get(key).is_some());
-        check_signing(url, &address, &http.signing_keys, !unsigned && !has_key);
+        check_signing(url, &address, &http.signing_keys, !unsigned && !has_key(&section));
         check_reach(url, &address, &http.allow_networks, http.allow_plain_http);
         check_schemes(&section, &address);
     }
@@ -69,6 +68,11 @@ fn handler(address: &Address, gate: Option<String>) -> HttpHandler {
     HttpHandler::new(gate.unwrap_or(endpoint), target)
 }
 
+/// Whether a key to sign with is written there, readable or not.
+fn has_key(section: &Section<'_>) -> bool {
+    ["secret", "secret-file", "signing-keys"].iter().any(|key| section.get(key).is_some())
+}
+
 fn read_request(section: &Section<'_>, http: &mut HttpHandler) {
     http.put =
         section.read("method", |value| value.word(&[("POST", false), ("PUT", true)], &[])).unwrap_or(false);
@@ -82,7 +86,7 @@ fn read_request(section: &Section<'_>, http: &mut HttpHandler) {
     http.signing_keys = signing::read(section);
     http.also_github = section.read("also", |value| value.word(&[("github", true)], &[])).unwrap_or(false);
     if http.also_github
-        && http.signing_keys.is_empty()
+        && !has_key(section)
         && let Some(value) = section.get("also")
     {
         value.problem_with_hint("needs a key to sign with", "give `secret` or `secret-file`");

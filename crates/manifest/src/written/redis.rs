@@ -68,7 +68,8 @@ pub(crate) fn read_keys(section: &Section<'_>) -> Option<RedisSettings> {
     {
         value.problem_with_hint("has no meaning without TLS", "begin the `url` with `rediss://`");
     }
-    if settings.username.is_some() && settings.password.is_none() {
+    let is_written = ["password", "password-file"].iter().any(|key| section.get(key).is_some());
+    if settings.username.is_some() && settings.password.is_none() && !is_written {
         section.value.problem_at_key("a user without a password", Some("give `password` or `password-file`"));
     }
     Some(settings)
