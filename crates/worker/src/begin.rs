@@ -338,6 +338,7 @@ pub(crate) fn open_sources(
             inside.clone(),
             driver,
             failed,
+            tag,
         ));
     }
     Ok(sources)

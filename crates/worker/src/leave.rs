@@ -1,13 +1,20 @@
 //! The end of a worker: what a wish to stop changes, and what happens when nothing is left.
 
+use std::time::Duration;
+
 use qfleet_model::start::DrainLimit;
 use qfleet_model::time::Moment;
+use qfleet_os::clock;
+use tokio::time::timeout;
 use tracing::{error, info, warn};
 
-use crate::drain::{Drain, Left, Step};
+use crate::drain::{CUT_OFF, Drain, Left, Step};
 use crate::handler::Cancel;
 use crate::run::Worker;
 use crate::slots::{HoldId, Phase};
+
+/// How long giving back what was taken by calls without an answer may take.
+const STRAYS_WITHIN: Duration = Duration::from_secs(2);
 
 impl Worker {
     /// Somebody wants the worker to end.
@@ -68,17 +75,31 @@ impl Worker {
     /// Says goodbye; the ledger goes when nothing is in it.
     pub(crate) async fn leave(mut self, code: i32) -> i32 {
         self.report_at_once();
-        let held = self.slots.held();
+        let strays_left = self.give_back_strays().await;
         self.speaker.finish().await;
-        if held > 0 {
+        let held = self.slots.held();
+        if held > 0 || strays_left {
             error!(
                 jobs = held,
-                "leaving while the store is away: these jobs are given back when it can be reached"
+                "leaving while the store is away: what is in hand is given back when it can be reached"
             );
-        } else if let Err(cause) = self.ledger.remove() {
+            return CUT_OFF;
+        }
+        if let Err(cause) = self.ledger.remove() {
             warn!("cannot remove the ledger: {cause}");
         }
         info!(code, "ends");
         code
+    }
+
+    /// Gives back what calls without an answer may have taken. True when that is not sure.
+    async fn give_back_strays(&mut self) -> bool {
+        let now = clock::now();
+        let mut left = false;
+        for source in &mut self.sources {
+            let Some(strays) = source.strays(now) else { continue };
+            left |= !matches!(timeout(STRAYS_WITHIN, source.driver.recover(&strays)).await, Ok(Ok(_)));
+        }
+        left
     }
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use qfleet_model::time::Moment;
-use qfleet_queue::driver::{Ask, LaneId, Mark, QueueDriver, Receipt, Settlement};
+use qfleet_queue::driver::{Ask, DeadWorker, LaneId, Mark, QueueDriver, Receipt, Settlement};
 use qfleet_queue::error::QueueError;
 use qfleet_queue::failed::FailedJobs;
 use tokio::sync::mpsc::UnboundedSender;
@@ -62,6 +62,9 @@ pub(crate) struct Source {
     pub(crate) first: usize,
     /// Places of the ledger's marks used up by calls without an answer.
     pub(crate) mark_place: usize,
+    /// Names us in what we reserve.
+    tag: u32,
+    unanswered: Vec<(Mark, Moment)>,
     waits: u64,
     vain_wakes: u32,
     wait_failures: u32,
@@ -77,6 +80,8 @@ pub(crate) struct TurnUnderWay {
     pub(crate) asks: Vec<Ask>,
     /// Slots that other connections must not count on.
     pub(crate) promised: u32,
+    /// By which what it took can be found.
+    pub(crate) mark: Mark,
 }
 
 /// A wait that has not ended.
@@ -144,6 +149,7 @@ impl Source {
         lanes: Vec<usize>,
         driver: Arc<dyn QueueDriver>,
         failed: Arc<dyn FailedJobs>,
+        tag: u32,
     ) -> Self {
         Self {
             name,
@@ -163,6 +169,8 @@ impl Source {
             next_due: None,
             first: 0,
             mark_place: 0,
+            tag,
+            unanswered: Vec::new(),
             waits: 0,
             vain_wakes: 0,
             wait_failures: 0,
@@ -189,7 +197,25 @@ impl Source {
             let took = qfleet_os::clock::now().since(sent);
             let _ended = events.send(Event::Turned { source: at, answer, took });
         });
-        self.turn = Some(TurnUnderWay { settling, asks, promised });
+        self.turn = Some(TurnUnderWay { settling, asks, promised, mark });
+    }
+
+    /// A turn got no answer, and may have taken jobs all the same.
+    pub(crate) fn lost_answer(&mut self, turn: &TurnUnderWay, now: Moment) {
+        if !turn.asks.is_empty() {
+            self.unanswered.push((turn.mark, now));
+            self.mark_place = self.mark_place.wrapping_add(1);
+        }
+    }
+
+    /// What such turns may have taken and not given us since, as a recovery wants to know it; `None` when there are none.
+    pub(crate) fn strays(&mut self, now: Moment) -> Option<DeadWorker> {
+        let lease = self.driver.lease();
+        // What they reserved has ended by then.
+        self.unanswered.retain(|(_, since)| now.since(*since) < lease * 2);
+        let under_way = self.turn.iter().filter(|turn| !turn.asks.is_empty()).map(|turn| turn.mark);
+        let marks: Vec<Mark> = self.unanswered.iter().map(|(mark, _)| *mark).chain(under_way).collect();
+        (!marks.is_empty()).then(|| DeadWorker { tag: self.tag, marks, held: Vec::new() })
     }
 
     /// Renews what is in hand.

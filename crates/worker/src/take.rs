@@ -150,12 +150,10 @@ impl Worker {
             }
             Err(error) => {
                 let source = &mut self.sources[at];
+                // Its mark stays in the ledger: what it may have taken is found by it.
+                source.lost_answer(&sent, now);
                 let since = std::mem::replace(&mut source.pending, sent.settling);
                 source.pending.extend(since);
-                if !sent.asks.is_empty() {
-                    // Its mark stays: what it may have taken is found by it.
-                    source.mark_place = source.mark_place.wrapping_add(1);
-                }
                 self.set_known(at, &sent.asks, Known::Unknown, now);
                 self.store_fails(at, &error, now);
             }

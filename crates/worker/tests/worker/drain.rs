@@ -153,3 +153,25 @@ fn with_its_store_away_a_worker_leaves_what_is_not_settled_to_its_ledger() {
     assert_eq!(stage.depth("q"), (0, 0, 0), "it had completed");
     assert_eq!(stage.lines("out"), ["start a", "end a"]);
 }
+
+#[test]
+fn what_a_call_without_an_answer_took_is_left_to_the_ledger_too() {
+    let stage = Stage::new();
+    let settings = shell(&stage, "echo start >> OUT", ", sleep: 200ms");
+    let mut worker = stage.worker(&settings);
+    eventually(SOON, "the worker to sleep", || {
+        let clients: String = redis::cmd("INFO").arg("clients").query(&mut stage.redis.connection()).unwrap();
+        clients.contains("blocked_clients:1").then_some(())
+    });
+    stage.redis.pause();
+    // With nobody to answer, the call that follows the sleep hangs, and then fails.
+    worker.wait_report("the outage", |report| report.outage.is_some());
+    worker.drain(DrainLimit::AtMost(30 * SECOND));
+    assert_eq!(worker.wait(SOON), 75);
+    assert!(worker.ledger.exists());
+    stage.redis.resume();
+    stage.push("q", &Job::new("a").bytes());
+    stage.recover(&settings, &worker.ledger);
+    assert_eq!(stage.depth("q"), (1, 0, 0));
+    assert_eq!(stage.lines("out"), Vec::<String>::new());
+}
