@@ -10,7 +10,7 @@ use qfleet_manifest::{control_socket, load};
 use world::Table;
 
 /// Far more than any of these takes in a debug build, far less than a hang.
-const SOON: Duration = Duration::from_secs(10);
+const SOON: Duration = Duration::from_secs(30);
 
 fn answer(text: &str) -> Result<usize, String> {
     let start = Instant::now();

@@ -41,7 +41,8 @@ fn an_output_that_nobody_reads_holds_up_neither_commands_nor_restarts() {
     );
     // The flood has filled the pipe, and each of these writes lines of the daemon's own.
     eventually(SOON, "the end of the flood", || {
-        (children_of(fleet.pid_of("flood")).len() == 1).then_some(())
+        let pid = i32::try_from(fleet.process("flood")["pid"].as_i64()?).unwrap();
+        (children_of(pid).len() == 1).then_some(())
     });
     for _ in 0..10 {
         fleet.ok(&["restart", "--now", "steady"]);

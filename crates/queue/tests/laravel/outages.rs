@@ -388,8 +388,10 @@ async fn a_failover_loses_and_doubles_nothing_that_was_copied() {
         driver.push(OTHER, "other", payload.as_bytes(), None).await.unwrap();
     }
     let held = take(&*driver, OTHER, 3).await.jobs;
-    let copied: u32 =
-        redis::cmd("WAIT").arg(1).arg(10_000).query(&mut sentinels.master().connection()).unwrap();
+    // It waits for the writes of its own connection, and what came before them.
+    let mut master = sentinels.master().connection();
+    redis::cmd("SET").arg("copied").arg(1).query::<()>(&mut master).unwrap();
+    let copied: u32 = redis::cmd("WAIT").arg(1).arg(10_000).query(&mut master).unwrap();
     assert_eq!(copied, 1);
     sentinels.fail_over();
     // The old master does not know yet and would take anything; whoever asks the sentinels is told better.

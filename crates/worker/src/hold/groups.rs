@@ -143,6 +143,10 @@ mod tests {
     #[test]
     fn a_job_that_was_never_noted_is_found_by_its_delivery() {
         let mut child = shell("exec sleep 60", "never-noted");
+        let name = format!("/proc/{}/comm", child.id());
+        while std::fs::read_to_string(&name).unwrap().trim() != "sleep" {
+            std::thread::sleep(Duration::from_millis(1));
+        }
         run("never-noted", None);
         assert_eq!(child.wait().unwrap().signal(), Some(KILL));
     }
