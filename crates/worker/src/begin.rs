@@ -314,6 +314,7 @@ fn open_sources(settings: &WorkerSettings, lanes: &Lanes, tag: u32) -> Result<Ve
             name: lane.name.clone(),
             queues: lane.queues.clone(),
             delay_as_backoff: lane.tuning.delay_as_backoff,
+            node: Default::default(),
         });
         let open = OpenSettings { connection: connection.clone(), lanes: queues.collect(), tag };
         let driver = qfleet_queue::open(&open).map_err(|error| error.to_string())?;

@@ -67,7 +67,7 @@ fn in_redis(manifest: &Manifest, name: &str, connection: &str, queue: &str) -> R
         .lanes
         .iter()
         .any(|lane| lane.connection == connection && lane.queues.iter().any(|q| q == queue));
-    let lane = LaneQueues { name: name.to_owned(), queues: vec![queue.to_owned()], delay_as_backoff: false };
+    let lane = LaneQueues { name: name.to_owned(), queues: vec![queue.to_owned()], delay_as_backoff: false, node: Default::default() };
     Ok(Place { name: name.to_owned(), connection: found.clone(), lane, served })
 }
 
@@ -77,6 +77,7 @@ pub(crate) fn of_manifest(lane: &Lane) -> LaneQueues {
         name: lane.name.clone(),
         queues: lane.queues.clone(),
         delay_as_backoff: lane.tuning.delay_as_backoff,
+            node: Default::default(),
     }
 }
 

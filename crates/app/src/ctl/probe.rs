@@ -87,6 +87,7 @@ async fn depths(manifest: &Manifest, connection: &Connection) -> Result<String, 
             name: lane.name.clone(),
             queues: lane.queues.clone(),
             delay_as_backoff: lane.tuning.delay_as_backoff,
+            node: Default::default(),
         })
         .collect();
     let ids: Vec<LaneId> = (0u16..).map(LaneId).take(lanes.len()).collect();

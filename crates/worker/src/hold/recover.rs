@@ -129,6 +129,7 @@ fn open(
         name: name.clone(),
         queues: queues.clone(),
         delay_as_backoff: false,
+            node: Default::default(),
     });
     // It reserves nothing.
     let settings = OpenSettings { connection, lanes: lanes.collect(), tag: 0 };
