@@ -64,6 +64,11 @@ impl BullmqRig {
         rows.into_iter().map(|(_, fields)| fields).collect()
     }
 
+    /// The keys of a pattern.
+    pub(crate) fn redis_keys(&self, pattern: &str) -> Vec<String> {
+        self.redis().keys(pattern).unwrap()
+    }
+
     /// Their names alone.
     pub(crate) fn event_names(&self) -> Vec<String> {
         self.events().into_iter().map(|mut event| event.remove("event").unwrap()).collect()
@@ -144,4 +149,103 @@ pub(crate) fn soon(node: &Node, what: &str, code: &str) -> Value {
         let value = node.run(code);
         (!value.is_null() && value != Value::Bool(false)).then_some(value)
     })
+}
+
+/// Works as a worker with one job at a time does, until `count` verdicts are settled: each call settles and takes.
+pub(crate) async fn work(
+    driver: &dyn QueueDriver,
+    count: usize,
+    mut verdict: impl FnMut(&qfleet_model::job::Job) -> Verdict,
+) {
+    use qfleet_queue::driver::{Ask, Settlement};
+    let started = std::time::Instant::now();
+    let (mut settle, mut settled) = (Vec::new(), 0);
+    loop {
+        let turn = driver.turn(&settle, &[Ask { lane: DEMO, at_most: 1 }], driver.mark()).await.unwrap();
+        assert!(turn.broken.is_empty(), "{:?}", turn.broken);
+        assert_eq!(turn.settled, vec![qfleet_queue::driver::Settled::Done; settle.len()]);
+        settled += settle.len();
+        let jobs = turn.jobs.iter();
+        settle = jobs
+            .map(|job| Settlement {
+                receipt: job.receipt.clone(),
+                verdict: verdict(job.job.as_ref().unwrap()),
+            })
+            .collect();
+        if settled >= count {
+            assert!(settle.is_empty(), "more jobs than {count}");
+            return;
+        }
+        assert!(started.elapsed() < SOON, "only {settled} of {count} verdicts");
+        if settle.is_empty() {
+            let due = turn.next_due.map_or(Duration::from_millis(50), |due| due.since(now()));
+            driver.wait(&[DEMO], due.min(Duration::from_secs(1))).await.unwrap();
+        }
+    }
+}
+
+pub(crate) fn now() -> qfleet_model::time::WallTime {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    qfleet_model::time::WallTime::from_millis(since.as_millis() as i64)
+}
+
+/// Every key there is, as people would compare two of them: dates and times cut off, streams without their ids.
+pub(crate) fn dump(redis: &mut redis::Connection) -> BTreeMap<String, Value> {
+    let keys: Vec<String> = redis.keys("*").unwrap();
+    let mut all = BTreeMap::new();
+    for key in keys {
+        // Markers only wake; what stands there depends on who sleeps. A check for stalled jobs has its own time.
+        if key.ends_with(":marker") || key.ends_with(":stalled-check") || key.ends_with(":stalled") {
+            continue;
+        }
+        let kind: String = redis::cmd("TYPE").arg(&key).query(redis).unwrap();
+        let value = match kind.as_str() {
+            "string" => json!(redis.get::<_, String>(&key).unwrap()),
+            "hash" => json!(redis.hgetall::<_, BTreeMap<String, String>>(&key).unwrap()),
+            "list" => json!(redis.lrange::<_, Vec<String>>(&key, 0, -1).unwrap()),
+            "set" => json!(redis.smembers::<_, std::collections::BTreeSet<String>>(&key).unwrap()),
+            // By member: which of two dates is earlier depends on the clock.
+            "zset" => json!(redis.zrange_withscores::<_, BTreeMap<String, String>>(&key, 0, -1).unwrap()),
+            _ => {
+                let rows: Vec<(String, Vec<String>)> =
+                    redis::cmd("XRANGE").arg(&key).arg("-").arg("+").query(redis).unwrap();
+                json!(rows.into_iter().map(|(_, fields)| fields).collect::<Vec<_>>())
+            }
+        };
+        all.insert(timeless(&key), timeless_value(value));
+    }
+    all
+}
+
+fn timeless_value(value: Value) -> Value {
+    match value {
+        Value::String(text) => json!(timeless(&text)),
+        Value::Array(items) => items.into_iter().map(timeless_value).collect(),
+        Value::Object(fields) => {
+            fields.into_iter().map(|(name, value)| (timeless(&name), timeless_value(value))).collect()
+        }
+        other => other,
+    }
+}
+
+/// A text with every date in it as `T`: 13 digits (milliseconds) or 16 and more (scores).
+fn timeless(text: &str) -> String {
+    let mut out = String::new();
+    let mut digits = String::new();
+    for letter in text.chars().chain(['\0']) {
+        if letter.is_ascii_digit() {
+            digits.push(letter);
+            continue;
+        }
+        out.push_str(if digits.len() >= 13 { "T" } else { &digits });
+        digits.clear();
+        if letter != '\0' {
+            out.push(letter);
+        }
+    }
+    // Parsed and printed again where it is JSON, since the order of keys is arbitrary.
+    match serde_json::from_str::<Value>(&out) {
+        Ok(value @ Value::Object(_)) => value.to_string(),
+        _ => out,
+    }
 }

@@ -76,27 +76,28 @@ pub(crate) fn digest_of(id: &str) -> [u8; 16] {
     half
 }
 
-/// Names of all jobs in hand, so that a search for lost ones does not find those.
+/// Names of all jobs in hand, so that a search for lost ones does not find those. A job that was given back and taken
+/// once more is another one, by its token.
 #[derive(Debug, Default)]
-pub(crate) struct InHand(Mutex<HashSet<(usize, [u8; 16])>>);
+pub(crate) struct InHand(Mutex<HashSet<(usize, [u8; 16], String)>>);
 
 impl InHand {
     /// Notes a job.
     pub(crate) fn add(&self, held: &Held, digest: [u8; 16]) {
-        self.lock().insert((held.queue, digest));
+        self.lock().insert((held.queue, digest, held.token.clone()));
     }
 
     /// Forgets a job that was settled or lost.
     pub(crate) fn remove(&self, held: &Held, digest: [u8; 16]) {
-        self.lock().remove(&(held.queue, digest));
+        self.lock().remove(&(held.queue, digest, held.token.clone()));
     }
 
     /// Whether this job is in hand.
-    pub(crate) fn has(&self, queue: usize, digest: [u8; 16]) -> bool {
-        self.lock().contains(&(queue, digest))
+    pub(crate) fn has(&self, queue: usize, digest: [u8; 16], token: &str) -> bool {
+        self.lock().contains(&(queue, digest, token.to_owned()))
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashSet<(usize, [u8; 16])>> {
+    fn lock(&self) -> MutexGuard<'_, HashSet<(usize, [u8; 16], String)>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

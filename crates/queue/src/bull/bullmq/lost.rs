@@ -77,7 +77,8 @@ impl Lost {
         let tokens: BTreeSet<String> = marks.into_iter().map(|mark| driver.token(mark)).collect();
         let mut taken = Vec::new();
         for (queue, found) in driver.locked_by(driver.tag, &queues).await? {
-            if !tokens.contains(&found.token) || driver.in_hand.has(queue, digest_of(&found.id)) {
+            if !tokens.contains(&found.token) || driver.in_hand.has(queue, digest_of(&found.id), &found.token)
+            {
                 continue;
             }
             let room =

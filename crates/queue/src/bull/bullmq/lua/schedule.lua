@@ -13,7 +13,7 @@ local function following(definition, before, interval)
     due = math.floor(now / every) * every + offset
     if due <= now then due = due + every end
   end
-  return due, offset
+  return due
 end
 
 local function go_on(q, id, scheduler, count, planned, interval)
@@ -23,8 +23,7 @@ local function go_on(q, id, scheduler, count, planned, interval)
   local key = q.base .. id
   local stored = q.base .. 'repeat:' .. scheduler
   local definition = redis.call('HMGET', stored, 'name', 'data', 'every', 'offset')
-  local due, offset = tonumber(planned), nil
-  if not due then due, offset = following(definition, before, interval) end
+  local due = tonumber(planned) or following(definition, before, interval)
   if not due then return end
   local taken = redis.call('HMGET', key, 'name', 'data', 'opts')
   local new = string.format('repeat:%s:%.0f', scheduler, due)
@@ -42,7 +41,6 @@ local function go_on(q, id, scheduler, count, planned, interval)
   local rule = type(opts['repeat']) == 'table' and opts['repeat'] or {}
   rule.immediately = nil
   rule.count = count
-  if offset and offset ~= 0 then rule.offset = offset end
   opts['repeat'], opts.jobId, opts.delay, opts.timestamp, opts.repeatJobKey = rule, new, delay, now, scheduler
   if planned ~= '' then opts.prevMillis = due end
   store(q, new, {

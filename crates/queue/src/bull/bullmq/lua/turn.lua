@@ -288,11 +288,11 @@ for _ = 1, number() do
   end
 end
 
--- As the original: not while something is known to come.
+-- Not while something is known to come, as with the original's worker, which looks for more with the same call.
 for _, q in pairs(known) do
   if q.ended and redis.call('LLEN', q.base .. 'wait') == 0 and redis.call('LLEN', q.base .. 'active') == 0
     and redis.call('ZCARD', q.base .. 'prioritized') == 0
-    and not (q.asked and (q.state ~= 0 or redis.call('ZCARD', q.base .. 'delayed') > 0)) then
+    and redis.call('ZCARD', q.base .. 'delayed') == 0 and not (q.asked and q.state ~= 0) then
     event(q, 'drained')
   end
 end
