@@ -9,7 +9,8 @@ TARGET = $${CARGO_TARGET_DIR:-target}
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-quick check format build install clean
+.PHONY: help run test test-quick format build install clean
+.PHONY: check check-format check-lints check-docs check-dependencies check-scripts
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -21,25 +22,33 @@ run: ## build qfleet and start a demonstration fleet; Ctrl-C drains it
 
 test: ## run every test, against real servers; installs what they need
 	@scripts/set-up.sh test
-	$(CARGO) test --workspace --locked
+	$(CARGO) test --workspace --locked --no-fail-fast
 
 test-quick: ## run the tests that need no servers
 	@scripts/set-up.sh build
 	$(CARGO) test --workspace --locked --lib --bins
 
-check: ## format, lints, documentation, dependencies, scripts
-	@scripts/set-up.sh build
+check: check-format check-lints check-docs check-dependencies check-scripts ## format, lints, documentation, dependencies, scripts
+
+check-format:
 	$(CARGO) fmt --all -- --check
+
+check-lints:
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+
+check-docs:
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --locked
+
+# Without the advisories, which need the network.
+check-dependencies:
 	@if $(CARGO) deny --version >/dev/null 2>&1; then \
-		echo "$(CARGO) deny --offline check licenses bans sources"; \
 		$(CARGO) deny --offline --locked check --hide-inclusion-graph licenses bans sources; \
 	else \
 		echo "SKIPPED: licences and sources of dependencies (install with: cargo install --locked cargo-deny)"; \
 	fi
+
+check-scripts:
 	@if command -v shellcheck >/dev/null; then \
-		echo "shellcheck"; \
 		shellcheck .ci/run scripts/*.sh deploy/demo/*.sh; \
 	else \
 		echo "SKIPPED: shell scripts (install the package shellcheck)"; \

@@ -30,6 +30,7 @@ test)
     need redis-server has redis-server
     need redis-tools has redis-cli
     need openssl has openssl
+    need curl has curl
     need php-cli has php
     need php-redis php_has redis
     need php-laravel-framework test -e /usr/share/php/Illuminate/Queue/autoload.php

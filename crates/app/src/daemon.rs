@@ -64,7 +64,8 @@ fn start(options: &Options) -> Result<Exit, NotStarted> {
     let file = places::manifest(options, &Machine).map_err(|why| NotStarted::new(Exit::BadManifest, why))?;
     let manifest = manifest_file::read(&file)
         .map_err(|problems| NotStarted::new(Exit::BadManifest, problems.to_string()))?;
-    logging::start(manifest.logging.format, manifest.logging.level);
+    let _log = logging::start_apart(manifest.logging.format, manifest.logging.level)
+        .map_err(NotStarted::internal("start the log"))?;
     for warning in &manifest.warnings {
         tracing::warn!("{warning}");
     }

@@ -3,27 +3,146 @@
 //! Children's output does not pass here; the supervisor writes that itself. Workers write their lines to standard error
 //! too, always as text; the daemon reads them there and wraps them as it was told.
 
+use std::fs::File;
+use std::io::{self, IsTerminal, Write};
+use std::mem;
+use std::os::fd::AsFd;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
 use qfleet_manifest::settings::{Level, LogFormat};
+use qfleet_os::descriptors::write_all;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::MakeWriter;
 
 /// Names the filter, such as `info,qfleet_worker=debug`; set by people, and by the daemon for its workers.
 pub(crate) const FILTER: &str = "QFLEET_LOG";
 
-/// Starts logging for this process; a filter in the environment wins over `level`.
+/// Bytes of the daemon's own lines that may wait for a reader.
+const LIMIT: usize = 256 * 1024;
+
+/// How long the end of the daemon waits for its last lines to be written.
+const LAST_LINES: Duration = Duration::from_secs(2);
+
+/// Starts logging for a child; a filter in the environment wins over `level`.
 pub(crate) fn start(format: LogFormat, level: Level) {
-    let filter = EnvFilter::try_from_env(FILTER).unwrap_or_else(|_| EnvFilter::new(word(level)));
     // A worker that has outlived its daemon has nobody to read its lines, and must finish its jobs all the same.
+    start_on(format, level, io::stderr);
+}
+
+/// Starts logging for the daemon: as [`start`], but whoever logs does not wait for whoever reads. Lines are written by a
+/// thread, and dropped and counted when nobody reads them.
+///
+/// # Errors
+/// No thread could be started, or standard error is closed.
+pub(crate) fn start_apart(format: LogFormat, level: Level) -> io::Result<Apart> {
+    let stderr = File::from(io::stderr().as_fd().try_clone_to_owned()?);
+    let lines = Lines::default();
+    let (read, written) = (lines.clone(), lines.clone());
+    thread::Builder::new().name("log".to_owned()).spawn(move || read.write_to(stderr))?;
+    start_on(format, level, move || written.clone());
+    Ok(Apart { lines })
+}
+
+fn start_on<W>(format: LogFormat, level: Level, writer: W)
+where
+    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+{
+    let filter = EnvFilter::try_from_env(FILTER).unwrap_or_else(|_| EnvFilter::new(word(level)));
     let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
+        .with_writer(writer)
         .with_target(false)
         .log_internal_errors(false);
     let started = match format {
-        LogFormat::Text => lines.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).try_init(),
+        LogFormat::Text => lines.with_ansi(io::stderr().is_terminal()).try_init(),
         LogFormat::Json => lines.json().flatten_event(true).try_init(),
     };
     // A second start within one process keeps the first: there is nothing to lose by that.
     drop(started);
+}
+
+/// The daemon's log. Dropping it waits for the last lines to be written, but not for ever.
+#[derive(Debug)]
+pub(crate) struct Apart {
+    lines: Lines,
+}
+
+impl Drop for Apart {
+    fn drop(&mut self) {
+        self.lines.wait_until_written(LAST_LINES);
+    }
+}
+
+/// Lines on their way to the thread that writes them; clones are the same.
+#[derive(Debug, Clone, Default)]
+struct Lines {
+    shared: Arc<(Mutex<Waiting>, Condvar)>,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    text: Vec<u8>,
+    /// Lines that had no room since the writer looked last.
+    lost: u64,
+    /// What was taken has not been written yet.
+    writing: bool,
+}
+
+impl Lines {
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        self.shared.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write_to(&self, mut stderr: File) {
+        let mut waiting = self.waiting();
+        loop {
+            while waiting.text.is_empty() {
+                waiting = self.shared.1.wait(waiting).unwrap_or_else(PoisonError::into_inner);
+            }
+            let (text, lost) = (mem::take(&mut waiting.text), mem::take(&mut waiting.lost));
+            waiting.writing = true;
+            drop(waiting);
+            // Where standard error is closed there is nobody to tell.
+            let _closed = write_all(&mut stderr, &text);
+            waiting = self.waiting();
+            waiting.writing = false;
+            self.shared.1.notify_all();
+            if lost > 0 {
+                drop(waiting);
+                tracing::warn!("{lost} lines of our own were dropped because standard error was blocked");
+                waiting = self.waiting();
+            }
+        }
+    }
+
+    fn wait_until_written(&self, limit: Duration) {
+        let until = Instant::now() + limit;
+        let mut waiting = self.waiting();
+        while waiting.writing || !waiting.text.is_empty() {
+            let Some(left) = until.checked_duration_since(Instant::now()) else { return };
+            waiting = self.shared.1.wait_timeout(waiting, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+}
+
+impl Write for Lines {
+    /// Takes a whole line. Never waits.
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        let mut waiting = self.waiting();
+        if waiting.text.len() + line.len() > LIMIT && !waiting.text.is_empty() {
+            waiting.lost += 1;
+        } else {
+            waiting.text.extend_from_slice(line);
+            self.shared.1.notify_all();
+        }
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// The level as a filter.

@@ -10,6 +10,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::secret::Secret;
 
+/// Largest result that is kept, in bytes, when the manifest does not say.
+pub(crate) const MAX_RESULT: u64 = 64 * 1024;
+/// Longest time an endpoint can ask to be left alone, when the manifest does not say.
+pub(crate) const MAX_HOLD: Duration = Duration::from_secs(15 * 60);
+
 /// Who gets the jobs.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -156,6 +161,45 @@ pub struct HttpHandler {
     pub trace_child: bool,
 }
 
+impl HttpHandler {
+    /// A handler with every other setting at its built-in default.
+    #[must_use]
+    pub fn new(endpoint: impl Into<String>, target: HttpTarget) -> Self {
+        Self {
+            endpoint: endpoint.into(),
+            target,
+            put: false,
+            body: Body::Raw,
+            timeout: None,
+            connect_timeout: Duration::from_secs(2),
+            signing_keys: Vec::new(),
+            also_github: false,
+            headers: BTreeMap::new(),
+            redirect_same_origin: false,
+            idempotent: false,
+            h2c: false,
+            fail_on_404: false,
+            retry_on_4xx: false,
+            control: true,
+            allow_scope: false,
+            compat_inngest: false,
+            compat_qstash: false,
+            compat_dapr: false,
+            ratelimit_headers: false,
+            max_request: 8 << 20,
+            max_response: 1 << 20,
+            max_result: MAX_RESULT,
+            max_hold: MAX_HOLD,
+            allow_networks: Vec::new(),
+            allow_plain_http: false,
+            ca_file: None,
+            client_certificate: None,
+            proxy: None,
+            trace_child: false,
+        }
+    }
+}
+
 /// What a shell handler executes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -224,10 +268,10 @@ impl Default for ShellHandler {
             stop_signal: 15,
             kill_after: None,
             max_output: 16 * 1024 * 1024,
-            max_result: 64 * 1024,
+            max_result: MAX_RESULT,
             exit_codes: Vec::new(),
             allow_scope: false,
-            max_hold: Duration::from_secs(15 * 60),
+            max_hold: MAX_HOLD,
         }
     }
 }

@@ -1,8 +1,8 @@
 //! The life of one process: states, events, actions, and the one function that connects them.
 //!
 //! A slot of the fleet is always in one [`ProcessState`]; [`ProcessState::step`] says what an event makes of it and what
-//! has to be done. The fleet owns the states, the runtime carries out the actions, and nobody else decides about the
-//! life of a process.
+//! has to be done; the rules are in `step.rs`. The fleet owns the states, the runtime carries out the actions, and nobody
+//! else decides about the life of a process.
 //!
 //! ```text
 //!            start              spawned              ready, or startsecs passed
@@ -41,21 +41,6 @@ pub const SIGKILL: Signal = 9;
 
 /// Exit code of a worker that had to cut off running jobs, and of a daemon that had such a worker.
 pub const CUT_OFF: i32 = 75;
-
-/// Workers cut off their jobs themselves; this much later than that they are killed.
-const WORKER_MARGIN: Duration = Duration::from_secs(5);
-
-/// A process that survives SIGKILL (it hangs in the kernel) gets another one this often.
-const KILL_AGAIN: Duration = Duration::from_secs(10);
-
-/// A worker that crashes sooner than this after a crash made it start is trouble.
-const WORKER_TROUBLE: Duration = Duration::from_secs(10);
-
-/// The same for a program that counts as started.
-const PROGRAM_TROUBLE: Duration = Duration::from_secs(1);
-
-/// No pause is longer.
-const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
 /// How a process is to be run; the same for all processes of a group.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -270,29 +255,7 @@ pub enum Action {
     WakeAt(Moment),
 }
 
-type Step = (ProcessState, Vec<Action>);
-
 impl ProcessState {
-    /// What `event` makes of this state at the moment `now`, and what has to be done about it.
-    #[must_use]
-    pub fn step(self, event: ProcessEvent, policy: &ProcessPolicy, now: Moment) -> (Self, Vec<Action>) {
-        let woken = self.due(policy);
-        let (state, mut actions) = match self {
-            Self::Stopped | Self::Exited { .. } | Self::Fatal { .. } => self.at_rest(&event),
-            Self::Spawning { wanted, past } => spawning(wanted, past, event, policy, now),
-            Self::Starting { .. } => self.starting(event, policy, now),
-            Self::Running { .. } => self.running(event, policy, now),
-            Self::Stopping { .. } => self.stopping(&event, policy, now),
-            Self::Backoff { .. } => self.pausing(&event, now),
-        };
-        if let Some(due) = state.due(policy)
-            && woken != Some(due)
-        {
-            actions.push(Action::WakeAt(due));
-        }
-        (state, actions)
-    }
-
     /// When time alone will change something.
     #[must_use]
     pub fn due(&self, policy: &ProcessPolicy) -> Option<Moment> {
@@ -343,288 +306,6 @@ impl ProcessState {
     pub const fn is_at_rest(&self) -> bool {
         matches!(self, Self::Stopped | Self::Exited { .. } | Self::Fatal { .. })
     }
-
-    fn at_rest(self, event: &ProcessEvent) -> Step {
-        match event {
-            ProcessEvent::Start | ProcessEvent::Restart(_) => spawn(Past::default()),
-            ProcessEvent::Stop(_)
-            | ProcessEvent::Spawned(_)
-            | ProcessEvent::SpawnFailed { .. }
-            | ProcessEvent::Waiting { .. }
-            | ProcessEvent::Executed
-            | ProcessEvent::Failed { .. }
-            | ProcessEvent::Ready
-            | ProcessEvent::Ended { .. }
-            | ProcessEvent::TimePassed => silent(self),
-        }
-    }
-
-    fn starting(mut self, event: ProcessEvent, policy: &ProcessPolicy, now: Moment) -> Step {
-        let Self::Starting { pid, since, executed, old_worker, failure, past } = &mut self else {
-            return silent(self);
-        };
-        match event {
-            ProcessEvent::Stop(patience) => ask_to_end(*pid, patience, Then::Stay, policy, now),
-            ProcessEvent::Restart(patience) => ask_to_end(*pid, patience, Then::StartAgain, policy, now),
-            ProcessEvent::Waiting { pid: earlier } => {
-                *old_worker = Some(earlier);
-                silent(self)
-            }
-            ProcessEvent::Failed { why } => {
-                *failure = Some(why);
-                silent(self)
-            }
-            ProcessEvent::Ready => match policy.kind {
-                ProcessKind::Worker => silent(up(*pid, *since, now, *past)),
-                ProcessKind::Program => silent(self),
-            },
-            ProcessEvent::Executed => {
-                // The link also closes when a child that failed ends.
-                *executed = failure.is_none();
-                self.rise(policy, now)
-            }
-            ProcessEvent::TimePassed => self.rise(policy, now),
-            ProcessEvent::Ended { pid: ended, exit } if ended == *pid => {
-                // The timer that would have made it RUNNING may simply not have been looked at yet.
-                let was_up = policy.kind == ProcessKind::Program && now >= *since + policy.startsecs;
-                match failure.take() {
-                    None if was_up => after_running(*since, exit, *past, policy, now),
-                    None => failed_start(too_early(&exit, policy), *past, policy, now),
-                    Some(why) => failed_start(why, *past, policy, now),
-                }
-            }
-            ProcessEvent::Start
-            | ProcessEvent::Spawned(_)
-            | ProcessEvent::SpawnFailed { .. }
-            | ProcessEvent::Ended { .. } => silent(self),
-        }
-    }
-
-    /// A program that was executed and has lived long enough is up.
-    fn rise(self, policy: &ProcessPolicy, now: Moment) -> Step {
-        match self {
-            Self::Starting { pid, since, executed: true, past, .. }
-                if policy.kind == ProcessKind::Program && now >= since + policy.startsecs =>
-            {
-                silent(up(pid, since, now, past))
-            }
-            other => silent(other),
-        }
-    }
-
-    fn running(self, event: ProcessEvent, policy: &ProcessPolicy, now: Moment) -> Step {
-        let Self::Running { pid, spawned, past, .. } = self else { return silent(self) };
-        match event {
-            ProcessEvent::Stop(patience) => ask_to_end(pid, patience, Then::Stay, policy, now),
-            ProcessEvent::Restart(patience) => ask_to_end(pid, patience, Then::StartAgain, policy, now),
-            ProcessEvent::Ended { pid: ended, exit } if ended == pid => {
-                after_running(spawned, exit, past, policy, now)
-            }
-            ProcessEvent::Start
-            | ProcessEvent::Spawned(_)
-            | ProcessEvent::SpawnFailed { .. }
-            | ProcessEvent::Waiting { .. }
-            | ProcessEvent::Executed
-            | ProcessEvent::Failed { .. }
-            | ProcessEvent::Ready
-            | ProcessEvent::Ended { .. }
-            | ProcessEvent::TimePassed => silent(self),
-        }
-    }
-
-    fn stopping(self, event: &ProcessEvent, policy: &ProcessPolicy, now: Moment) -> Step {
-        let Self::Stopping { pid, patience, kill_at, killed, then } = self else { return silent(self) };
-        match event {
-            ProcessEvent::Start => {
-                silent(Self::Stopping { pid, patience, kill_at, killed, then: Then::StartAgain })
-            }
-            ProcessEvent::Stop(wanted) => self.hurry(*wanted, Then::Stay, policy, now),
-            ProcessEvent::Restart(wanted) => self.hurry(*wanted, Then::StartAgain, policy, now),
-            ProcessEvent::Ended { pid: ended, .. } if *ended == pid => match then {
-                Then::Stay => silent(Self::Stopped),
-                Then::StartAgain => spawn(Past::default()),
-            },
-            ProcessEvent::TimePassed if kill_at.is_some_and(|due| due <= now) => (
-                Self::Stopping { pid, patience, kill_at: Some(now + KILL_AGAIN), killed: true, then },
-                vec![Action::Send(pid, SIGKILL)],
-            ),
-            ProcessEvent::Spawned(_)
-            | ProcessEvent::SpawnFailed { .. }
-            | ProcessEvent::Waiting { .. }
-            | ProcessEvent::Executed
-            | ProcessEvent::Failed { .. }
-            | ProcessEvent::Ready
-            | ProcessEvent::Ended { .. }
-            | ProcessEvent::TimePassed => silent(self),
-        }
-    }
-
-    /// Changes what follows the end; a stricter limit replaces the one under way, a milder one does not.
-    fn hurry(self, wanted: Patience, then: Then, policy: &ProcessPolicy, now: Moment) -> Step {
-        let Self::Stopping { pid, patience, kill_at, killed, .. } = self else { return silent(self) };
-        if wanted >= patience || killed {
-            return silent(Self::Stopping { pid, patience, kill_at, killed, then });
-        }
-        match (policy.kind, wanted) {
-            // A program was asked already, and all its limits but this one are the same.
-            (ProcessKind::Program, Patience::Limited | Patience::JobsOwn) => {
-                silent(Self::Stopping { pid, patience: wanted, kill_at, killed, then })
-            }
-            (ProcessKind::Program, Patience::AtOnce) | (ProcessKind::Worker, _) => {
-                let (mut state, actions) = ask_to_end(pid, wanted, then, policy, now);
-                if let (Self::Stopping { kill_at: due @ Some(_), .. }, Some(earlier)) = (&mut state, kill_at)
-                {
-                    *due = (*due).min(Some(earlier));
-                }
-                (state, actions)
-            }
-        }
-    }
-
-    fn pausing(self, event: &ProcessEvent, now: Moment) -> Step {
-        let Self::Backoff { until, past, .. } = self else { return silent(self) };
-        match event {
-            ProcessEvent::Start | ProcessEvent::Restart(_) => spawn(Past::default()),
-            ProcessEvent::Stop(_) => silent(Self::Stopped),
-            ProcessEvent::TimePassed if until <= now => spawn(past),
-            ProcessEvent::TimePassed
-            | ProcessEvent::Spawned(_)
-            | ProcessEvent::SpawnFailed { .. }
-            | ProcessEvent::Waiting { .. }
-            | ProcessEvent::Executed
-            | ProcessEvent::Failed { .. }
-            | ProcessEvent::Ready
-            | ProcessEvent::Ended { .. } => silent(self),
-        }
-    }
-}
-
-fn spawning(wanted: Wanted, past: Past, event: ProcessEvent, policy: &ProcessPolicy, now: Moment) -> Step {
-    let changed = |wanted| silent(ProcessState::Spawning { wanted, past });
-    match event {
-        ProcessEvent::Start => changed(match wanted {
-            Wanted::Up => Wanted::Up,
-            Wanted::Gone { patience, .. } => Wanted::Gone { patience, then: Then::StartAgain },
-        }),
-        ProcessEvent::Stop(patience) => changed(wanted.gone(patience, Then::Stay)),
-        ProcessEvent::Restart(patience) => changed(wanted.gone(patience, Then::StartAgain)),
-        ProcessEvent::Spawned(pid) => match wanted {
-            Wanted::Up => silent(ProcessState::Starting {
-                pid,
-                since: now,
-                executed: false,
-                old_worker: None,
-                failure: None,
-                past,
-            }),
-            Wanted::Gone { patience, then } => ask_to_end(pid, patience, then, policy, now),
-        },
-        ProcessEvent::SpawnFailed { why } => match wanted {
-            Wanted::Up => failed_start(why, past, policy, now),
-            Wanted::Gone { then: Then::Stay, .. } => silent(ProcessState::Stopped),
-            Wanted::Gone { then: Then::StartAgain, .. } => failed_start(why, past, policy, now),
-        },
-        ProcessEvent::Waiting { .. }
-        | ProcessEvent::Executed
-        | ProcessEvent::Failed { .. }
-        | ProcessEvent::Ready
-        | ProcessEvent::Ended { .. }
-        | ProcessEvent::TimePassed => changed(wanted),
-    }
-}
-
-impl Wanted {
-    fn gone(self, wanted: Patience, then: Then) -> Self {
-        match self {
-            Self::Up => Self::Gone { patience: wanted, then },
-            Self::Gone { patience, .. } => Self::Gone { patience: patience.min(wanted), then },
-        }
-    }
-}
-
-/// The state as it is now, and nothing to do.
-fn silent(state: ProcessState) -> Step {
-    (state, Vec::new())
-}
-
-fn spawn(past: Past) -> Step {
-    (ProcessState::Spawning { wanted: Wanted::Up, past }, vec![Action::Spawn])
-}
-
-const fn up(pid: Pid, spawned: Moment, now: Moment, past: Past) -> ProcessState {
-    let past = Past { failed_starts: 0, crashes: past.crashes };
-    ProcessState::Running { pid, spawned, since: now, past }
-}
-
-fn ask_to_end(pid: Pid, patience: Patience, then: Then, policy: &ProcessPolicy, now: Moment) -> Step {
-    let stopping = |kill_at, killed| ProcessState::Stopping { pid, patience, kill_at, killed, then };
-    match (policy.kind, patience) {
-        (ProcessKind::Worker, Patience::JobsOwn) => {
-            (stopping(None, false), vec![Action::Drain(pid, DrainLimit::JobsOwn)])
-        }
-        (ProcessKind::Worker, Patience::Limited | Patience::AtOnce) => {
-            let limit = if patience == Patience::Limited { policy.stop_wait } else { Duration::ZERO };
-            let kill_at = now + limit.saturating_add(policy.kill_after).saturating_add(WORKER_MARGIN);
-            (stopping(Some(kill_at), false), vec![Action::Drain(pid, DrainLimit::AtMost(limit))])
-        }
-        (ProcessKind::Program, Patience::JobsOwn | Patience::Limited) => {
-            (stopping(Some(now + policy.stop_wait), false), vec![Action::Send(pid, policy.stop_signal)])
-        }
-        (ProcessKind::Program, Patience::AtOnce) => {
-            (stopping(Some(now + KILL_AGAIN), true), vec![Action::Send(pid, SIGKILL)])
-        }
-    }
-}
-
-fn failed_start(why: String, past: Past, policy: &ProcessPolicy, now: Moment) -> Step {
-    let failed = past.failed_starts.saturating_add(1);
-    if failed > policy.startretries {
-        return silent(ProcessState::Fatal { why });
-    }
-    let until = now + Duration::from_secs(u64::from(failed)).min(LONGEST_PAUSE);
-    silent(ProcessState::Backoff { until, why, past: Past { failed_starts: failed, ..past } })
-}
-
-fn after_running(spawned: Moment, exit: Exit, past: Past, policy: &ProcessPolicy, now: Moment) -> Step {
-    let (again, expected, trouble) = match policy.kind {
-        ProcessKind::Worker => (true, false, WORKER_TROUBLE),
-        ProcessKind::Program => {
-            let expected = matches!(exit, Exit::Code(code) if policy.exitcodes.contains(&code));
-            let again = match policy.autorestart {
-                Autorestart::Always => true,
-                Autorestart::Unexpected => !expected,
-                Autorestart::Never => false,
-            };
-            (again, expected, PROGRAM_TROUBLE)
-        }
-    };
-    if !again {
-        return silent(ProcessState::Exited { exit, expected });
-    }
-    let soon = now.since(spawned) < trouble;
-    let crashes = if soon { past.crashes.saturating_add(1) } else { 1 };
-    let past = Past { failed_starts: 0, crashes };
-    match pause_after(crashes, expected) {
-        None => spawn(past),
-        Some(pause) => {
-            let why = format!("ended again soon after its start, {}", said(&exit));
-            silent(ProcessState::Backoff { until: now + pause, why, past })
-        }
-    }
-}
-
-/// The pause after so many exits in a row, each soon after the one before.
-fn pause_after(crashes: u32, expected: bool) -> Option<Duration> {
-    let doublings = crashes.checked_sub(2)?;
-    let seconds = if expected { 1 } else { 1_u64.checked_shl(doublings).unwrap_or(u64::MAX) };
-    Some(Duration::from_secs(seconds).min(LONGEST_PAUSE))
-}
-
-fn too_early(exit: &Exit, policy: &ProcessPolicy) -> String {
-    match policy.kind {
-        ProcessKind::Worker => format!("ended before it was ready, {}", said(exit)),
-        ProcessKind::Program => format!("exited too quickly, {}", said(exit)),
-    }
 }
 
 /// How a process ended, in words: `with exit code 1`, `by signal KILL`.
@@ -636,5 +317,6 @@ pub fn said(exit: &Exit) -> String {
     }
 }
 
+mod step;
 #[cfg(test)]
 mod tests;

@@ -1,13 +1,18 @@
 //! Descriptors of this process: the standard three, how many there may be, and which a program inherits.
 
-use std::fs::OpenOptions;
-use std::io;
+use std::fs::{File, OpenOptions};
+use std::io::{self, ErrorKind, Write};
 use std::os::fd::{AsFd, AsRawFd, IntoRawFd};
+use std::thread;
+use std::time::Duration;
 
 use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use crate::raw;
+
+/// Between two looks at an output that does not block and takes nothing.
+const FULL: Duration = Duration::from_millis(20);
 
 /// Opens `/dev/null` in place of standard descriptors that were closed when this process was started. Without it the next
 /// socket would become "standard output".
@@ -63,6 +68,22 @@ pub fn raise_open_files() -> io::Result<OpenFiles> {
 pub fn set_nonblocking(descriptor: &impl AsFd) -> io::Result<()> {
     let flags = OFlag::from_bits_retain(fcntl(descriptor, FcntlArg::F_GETFL)?);
     fcntl(descriptor, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK))?;
+    Ok(())
+}
+
+/// [`Write::write_all`], also for an output that somebody has set not to block. Blocks.
+///
+/// # Errors
+/// Nobody reads it any more, or the system refused.
+pub fn write_all(output: &mut File, mut bytes: &[u8]) -> io::Result<()> {
+    while !bytes.is_empty() {
+        match output.write(bytes) {
+            Ok(written) => bytes = &bytes[written..],
+            Err(error) if error.kind() == ErrorKind::WouldBlock => thread::sleep(FULL),
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
     Ok(())
 }
 

@@ -161,7 +161,8 @@ pub(crate) fn reset_signals() -> io::Result<()> {
     unblock_all()
 }
 
-fn unblock_all() -> io::Result<()> {
+/// Lets every signal in that this thread's parent may have blocked.
+pub(crate) fn unblock_all() -> io::Result<()> {
     let mut none = MaybeUninit::<libc::sigset_t>::uninit();
     // SAFETY: sigemptyset initialises the set before sigprocmask reads it; both only touch `none`.
     check(unsafe {

@@ -12,7 +12,7 @@ use qfleet_model::time::Moment;
 
 /// Variables by which systemd spoke to the daemon, and which its children must not see: one that has `NOTIFY_SOCKET` could
 /// declare the service ready.
-pub const NOT_FOR_CHILDREN: [&str; 13] = [
+pub const NOT_FOR_CHILDREN: [&str; 16] = [
     "NOTIFY_SOCKET",
     "WATCHDOG_USEC",
     "WATCHDOG_PID",
@@ -26,6 +26,9 @@ pub const NOT_FOR_CHILDREN: [&str; 13] = [
     "MAINPID",
     "MANAGERPID",
     "SYSTEMD_EXEC_PID",
+    "MEMORY_PRESSURE_WATCH",
+    "MEMORY_PRESSURE_WRITE",
+    "CREDENTIALS_DIRECTORY",
 ];
 
 /// The one who started us and wants to know.

@@ -169,7 +169,9 @@ pub struct Received {
 }
 
 impl Received {
-    /// Takes over TERM, INT, QUIT, HUP, USR1 and USR2 for the rest of the process's life. Needs a runtime.
+    /// Takes over TERM, INT, QUIT, HUP, USR1 and USR2 for the rest of the process's life, and lets every signal in: a
+    /// process inherits what its parent had blocked, and would hear neither of a stop nor of its children's end. Needs a
+    /// runtime; register before there are other threads.
     ///
     /// # Errors
     /// A handler could not be installed.
@@ -178,6 +180,7 @@ impl Received {
             .iter()
             .map(|(incoming, number)| Ok((*incoming, signal(SignalKind::from_raw(*number))?)))
             .collect::<io::Result<_>>()?;
+        raw::unblock_all()?;
         Ok(Self { streams })
     }
 

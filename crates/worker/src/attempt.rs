@@ -18,7 +18,7 @@ use crate::bury;
 use crate::gate::Ticket;
 use crate::handler::identity::{delivery_id, webhook_id};
 use crate::handler::{Delivery, Ended, GroupNote, Handler, Health};
-use crate::hold::ledger::Ledger;
+use crate::hold::ledger::{Ledger, Start};
 use crate::lanes::Server;
 use crate::run::{Broken, Event, Worker};
 use crate::slots::{Counted, HoldId, Phase, Running};
@@ -86,7 +86,10 @@ impl Worker {
         let Some(hold) = self.slots.get(id) else { return };
         let (lane, Phase::Fetched { job, .. }) = (hold.lane, &hold.phase) else { return };
         let Some(server) = self.lanes.all[lane].server(&job.name).cloned() else {
-            let text = format!("no route of queue `{}` takes it, and there is no `handler`", self.lanes.all[lane].name);
+            let text = format!(
+                "no route of queue `{}` takes it, and there is no `handler`",
+                self.lanes.all[lane].name
+            );
             self.bury_unrun(id, Reason::classed("no_route", text));
             return;
         };
@@ -103,7 +106,11 @@ impl Worker {
         let is_suspect = RetryPolicy::runs_alone(job);
         if is_suspect && self.alone.is_none() {
             self.alone = Some(id);
-            info!(queue = self.lanes.all[lane].name, job = job.id, "crashed its worker before: it runs alone");
+            info!(
+                queue = self.lanes.all[lane].name,
+                job = job.id,
+                "crashed its worker before: it runs alone"
+            );
         }
         if is_suspect && self.slots.busy() > 0 {
             return;
@@ -142,14 +149,16 @@ impl Worker {
         let deadline = timeout.map(|timeout| wall + timeout);
         let not_before = (self.lanes.all[lane].redeliver == Redeliver::AfterDeadline && !server.local)
             .then(|| receiver_is_done(deadline, wall));
-        self.ledger.started(id.record(), hold.source, &hold.receipt, alone, not_before);
+        let delivery_id = delivery_id(wall, random());
+        let start = Start { delivery: &delivery_id, alone, local: server.local, not_before };
+        self.ledger.started(id.record(), hold.source, &hold.receipt, &start);
         self.lane_states[lane].stuck = 0;
 
         let (cancel, cancelled) = watch::channel(None);
         let group = GroupInLedger { ledger: Arc::clone(&self.ledger), record: id.record() };
         let delivery = Delivery {
             identity: webhook_id(job),
-            id: delivery_id(wall, random()),
+            id: delivery_id,
             number: job.history.deliveries.saturating_add(1),
             // With a last date the tries do not count.
             tries: server.policy.tries(job).filter(|_| job.limits.retry_until.is_none()),
@@ -161,7 +170,13 @@ impl Worker {
             group: Arc::new(group),
             job: (**job).clone(),
         };
-        debug!(queue = self.lanes.all[lane].name, job = job.id, delivery = delivery.id, attempt = job.attempt, "starts");
+        debug!(
+            queue = self.lanes.all[lane].name,
+            job = job.id,
+            delivery = delivery.id,
+            attempt = job.attempt,
+            "starts"
+        );
         let let_go = timeout.map(|timeout| timeout + self.settings.kill_after + OVERDUE);
         let (handler, events) = (Arc::clone(&server.handler), self.events.clone());
         let task = tokio::spawn(async move {
@@ -218,7 +233,12 @@ impl Worker {
         }
         let queue = &self.lanes.all[lane].name;
         if running.lost || end.outcome == Outcome::Lost {
-            info!(queue, job = running.job.id, late_outcome = said(&end.outcome), "another worker had the job by then");
+            info!(
+                queue,
+                job = running.job.id,
+                late_outcome = said(&end.outcome),
+                "another worker had the job by then"
+            );
             self.ledger.clear(id.record());
             self.slots.remove(id);
             self.speaker.count_late();
@@ -259,7 +279,15 @@ impl Worker {
         };
         let (lane, source) = (&self.lanes.all[hold.lane], &self.sources[hold.source]);
         let class = reason.class.as_deref().unwrap_or_default();
-        warn!(queue = lane.name, job = job.id, name = job.name, attempt = job.attempt, class, "failed for good: {}", reason.text);
+        warn!(
+            queue = lane.name,
+            job = job.id,
+            name = job.name,
+            attempt = job.attempt,
+            class,
+            "failed for good: {}",
+            reason.text
+        );
         let record = bury::record(job, &reason, status, &source.laravel_name, clock::wall());
         let task = bury::write(id, Arc::clone(&source.failed), record, self.events.clone());
         self.slots.change(id, Phase::Burying { reason, task });
@@ -288,7 +316,11 @@ impl Worker {
     }
 }
 
-async fn handle(handler: &dyn Handler, delivery: Delivery, let_go: Option<Duration>) -> Result<Ended, Broken> {
+async fn handle(
+    handler: &dyn Handler,
+    delivery: Delivery,
+    let_go: Option<Duration>,
+) -> Result<Ended, Broken> {
     let handling = AssertUnwindSafe(handler.handle(delivery)).catch_unwind();
     let ended = match let_go {
         Some(limit) => tokio::time::timeout(limit, handling).await.map_err(|_| Broken::Overdue)?,
@@ -300,9 +332,9 @@ async fn handle(handler: &dyn Handler, delivery: Delivery, let_go: Option<Durati
 /// What is made of a handler that did not keep its contract.
 fn without_end(broken: Broken, local: bool) -> Ended {
     let outcome = match broken {
-        Broken::Panicked => {
-            Outcome::Crashed { reason: Reason::classed("handler_panic", "the handler panicked; this is a defect of ours") }
-        }
+        Broken::Panicked => Outcome::Crashed {
+            reason: Reason::classed("handler_panic", "the handler panicked; this is a defect of ours"),
+        },
         Broken::Overdue => {
             Outcome::TimedOut { at_least: if local { Duration::ZERO } else { RECEIVER_MARGIN } }
         }

@@ -82,11 +82,12 @@ pub async fn run(settings: WorkerSettings, ledger: PathBuf, after: Vec<PathBuf>,
     for event in missed {
         let _open = events.send(event);
     }
-    let parts = match build(settings, &ledger, speaker, events, supervised) {
-        Ok(parts) => parts,
-        Err(failure) => return failure.tell().await,
+    let (lanes, sources, ledger) = match build(&settings, &ledger) {
+        Ok(built) => built,
+        Err(failure) => return failure.tell(speaker).await,
     };
-    parts.speaker.say(&FromChild::Ready);
+    speaker.say(&FromChild::Ready);
+    let parts = Parts { settings, lanes, sources, ledger: Arc::new(ledger), speaker, events, supervised };
     Worker::new(parts).work(happens, signals).await
 }
 
@@ -192,7 +193,11 @@ async fn until_stopped(
 }
 
 /// Gives back what earlier processes of this slot held. A store that is away is waited for beside the work.
-async fn recover_predecessors(after: &[PathBuf], connections: &BTreeMap<String, Connection>, speaker: &Speaker) {
+async fn recover_predecessors(
+    after: &[PathBuf],
+    connections: &BTreeMap<String, Connection>,
+    speaker: &Speaker,
+) {
     for path in after {
         let dead = match dead(path, connections, speaker).await {
             Ok(Some(dead)) => dead,
@@ -251,47 +256,31 @@ struct Failure {
     code: i32,
     step: String,
     why: String,
-    speaker: Speaker,
 }
 
 impl Failure {
-    async fn tell(mut self) -> i32 {
-        let Self { code, step, why, .. } = &self;
-        let code = *code;
+    async fn tell(self, mut speaker: Speaker) -> i32 {
+        let Self { code, step, why } = self;
         error!("cannot {step}: {why}");
-        let message = FromChild::Failed { step: step.clone(), errno: None, error: why.clone() };
-        self.speaker.say(&message);
-        self.speaker.finish().await;
+        speaker.say(&FromChild::Failed { step, errno: None, error: why });
+        speaker.finish().await;
         code
     }
 }
 
-fn build(
-    settings: WorkerSettings,
-    path: &Path,
-    speaker: Speaker,
-    events: UnboundedSender<Event>,
-    supervised: bool,
-) -> Result<Parts, Failure> {
+fn build(settings: &WorkerSettings, path: &Path) -> Result<(Lanes, Vec<Source>, Ledger), Failure> {
     // Twenty bits, and not zero.
     let tag = fastrand::u32(1..1 << 20);
-    let opened = open_lanes(&settings).and_then(|lanes| Ok((open_sources(&settings, &lanes, tag)?, lanes)));
-    let (sources, lanes) = match opened {
-        Ok(opened) => opened,
-        Err(why) => {
-            let step = String::from("open the queues and handlers");
-            return Err(Failure { code: MISCONFIGURED, step, why, speaker });
-        }
-    };
-    match make_ledger(&settings, &lanes, path, tag) {
-        Ok(ledger) => {
-            Ok(Parts { settings, lanes, sources, ledger: Arc::new(ledger), speaker, events, supervised })
-        }
-        Err(error) => {
-            let step = format!("make the ledger `{}`", path.display());
-            Err(Failure { code: NO_LEDGER, step, why: error.to_string(), speaker })
-        }
-    }
+    let opened = open_lanes(settings).and_then(|lanes| Ok((open_sources(settings, &lanes, tag)?, lanes)));
+    let (sources, lanes) = opened.map_err(|why| {
+        let step = String::from("open the queues and handlers");
+        Failure { code: MISCONFIGURED, step, why }
+    })?;
+    let ledger = make_ledger(settings, &lanes, path, tag).map_err(|error| {
+        let step = format!("make the ledger `{}`", path.display());
+        Failure { code: NO_LEDGER, step, why: error.to_string() }
+    })?;
+    Ok((lanes, sources, ledger))
 }
 
 fn open_lanes(settings: &WorkerSettings) -> Result<Lanes, String> {
@@ -321,7 +310,14 @@ fn open_sources(settings: &WorkerSettings, lanes: &Lanes, tag: u32) -> Result<Ve
         let FailedJobs::Redis = settings.failed_jobs;
         let failed = qfleet_queue::open_failed(&connection).map_err(|error| error.to_string())?;
         let shown = connection.redis.shown();
-        sources.push(Source::new(name.clone(), shown, connection.laravel_name, inside.clone(), driver, failed));
+        sources.push(Source::new(
+            name.clone(),
+            shown,
+            connection.laravel_name,
+            inside.clone(),
+            driver,
+            failed,
+        ));
     }
     Ok(sources)
 }
@@ -329,7 +325,11 @@ fn open_sources(settings: &WorkerSettings, lanes: &Lanes, tag: u32) -> Result<Ve
 fn make_ledger(settings: &WorkerSettings, lanes: &Lanes, path: &Path, tag: u32) -> std::io::Result<Ledger> {
     let entry = |(name, inside): &(String, Vec<usize>)| SourceEntry {
         connection: name.clone(),
-        prefix: settings.connections.get(name).map(|connection| connection.prefix.clone()).unwrap_or_default(),
+        prefix: settings
+            .connections
+            .get(name)
+            .map(|connection| connection.prefix.clone())
+            .unwrap_or_default(),
         lanes: inside
             .iter()
             .map(|lane| (settings.lanes[*lane].name.clone(), settings.lanes[*lane].queues.clone()))
@@ -340,6 +340,7 @@ fn make_ledger(settings: &WorkerSettings, lanes: &Lanes, path: &Path, tag: u32) 
     let capacity = (settings.concurrency as usize * 2 + SPARE_RECORDS).next_power_of_two();
     let map = LockedMap::create(path, ledger::size(&json, table.sources.len(), capacity))?;
     let pid = std::process::id();
-    let started_at = i32::try_from(pid).ok().and_then(|pid| usage::of(pid).ok()).map_or(0, |own| own.started_at);
+    let started_at =
+        i32::try_from(pid).ok().and_then(|pid| usage::of(pid).ok()).map_or(0, |own| own.started_at);
     Ok(Ledger::lay_out(map, Writer { tag, pid, started_at }, &json, table.sources.len(), capacity))
 }

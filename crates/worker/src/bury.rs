@@ -32,7 +32,12 @@ pub(crate) fn record(
         name: job.name.clone(),
         payload: job.payload.clone(),
         class: reason.class.clone(),
-        reason: format!("{}\nattempt {}, delivery {}{status}", reason.text, job.attempt, job.history.deliveries + 1),
+        reason: format!(
+            "{}\nattempt {}, delivery {}{status}",
+            reason.text,
+            job.attempt,
+            job.history.deliveries + 1
+        ),
         failed_at: now,
         unreadable: false,
     }

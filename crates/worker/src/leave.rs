@@ -28,7 +28,8 @@ impl Worker {
     pub(crate) fn step_drain(&mut self, now: Moment) -> Option<i32> {
         loop {
             let running = self.slots.running();
-            let unnoted = self.sources.iter().any(|source| !source.pending.is_empty() || source.turn.is_some());
+            let unnoted =
+                self.sources.iter().any(|source| !source.pending.is_empty() || source.turn.is_some());
             let unsettled = (self.slots.held() - running).max(u32::from(unnoted));
             let left = Left { running, unsettled };
             match self.drain.as_mut()?.step(left, self.settings.kill_after, now) {
@@ -70,7 +71,10 @@ impl Worker {
         let held = self.slots.held();
         self.speaker.finish().await;
         if held > 0 {
-            error!(jobs = held, "leaving while the store is away: these jobs are given back when it can be reached");
+            error!(
+                jobs = held,
+                "leaving while the store is away: these jobs are given back when it can be reached"
+            );
         } else if let Err(cause) = self.ledger.remove() {
             warn!("cannot remove the ledger: {cause}");
         }

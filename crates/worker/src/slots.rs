@@ -226,14 +226,19 @@ impl Slots {
         self.stock[lane].front().copied()
     }
 
-    /// The job that came in last of all that are in stock, leaving out one.
-    pub(crate) fn last_in_stock(&self, but: Option<HoldId>) -> Option<HoldId> {
-        let arrival = |id: &HoldId| match self.get(*id).map(|hold| &hold.phase) {
+    /// So many of the jobs in stock that came in last, leaving out one; in the order in which they came.
+    pub(crate) fn newest_in_stock(&self, count: u32, but: Option<HoldId>) -> Vec<HoldId> {
+        if count == 0 {
+            return Vec::new();
+        }
+        let arrival = |id: HoldId| match self.get(id).map(|hold| &hold.phase) {
             Some(Phase::Fetched { arrival, .. }) => *arrival,
             _ => 0,
         };
-        let last = |lane: &VecDeque<HoldId>| lane.iter().rev().copied().find(|id| Some(*id) != but);
-        self.stock.iter().filter_map(last).max_by_key(arrival)
+        let mut stock: Vec<HoldId> =
+            self.stock.iter().flatten().copied().filter(|id| Some(*id) != but).collect();
+        stock.sort_by_key(|id| arrival(*id));
+        stock.split_off(stock.len().saturating_sub(count as usize))
     }
 
     /// Whether a job is in stock.

@@ -48,7 +48,7 @@ fn places_are_used_again_and_old_names_mean_nothing() {
     assert!(slots.get(first).is_none() && slots.remove(first).is_none());
     assert!(slots.change(first, Phase::Settling(Counted::Completed)).is_none());
     assert_eq!(slots.first_in_stock(0), Some(second));
-    assert_eq!(slots.last_in_stock(None), Some(third));
+    assert_eq!(slots.newest_in_stock(9, None), [second, third]);
 }
 
 #[test]
@@ -56,13 +56,14 @@ fn the_stock_keeps_the_order_of_arrival() {
     let mut slots = Slots::new(9, 2, 1);
     let ids: Vec<HoldId> = [0, 1, 0, 1].iter().map(|lane| fetch(&mut slots, *lane).unwrap()).collect();
     assert_eq!((slots.first_in_stock(0), slots.first_in_stock(1)), (Some(ids[0]), Some(ids[1])));
-    for id in ids.iter().rev() {
-        assert_eq!(slots.last_in_stock(None), Some(*id));
+    assert_eq!(slots.newest_in_stock(3, None), ids[1..]);
+    assert_eq!(slots.newest_in_stock(3, Some(ids[2])), [ids[0], ids[1], ids[3]]);
+    assert_eq!(slots.newest_in_stock(0, None), []);
+    for id in &ids {
         slots.change(*id, Phase::Settling(Counted::GivenBack));
     }
-    assert_eq!((slots.last_in_stock(None), slots.in_stock()), (None, 0));
+    assert_eq!((slots.newest_in_stock(9, None), slots.in_stock()), (Vec::new(), 0));
     let only = fetch(&mut slots, 0).unwrap();
-    assert_eq!(slots.last_in_stock(Some(only)), None);
     assert!(slots.is_in_stock(only) && !slots.is_in_stock(ids[0]));
 }
 

@@ -166,7 +166,8 @@ impl Source {
         events: &UnboundedSender<Event>,
     ) {
         let settling = std::mem::take(&mut self.pending);
-        let settlements: Vec<Settlement> = settling.iter().map(|(_, settlement)| settlement.clone()).collect();
+        let settlements: Vec<Settlement> =
+            settling.iter().map(|(_, settlement)| settlement.clone()).collect();
         let (driver, events, wishes) = (Arc::clone(&self.driver), events.clone(), asks.clone());
         tokio::spawn(async move {
             let sent = qfleet_os::clock::now();

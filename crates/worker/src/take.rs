@@ -122,8 +122,7 @@ impl Worker {
         let mut sum = 0_u32;
         let mut reopens = None;
         for endpoint in self.lanes.all[lane].endpoints.iter().copied() {
-            let room =
-                self.gates.room(&self.lanes.endpoints[endpoint], self.slots.running_at(endpoint), now);
+            let room = self.gates.room(&self.lanes.endpoints[endpoint], self.slots.running_at(endpoint), now);
             sum = sum.saturating_add(room.at_most?);
             reopens = match (reopens, room.reopens_at) {
                 (Some(one), Some(other)) => Some(std::cmp::min::<Moment>(one, other)),
@@ -189,11 +188,12 @@ impl Worker {
         let wall = clock::wall();
         let source = &mut self.sources[at];
         let due = turn.next_due.map(|due| now + due.since(wall));
-        source.next_due = match source.next_due.filter(|due| *due > now && sent.asks.len() < source.lanes.len()) {
-            // Of lanes that were not asked.
-            Some(known) => Some(due.map_or(known, |due| due.min(known))),
-            None => due,
-        };
+        source.next_due =
+            match source.next_due.filter(|due| *due > now && sent.asks.len() < source.lanes.len()) {
+                // Of lanes that were not asked.
+                Some(known) => Some(due.map_or(known, |due| due.min(known))),
+                None => due,
+            };
         if !turn.jobs.is_empty() {
             self.sources[at].wakes_are_good();
         }
@@ -257,8 +257,7 @@ impl Worker {
             Err(unreadable) => {
                 let queue = &self.lanes.all[lane].name;
                 warn!(queue, "a job is set aside with the unreadable ones: {unreadable}");
-                let verdict =
-                    Verdict::Bury { reason: Reason::classed("unreadable", unreadable.to_string()) };
+                let verdict = Verdict::Bury { reason: Reason::classed("unreadable", unreadable.to_string()) };
                 let phase = Phase::Settling(Counted::Failed);
                 match self.slots.add(Hold { source: at, lane, receipt, fresh: now, phase }) {
                     Ok(id) => {
@@ -300,7 +299,7 @@ impl Worker {
         }
     }
 
-    /// Gives back what is in stock and cannot start soon: the last that came first, so that their order is kept.
+    /// Gives back what is in stock and cannot start soon: the jobs that came in last.
     pub(crate) fn give_back_excess(&mut self, now: Moment) {
         if self.drain.is_some() {
             self.alone = None;
@@ -313,8 +312,9 @@ impl Worker {
         };
         let waits_alone = self.alone.filter(|id| self.slots.is_in_stock(*id));
         let allowed = allowed + u32::from(waits_alone.is_some());
-        while self.slots.in_stock() > allowed {
-            let Some(id) = self.slots.last_in_stock(waits_alone) else { break };
+        let excess = self.slots.in_stock().saturating_sub(allowed);
+        // Those of one turn keep the order in which they stand in it.
+        for id in self.slots.newest_in_stock(excess, waits_alone) {
             if let Some(hold) = self.slots.get(id) {
                 self.lane_states[hold.lane].known = Known::More;
             }
@@ -371,7 +371,10 @@ impl Worker {
                 // The turn that follows tells whether it is an outage.
                 1 => debug!(connection = source.name, "cannot sleep in `{}`: {error}", source.shown),
                 3 => {
-                    warn!(connection = source.name, "cannot sleep in `{}`, looking every few seconds: {error}", source.shown);
+                    warn!(
+                        connection = source.name,
+                        "cannot sleep in `{}`, looking every few seconds: {error}", source.shown
+                    );
                 }
                 _ => {}
             }
@@ -392,7 +395,10 @@ impl Worker {
     pub(crate) fn store_fails(&mut self, at: usize, error: &QueueError, now: Moment) {
         let source = &mut self.sources[at];
         if source.reach.failed(error.to_string(), now, fastrand::f64()) {
-            warn!(connection = source.name, "`{}` cannot be used, trying on until it can: {error}", source.shown);
+            warn!(
+                connection = source.name,
+                "`{}` cannot be used, trying on until it can: {error}", source.shown
+            );
             self.speaker.changed();
         }
     }

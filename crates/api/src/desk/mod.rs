@@ -1,6 +1,6 @@
 //! Everything about queues one may ask of the daemon: how full they are, what is in them, pause, push, failed jobs.
 //!
-//! It goes past the supervisor straight to the stores. Drivers are [opened](open) when somebody asks and closed after ten
+//! It goes past the supervisor straight to the stores. Drivers are opened when somebody asks and closed after ten
 //! seconds without a question, so an idle daemon holds no connection. Queues go by the manifest's name, or as
 //! `connection/queue` for one queue in Redis. Every question has a limit of time; a store that does not answer spoils
 //! its own rows only.

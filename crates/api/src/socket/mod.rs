@@ -1,4 +1,4 @@
-//! HTTP/1.1 on the control socket: the [server], the [routes] of its requests, and the [client].
+//! HTTP/1.1 on the control socket: the [server], the routes of its requests, and the [client].
 
 pub mod client;
 mod patient;

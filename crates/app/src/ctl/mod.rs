@@ -112,3 +112,27 @@ fn now() -> WallTime {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO);
     WallTime::from_millis(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
 }
+
+#[cfg(test)]
+mod tests {
+    use qfleet_api::protocol::ErrorBody;
+
+    use super::*;
+
+    #[test]
+    fn scripts_can_tell_what_went_wrong_by_the_exit_code() {
+        let said = |code: &str| {
+            ClientError::Said(ErrorBody { code: code.to_owned(), error: String::new(), hint: None })
+        };
+        for (error, code) in [
+            (ClientError::NoDaemon("/run/q.sock".into()), 4),
+            (said("bad-manifest"), 78),
+            (said("no-match"), 1),
+            (said("unreachable"), 1),
+            (ClientError::Denied("/run/q.sock".into()), 1),
+            (ClientError::Broken("/run/q.sock".into(), "reset".to_owned()), 1),
+        ] {
+            assert_eq!(exit_of(&error).code(), code, "{error:?}");
+        }
+    }
+}

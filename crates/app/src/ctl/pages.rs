@@ -73,3 +73,36 @@ fn shown(command: &clap::Command) -> clap::Command {
     let visible = command.get_subcommands().filter(|command| !command.is_hide_set());
     clap::Command::new("qfleet").args(command.get_arguments()).subcommands(visible)
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn every_visible_subcommand_has_a_page() {
+        let pages = pages().unwrap();
+        let names: Vec<&str> = pages.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(names[0], "qfleet.1");
+        for name in
+            ["qfleet-run.1", "qfleet-status.1", "qfleet-failed.1", "qfleet-failed-retry.1", "qfleet-man.1"]
+        {
+            assert!(names.contains(&name), "{name} of {names:?}");
+        }
+        assert!(!names.iter().any(|name| name.contains("child") || name.contains("help")), "{names:?}");
+        assert!(pages.iter().all(|(_, page)| page.starts_with(b".ie ") && page.len() > 500));
+    }
+
+    #[test]
+    fn completions_offer_what_people_type_and_nothing_else() {
+        for shell in [clap_complete::Shell::Bash, clap_complete::Shell::Zsh, clap_complete::Shell::Fish] {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut shown(&Cli::command()), "qfleet", &mut script);
+            let script = String::from_utf8(script).unwrap();
+            for word in ["restart", "dry-run", "prune", "against-running", "socket"] {
+                assert!(script.contains(word), "{shell}: {word}");
+            }
+            assert!(!script.contains("child"), "{shell}");
+        }
+    }
+}

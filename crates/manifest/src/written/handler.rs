@@ -2,18 +2,12 @@
 
 use std::time::Duration;
 
-use crate::handler::{Body, Handler};
+use crate::handler::{Body, Handler, MAX_HOLD, MAX_RESULT};
 use crate::keys;
 use crate::queue::Route;
 use crate::section::Section;
 use crate::value::Value;
 use crate::written::{handler_http, handler_shell};
-
-/// Longest time an endpoint can ask to be left alone, when nothing says so.
-pub(crate) const MAX_HOLD: Duration = Duration::from_secs(15 * 60);
-
-/// Largest result kept, when nothing says so.
-pub(crate) const MAX_RESULT: u64 = 64 * 1024;
 
 pub(crate) fn read(value: &Value<'_>) -> Option<Handler> {
     let section = value.section(&keys::HANDLER)?;

@@ -20,10 +20,6 @@ const BODIES: &[(&str, Body)] = &[
     ("cloudevents-json", Body::CloudeventsJson),
 ];
 
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-const MAX_REQUEST: u64 = 8 << 20;
-const MAX_RESPONSE: u64 = 1 << 20;
-
 /// `http: {url: …}`, or only the URL.
 pub(crate) fn read(value: &Value<'_>) -> Option<HttpHandler> {
     if !value.is_map() && !value.is_empty() {
@@ -70,38 +66,7 @@ fn handler(address: &Address, gate: Option<String>) -> HttpHandler {
             HttpTarget::Unix { socket: socket.clone(), path: path.clone() },
         ),
     };
-    HttpHandler {
-        endpoint: gate.unwrap_or(endpoint),
-        target,
-        put: false,
-        body: Body::Raw,
-        timeout: None,
-        connect_timeout: CONNECT_TIMEOUT,
-        signing_keys: Vec::new(),
-        also_github: false,
-        headers: std::collections::BTreeMap::new(),
-        redirect_same_origin: false,
-        idempotent: false,
-        h2c: false,
-        fail_on_404: false,
-        retry_on_4xx: false,
-        control: true,
-        allow_scope: false,
-        compat_inngest: false,
-        compat_qstash: false,
-        compat_dapr: false,
-        ratelimit_headers: false,
-        max_request: MAX_REQUEST,
-        max_response: MAX_RESPONSE,
-        max_result: super::handler::MAX_RESULT,
-        max_hold: super::handler::MAX_HOLD,
-        allow_networks: Vec::new(),
-        allow_plain_http: false,
-        ca_file: None,
-        client_certificate: None,
-        proxy: None,
-        trace_child: false,
-    }
+    HttpHandler::new(gate.unwrap_or(endpoint), target)
 }
 
 fn read_request(section: &Section<'_>, http: &mut HttpHandler) {
@@ -124,7 +89,8 @@ fn read_request(section: &Section<'_>, http: &mut HttpHandler) {
     }
     http.headers = section.read("headers", headers::read).unwrap_or_default();
     http.idempotent = flag(section, "idempotent", false);
-    http.max_request = section.read("max-request", |value| value.size(1..=1 << 30)).unwrap_or(MAX_REQUEST);
+    http.max_request =
+        section.read("max-request", |value| value.size(1..=1 << 30)).unwrap_or(http.max_request);
     http.trace_child =
         section.read("trace", |value| value.word(&[("link", false), ("child", true)], &[])).unwrap_or(false);
 }
@@ -146,7 +112,8 @@ fn read_answers(section: &Section<'_>, http: &mut HttpHandler) {
         }
     }
     http.ratelimit_headers = flag(section, "ratelimit-headers", false);
-    http.max_response = section.read("max-response", |value| value.size(0..=1 << 30)).unwrap_or(MAX_RESPONSE);
+    http.max_response =
+        section.read("max-response", |value| value.size(0..=1 << 30)).unwrap_or(http.max_response);
     http.max_result = read_max_result(section);
     http.max_hold = read_max_hold(section);
 }

@@ -9,8 +9,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::Laravel;
+use super::answer::Taking;
 use super::held::Held;
-use super::turn::Taking;
 use crate::clock;
 use crate::driver::{LaneId, Mark, Reserved};
 use crate::error::QueueError;

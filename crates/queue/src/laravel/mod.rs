@@ -5,6 +5,7 @@
 //! the attempt counter change ([`splice`]); the score of a reservation carries the worker's tag in its fraction, which
 //! names the holder; and one script does all of a turn for all queues.
 
+mod answer;
 mod compose;
 mod held;
 mod keys;
@@ -93,7 +94,12 @@ impl Laravel {
             lease: Duration::from_secs(connection.retry_after.as_secs_f64().ceil().max(1.0) as u64),
             sleeper: Sleeper::new(wakeups, link.clone(), lists),
             scripts: Scripts {
-                turn: Script::new(concat!(include_str!("lua/scan.lua"), include_str!("lua/turn.lua"))),
+                turn: Script::new(concat!(
+                    include_str!("lua/scan.lua"),
+                    include_str!("lua/turn.lua"),
+                    include_str!("lua/settle.lua"),
+                    include_str!("lua/take.lua"),
+                )),
                 renew: Script::new(include_str!("lua/renew.lua")),
                 find: Script::new(concat!(include_str!("lua/scan.lua"), include_str!("lua/find.lua"))),
                 push: Script::new(include_str!("lua/push.lua")),

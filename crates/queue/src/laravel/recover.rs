@@ -8,8 +8,9 @@ use std::collections::HashMap;
 
 use qfleet_model::outcome::{Note, Verdict};
 
+use super::answer::history;
 use super::held::{Found, Held, digest_of, lower};
-use super::turn::{Places, history};
+use super::turn::Places;
 use super::{Laravel, payload, settle};
 use crate::clock;
 use crate::driver::{DeadHold, DeadState, DeadVerdict, DeadWorker, Recovered};

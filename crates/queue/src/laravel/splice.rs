@@ -48,33 +48,54 @@ pub(crate) fn splice(payload: &[u8], at: usize, len: usize, digits: &str) -> Vec
     changed
 }
 
-/// Position of the counter in a payload as Laravel's own producers write it, recognised from both ends. For JSON the walk
-/// finds the same; for other texts it may not, and the script must not be contradicted.
+/// Position of the counter in a payload as Laravel's own producers and Horizon's write it, recognised from both ends. For
+/// JSON the walk finds the same; for other texts it may not, and the script must not be contradicted.
 fn at_a_glance(payload: &[u8]) -> Option<usize> {
     let uuid = payload.strip_prefix(br#"{"uuid":""#)?;
-    let length = uuid.iter().take_while(|byte| byte.is_ascii_alphanumeric() || **byte == b'-').count();
-    if length == 0 || uuid.get(length) != Some(&b'"') || contains(payload, br#""retry_of""#) {
+    let (id, rest) = uuid.split_at(run(uuid, |byte| byte.is_ascii_alphanumeric() || byte == b'-'));
+    if id.is_empty() || rest.first() != Some(&b'"') || find(payload, br#""retry_of""#).is_some() {
         return None;
     }
-    let tail = &payload[payload.len().saturating_sub(64)..];
-    const KEY: &[u8] = br#","attempts":"#;
-    let ends = (0..tail.len()).filter(|at| tail[*at..].starts_with(KEY)).map(|at| at + KEY.len());
-    let mut fitting = ends.filter(|at| {
-        let rest = &tail[*at..];
-        let digits = digits(rest);
-        digits > 0 && (rest[digits..] == *b"}" || is_delay(&rest[digits..]))
-    });
-    fitting.next().map(|at| payload.len() - tail.len() + at)
+    let tail = &payload[payload.len().saturating_sub(512)..];
+    let mut from = 0;
+    let at = loop {
+        let at = from + find(&tail[from..], KEY)? + KEY.len();
+        if tail.get(at).is_some_and(u8::is_ascii_digit) {
+            break at;
+        }
+        from = at;
+    };
+    let rest = &tail[at + digits(&tail[at..])..];
+    let rest = after_word(rest, br#","delay":"#).unwrap_or(rest);
+    let rest = after_horizon(rest).unwrap_or(rest);
+    (rest == b"}").then(|| payload.len() - tail.len() + at)
 }
 
-fn is_delay(rest: &[u8]) -> bool {
-    rest.strip_prefix(br#","delay":"#)
-        .and_then(|rest| rest.strip_suffix(b"}"))
-        .is_some_and(|value| !value.is_empty() && value.iter().all(u8::is_ascii_alphanumeric))
+const KEY: &[u8] = br#","attempts":"#;
+
+/// What Horizon adds at the end.
+fn after_horizon(rest: &[u8]) -> Option<&[u8]> {
+    let rest = after_word(rest, br#","type":""#)?.strip_prefix(br#"","tags":["#)?;
+    let rest = rest[run(rest, |byte| !b"[]{}".contains(&byte))..].strip_prefix(b"]")?;
+    let rest = after_word(rest, br#","silenced":"#).unwrap_or(rest);
+    let rest = rest.strip_prefix(br#","pushedAt":""#)?;
+    let date = run(rest, |byte| byte.is_ascii_digit() || byte == b'.');
+    if date == 0 { None } else { rest[date..].strip_prefix(b"\"") }
 }
 
-fn contains(text: &[u8], wanted: &[u8]) -> bool {
-    text.windows(wanted.len()).any(|window| window == wanted)
+/// The rest after `start` and a word of letters and digits.
+fn after_word<'a>(text: &'a [u8], start: &[u8]) -> Option<&'a [u8]> {
+    let rest = text.strip_prefix(start)?;
+    let word = run(rest, |byte| byte.is_ascii_alphanumeric());
+    (word > 0).then(|| &rest[word..])
+}
+
+fn run(text: &[u8], of: impl Fn(u8) -> bool) -> usize {
+    text.iter().take_while(|byte| of(**byte)).count()
+}
+
+fn find(text: &[u8], wanted: &[u8]) -> Option<usize> {
+    text.windows(wanted.len()).position(|window| window == wanted)
 }
 
 /// Position of the last value of the outermost object's key `attempts`.
@@ -135,11 +156,11 @@ fn after_colon(payload: &[u8], from: usize) -> Option<usize> {
 
 fn skip_space(payload: &[u8], from: usize) -> usize {
     let rest = payload.get(from..).unwrap_or_default();
-    from + rest.iter().take_while(|byte| is_space(**byte)).count()
+    from + run(rest, is_space)
 }
 
 fn digits(text: &[u8]) -> usize {
-    text.iter().take_while(|byte| byte.is_ascii_digit()).count()
+    run(text, |byte| byte.is_ascii_digit())
 }
 
 fn is_space(byte: u8) -> bool {

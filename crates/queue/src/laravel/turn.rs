@@ -1,18 +1,15 @@
-//! One turn: builds the script's arguments from verdicts and asks, reads what it did, and looks for what lost replies
-//! took.
+//! One turn: builds the script's arguments from verdicts and asks, and sends them.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 
-use qfleet_model::job::{History, Job};
 use qfleet_model::time::WallTime;
 
-use super::held::{Found, Held, Undo, digest_of, lower, raise};
-use super::{Laravel, payload, score_text, settle};
+use super::held::Held;
+use super::{Laravel, score_text, settle};
 use crate::clock;
-use crate::driver::{Ask, LaneId, Mark, Receipt, Reserved, Settled, Settlement, Turn};
-use crate::error::{QueueError, Unreadable};
-use crate::redis::{Call, Reply};
+use crate::driver::{Ask, LaneId, Mark, Settled, Settlement, Turn};
+use crate::error::QueueError;
+use crate::redis::Call;
 
 /// Most jobs made ready per set and turn; what is left is ready a turn later.
 const BATCH: usize = 200;
@@ -35,10 +32,11 @@ impl Places {
 }
 
 /// A queue that is asked for jobs.
-struct Asked {
-    lane: LaneId,
-    queue: usize,
-    woken: u32,
+pub(super) struct Asked {
+    pub(super) lane: LaneId,
+    pub(super) queue: usize,
+    /// Elements of its notify list that we have taken and not yet used.
+    pub(super) woken: u32,
 }
 
 impl Laravel {
@@ -76,7 +74,9 @@ impl Laravel {
             Ok(reply) => reply,
             Err(error) => {
                 self.sleeper.put_back(asked.iter().map(|one| (one.queue, one.woken)));
-                self.sleeper.reconnect();
+                if matches!(error, QueueError::Unreachable(_)) {
+                    self.sleeper.reconnect();
+                }
                 return Err(error);
             }
         };
@@ -149,182 +149,4 @@ impl Laravel {
         call.append(args);
         call
     }
-
-    fn read_verdicts(
-        &self,
-        settle: &[Settlement],
-        sent_before: &[Option<bool>],
-        verdicts: Reply,
-        turn: &mut Turn,
-    ) {
-        let now = clock::now();
-        let mut answers = verdicts.list().into_iter();
-        for (one, sent) in settle.iter().zip(sent_before) {
-            let settled = match (sent, one.receipt.inner::<Held>()) {
-                (Some(sent), Some(held)) => {
-                    held.answered();
-                    let answer = answers.next().unwrap_or(Reply(redis::Value::Nil));
-                    match answer.number::<i64>() {
-                        Some(1) => Settled::Done,
-                        Some(_) if held.must_have_taken_effect(*sent, now) => Settled::Done,
-                        Some(_) => Settled::Lost,
-                        None => {
-                            let name = self.queue_name(held.queue);
-                            turn.broken.push((
-                                one.receipt.lane(),
-                                format!(
-                                    "a job of `{name}` cannot be moved and waits for its lease to end: {}",
-                                    answer.text()
-                                ),
-                            ));
-                            Settled::Lost
-                        }
-                    }
-                }
-                _ => Settled::Done,
-            };
-            turn.settled.push(self.let_go(one, settled));
-        }
-    }
-
-    fn let_go(&self, one: &Settlement, settled: Settled) -> Settled {
-        if let Some(held) = one.receipt.inner::<Held>() {
-            self.in_hand.remove(held, one.receipt.digest());
-        }
-        settled
-    }
-
-    /// How many were taken from each asked queue.
-    fn read_jobs(
-        &self,
-        jobs: Reply,
-        asked: &[Asked],
-        mark: Mark,
-        now: WallTime,
-        turn: &mut Turn,
-    ) -> Vec<u32> {
-        let mut taken = vec![0; asked.len()];
-        for job in jobs.list() {
-            let [place, ready, at, len, raised, identity, counters] = job.fields();
-            let place = place.number::<usize>().unwrap_or_default().wrapping_sub(1);
-            let (Some(from), Some(ready)) = (asked.get(place), ready.bytes()) else { continue };
-            let counter = at.number::<usize>().zip(len.number::<usize>());
-            let counter = counter.map(|(at, len)| raise(&ready, at, len, &raised.text()));
-            let taking = Taking { lane: from.lane, queue: from.queue, identity: identity.text(), counters };
-            turn.jobs.push(self.reserved(taking, ready, counter, now, f64::from_bits(mark.0)));
-            taken[place] += 1;
-        }
-        taken
-    }
-
-    /// A job in hand, from its ready bytes and (where it has a usable counter) its reserved bytes.
-    pub(super) fn reserved(
-        &self,
-        taking: Taking,
-        ready: Vec<u8>,
-        counter: Option<(Vec<u8>, Undo)>,
-        now: WallTime,
-        until: f64,
-    ) -> Reserved {
-        let remembered = taking.counters.0 != redis::Value::Nil;
-        let history = history(taking.counters);
-        let (reserved, undo) = match counter {
-            Some((reserved, undo)) => (reserved, Some(undo)),
-            None => (ready.clone(), None),
-        };
-        let place = self.place(taking.lane, taking.queue);
-        let mut deliveries = history.deliveries;
-        let job: Result<Job, Unreadable> = payload::read(ready, place, history).map(|mut job| {
-            // Peers do not note their deliveries; the attempts they spent show them.
-            job.history.deliveries = job.history.deliveries.max(job.attempt - 1);
-            deliveries = job.history.deliveries;
-            job
-        });
-        let found = Found {
-            queue: taking.queue,
-            reserved,
-            undo,
-            identity: taking.identity,
-            deliveries,
-            remembered,
-            unreadable: job.as_ref().err().map(|problem| problem.0.clone()),
-        };
-        let held = Held::new(found, now, until);
-        let digest = held.digest();
-        self.in_hand.add(&held, digest);
-        let receipt =
-            Receipt::new(taking.lane, self.place_in_lane(taking.lane, taking.queue), digest, Arc::new(held));
-        Reserved { lane: taking.lane, job, receipt }
-    }
-
-    /// A job found in the reserved set, taken by a call whose reply was lost.
-    ///
-    /// None when it is in hand.
-    pub(super) fn reserved_again(&self, taking: Taking, bytes: Vec<u8>, until: f64) -> Option<Reserved> {
-        if self.in_hand.has(taking.queue, digest_of(&bytes)) {
-            return None;
-        }
-        let (ready, counter) = match lower(&bytes) {
-            Some((ready, undo)) => (ready, Some((bytes, undo))),
-            None => (bytes, None),
-        };
-        Some(self.reserved(taking, ready, counter, clock::now(), until))
-    }
-
-    fn read_states(&self, states: Reply, asked: &[Asked], taken: &[u32], turn: &mut Turn) {
-        let mut states = states.list().into_iter();
-        let mut lanes: Vec<(LaneId, bool, bool)> = Vec::new();
-        for (from, taken) in asked.iter().zip(taken) {
-            let state = states.next().unwrap_or(Reply(redis::Value::Nil));
-            let [state, left, due, text] = state.fields();
-            let left = left.number::<u64>().unwrap_or_default();
-            let paused = state.number::<u8>() == Some(1);
-            if state.number::<u8>() == Some(2) {
-                let name = self.queue_name(from.queue);
-                turn.broken.push((from.lane, format!("queue `{name}` cannot be worked: {}", text.text())));
-            }
-            // An element of the notify list stands for a job; where no job is left, what we were woken for is gone.
-            if left > 0 {
-                self.sleeper.put_back([(from.queue, from.woken.saturating_sub(*taken))]);
-            }
-            if let Some(due) = due.score().map(seconds_date) {
-                turn.next_due = Some(turn.next_due.map_or(due, |known| known.min(due)));
-            }
-            match lanes.last_mut().filter(|(lane, ..)| *lane == from.lane) {
-                Some((_, more, all_paused)) => {
-                    *more |= left > 0;
-                    *all_paused &= paused;
-                }
-                None => lanes.push((from.lane, left > 0, paused)),
-            }
-        }
-        turn.more = lanes.iter().filter(|(_, more, _)| *more).map(|(lane, ..)| *lane).collect();
-        turn.paused = lanes.iter().filter(|(.., paused)| *paused).map(|(lane, ..)| *lane).collect();
-    }
-}
-
-/// What is known of a job beside its bytes.
-pub(super) struct Taking {
-    pub(super) lane: LaneId,
-    pub(super) queue: usize,
-    pub(super) identity: String,
-    pub(super) counters: Reply,
-}
-
-/// Deliveries, snoozes, first delivery, crashes, exceptions, previous end.
-pub(super) fn history(counters: Reply) -> History {
-    let [deliveries, snoozes, first, crashes, exceptions, previous] = counters.fields();
-    History {
-        deliveries: deliveries.number().unwrap_or_default(),
-        snoozes: snoozes.number().unwrap_or_default(),
-        first_delivery: first.number::<i64>().map(WallTime::from_millis),
-        crashes: crashes.number().unwrap_or_default(),
-        exceptions: exceptions.number().unwrap_or_default(),
-        previous: Some(previous.text()).filter(|text| !text.is_empty()),
-    }
-}
-
-fn seconds_date(seconds: f64) -> WallTime {
-    // Rounded up: a date one millisecond early would be looked at twice.
-    WallTime::from_millis((seconds * 1000.0).ceil() as i64)
 }

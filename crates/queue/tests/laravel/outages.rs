@@ -6,7 +6,10 @@ use std::time::{Duration, Instant};
 
 use qfleet_manifest::queue::{RedisSettings, RedisTarget};
 use qfleet_model::outcome::{Note, Verdict};
-use qfleet_queue::driver::{Ask, QueueDriver, Renewal, Reserved, Settled, Settlement, Turn};
+use qfleet_queue::driver::{
+    Ask, DeadHold, DeadState, DeadVerdict, DeadWorker, QueueDriver, Renewal, Reserved, Settled, Settlement,
+    Turn,
+};
 use qfleet_queue::error::QueueError;
 use qfleet_testkit::{RedisServer, Sentinels};
 use redis::Commands as _;
@@ -224,6 +227,50 @@ async fn three_hundred_jobs_pass_a_line_that_breaks_all_the_time() {
         proxy.cut(Cut::No);
         let depth = driver.depth(&[OTHER]).await.unwrap().remove(0);
         assert_eq!((depth.waiting, depth.delayed, depth.reserved), (0, 0, 0), "seed {seed}");
+    }
+}
+
+#[tokio::test]
+async fn a_recovery_that_dies_in_its_middle_is_finished_by_the_next() {
+    for cuts in 0..8 {
+        let (rig, proxy, recovering) = cuttable().await;
+        push(&rig, &*recovering, OTHER, "other", &["killer", "fetched", "done", "lost"]).await;
+        let killer = String::from_utf8(rig.list(&ready("other")).remove(0)).unwrap();
+        let identity = killer.split('"').nth(3).unwrap();
+        let counters = format!("{}qfleet:job:other:{identity}", crate::rig::PREFIX);
+        let _: () = rig.redis().hset(&counters, "crashes", 2).unwrap();
+        let dead = rig.open(77);
+        let mut jobs = take(&*dead, OTHER, 3).await.jobs;
+        let mark = dead.mark();
+        jobs.extend(dead.turn(&[], &ASK, mark).await.unwrap().jobs);
+        drop(dead);
+        let states = [
+            DeadState::Started { alone: true, not_before: None },
+            DeadState::Fetched,
+            DeadState::Settling(DeadVerdict::Complete),
+        ];
+        let held = jobs.iter().zip(states).map(|(job, state)| DeadHold {
+            lane: OTHER,
+            queue: 0,
+            digest: job.receipt.digest(),
+            state,
+        });
+        let ledger = DeadWorker { tag: 77, marks: vec![mark], held: held.collect() };
+        // It looks, moves, records, removes; each of the four is cut, carried out or not.
+        proxy.cut_after(cuts / 2, if cuts % 2 == 0 { Cut::Request } else { Cut::Reply });
+        unreachable(recovering.recover(&ledger).await);
+        recovering.recover(&ledger).await.unwrap();
+        let depth = rig.open(3).depth(&[OTHER]).await.unwrap().remove(0);
+        assert_eq!((depth.waiting, depth.reserved, depth.failed), (2, 0, 1), "cut {cuts}");
+        let mut back = Vec::new();
+        for job in take(&*rig.open(3), OTHER, 9).await.jobs {
+            back.push((job_of(&job).name.clone(), job_of(&job).attempt));
+        }
+        back.sort();
+        assert_eq!(back, [("fetched".to_owned(), 1), ("lost".to_owned(), 1)], "cut {cuts}");
+        let failed = qfleet_queue::open_failed(&rig.connection()).unwrap().list(None, 0, 9).await.unwrap();
+        assert_eq!((failed.len(), failed[0].class.as_deref()), (1, Some("crash")));
+        assert_eq!(failed[0].payload, killer.as_bytes());
     }
 }
 

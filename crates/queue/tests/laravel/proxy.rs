@@ -1,8 +1,7 @@
 //! A line to Redis that can be cut at the worst moment: a request arrives and is carried out, and its reply does not come.
 
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{UnixListener, UnixStream};
@@ -18,30 +17,38 @@ pub(crate) enum Cut {
     Reply,
 }
 
+/// Script calls that pass, and what happens to the one after them.
+type Plan = Arc<Mutex<(u32, Cut)>>;
+
 /// Listens on a socket of its own until dropped.
 pub(crate) struct Proxy {
     pub(crate) socket: PathBuf,
-    cut: Arc<AtomicU8>,
+    plan: Plan,
     task: tokio::task::JoinHandle<()>,
 }
 
 impl Proxy {
     pub(crate) fn to(server: PathBuf, socket: PathBuf) -> Self {
         let listener = UnixListener::bind(&socket).unwrap();
-        let cut = Arc::new(AtomicU8::new(0));
-        let seen = Arc::clone(&cut);
+        let plan = Plan::new(Mutex::new((0, Cut::No)));
+        let seen = Arc::clone(&plan);
         let task = tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
                 let Ok(server) = UnixStream::connect(&server).await else { continue };
                 tokio::spawn(pass(client, server, Arc::clone(&seen)));
             }
         });
-        Self { socket, cut, task }
+        Self { socket, plan, task }
     }
 
     /// Cuts the next script call.
     pub(crate) fn cut(&self, cut: Cut) {
-        self.cut.store(cut as u8, Ordering::SeqCst);
+        self.cut_after(0, cut);
+    }
+
+    /// Cuts a later script call.
+    pub(crate) fn cut_after(&self, calls: u32, cut: Cut) {
+        *self.plan.lock().unwrap_or_else(PoisonError::into_inner) = (calls, cut);
     }
 }
 
@@ -53,7 +60,7 @@ impl Drop for Proxy {
 
 /// Requests of the driver wait for their replies, so what arrives from the client is always one request, perhaps in
 /// pieces.
-async fn pass(mut client: UnixStream, mut server: UnixStream, cut: Arc<AtomicU8>) {
+async fn pass(mut client: UnixStream, mut server: UnixStream, plan: Plan) {
     let (mut from_client, mut from_server) = (vec![0; 1 << 16], vec![0; 1 << 16]);
     let mut swallow = false;
     loop {
@@ -63,11 +70,11 @@ async fn pass(mut client: UnixStream, mut server: UnixStream, cut: Arc<AtomicU8>
                 Ok(length) => {
                     let request = &from_client[..length];
                     let script = request.windows(7).any(|window| window == b"EVALSHA");
-                    let wanted = if script { cut.swap(0, Ordering::SeqCst) } else { 0 };
-                    if wanted == Cut::Request as u8 {
+                    let cut = if script { next(&plan) } else { Cut::No };
+                    if cut == Cut::Request {
                         return;
                     }
-                    swallow |= wanted == Cut::Reply as u8;
+                    swallow |= cut == Cut::Reply;
                     if server.write_all(request).await.is_err() {
                         return;
                     }
@@ -83,5 +90,17 @@ async fn pass(mut client: UnixStream, mut server: UnixStream, cut: Arc<AtomicU8>
                 }
             },
         }
+    }
+}
+
+/// What happens to this script call.
+fn next(plan: &Plan) -> Cut {
+    let mut plan = plan.lock().unwrap_or_else(PoisonError::into_inner);
+    match plan.0.checked_sub(1) {
+        Some(left) => {
+            plan.0 = left;
+            Cut::No
+        }
+        None => std::mem::replace(&mut plan.1, Cut::No),
     }
 }

@@ -107,6 +107,45 @@ async fn a_worker_that_stopped_waiting_takes_no_wakeups_from_others() {
 }
 
 #[tokio::test]
+async fn another_wish_is_served_at_once() {
+    let rig = LaravelRig::new();
+    let (driver, producer) = (rig.open(1), rig.open(0));
+    for round in 0..40 {
+        // Whatever was waited for last, at whatever stage that is.
+        let before = if round % 2 == 0 { BOTH } else { OTHER };
+        let _ = tokio::time::timeout(Duration::from_micros(round * 50), driver.wait(&[before], LONG)).await;
+        let sleeper = tokio::spawn({
+            let driver = Arc::clone(&driver);
+            async move { driver.wait(&[BOTH, OTHER], LONG).await.unwrap() }
+        });
+        tokio::time::sleep(Duration::from_millis(3)).await;
+        let pushed = Instant::now();
+        push(&rig, &*producer, OTHER, "other", &["job"]).await;
+        sleeper.await.unwrap();
+        assert!(pushed.elapsed() < Duration::from_secs(1), "round {round}: {:?}", pushed.elapsed());
+        let job = take_one(&*driver, OTHER).await;
+        settle(&*driver, &job, Verdict::Complete { result: None }).await;
+    }
+    assert!(rig.list(&notify("other")).is_empty());
+}
+
+#[tokio::test]
+async fn a_wait_that_ends_late_leaves_the_next_one_alone() {
+    let rig = LaravelRig::new();
+    let (driver, producer) = (rig.open(1), rig.open(0));
+    let mut first = Box::pin(driver.wait(&[OTHER], LONG));
+    assert!(tokio::time::timeout(Duration::ZERO, &mut first).await.is_err());
+    let mut second = Box::pin(driver.wait(&[OTHER], LONG));
+    assert!(tokio::time::timeout(Duration::ZERO, &mut second).await.is_err());
+    drop(first);
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    push(&rig, &*producer, OTHER, "other", &["job"]).await;
+    let pushed = Instant::now();
+    second.await.unwrap();
+    assert!(pushed.elapsed() < Duration::from_secs(2), "{:?}", pushed.elapsed());
+}
+
+#[tokio::test]
 async fn one_blocking_call_serves_many_waits() {
     let rig = LaravelRig::new();
     let driver = rig.open(1);

@@ -117,9 +117,12 @@ impl Fleet {
         let Some(pending) = self.asks.iter_mut().find(|pending| pending.ask == ask) else { return };
         for replaced in results {
             if let Some(row) = pending.rows.iter_mut().find(|row| row.slot.0 == replaced.process) {
-                row.goal = match &replaced.problem {
-                    None => Goal::done(true, "restarted"),
-                    Some(problem) => Goal::done(false, problem.clone()),
+                let failed = self.slots.get(&row.slot).filter(|slot| slot.is_failing());
+                let why = failed.and_then(|slot| slot.error.as_deref());
+                row.goal = match (&replaced.problem, why) {
+                    (None, _) => Goal::done(true, "restarted"),
+                    (Some(problem), None) => Goal::done(false, problem.clone()),
+                    (Some(problem), Some(why)) => Goal::done(false, format!("{problem}: {why}")),
                 };
             }
         }

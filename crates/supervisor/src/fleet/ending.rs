@@ -170,7 +170,9 @@ impl Fleet {
             return Advance::NotYet;
         }
         let overdue = gives_up_at.is_some_and(|at| at <= now.moment);
-        if self.is_recovering() && !overdue {
+        // What was recovering before the first wave goes on during it.
+        let has_begun = wave < i32::MAX || next.is_none();
+        if has_begun && self.is_recovering() && !overdue {
             if gives_up_at.is_none() {
                 let at = now.moment + RECOVERY_GRACE;
                 self.phase = Phase::Ending { cut_off, wave, patience, gives_up_at: Some(at) };

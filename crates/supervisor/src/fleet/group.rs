@@ -267,7 +267,8 @@ impl Fleet {
     /// Replaces one worker that asked for it, if all that should be up are.
     fn give_turn(&mut self, id: GroupId, now: Now) {
         let Some(group) = self.groups.get(&id) else { return };
-        if group.wants.is_empty() || group.rollout.is_some() || !has_room(&self.standings(group)) {
+        let busy = self.phase.is_ending() || group.rollout.is_some();
+        if group.wants.is_empty() || busy || !has_room(&self.standings(group)) {
             return;
         }
         let Some(group) = self.groups.get_mut(&id) else { return };

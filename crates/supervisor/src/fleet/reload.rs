@@ -89,7 +89,13 @@ impl Fleet {
             Ok(_) if self.phase.is_ending() => Refusal::ShuttingDown,
             Ok(plan) => {
                 let mut results = plan.results();
+                if wish.reset {
+                    results.extend(self.to_forget(&plan));
+                }
                 if !wish.dry_run {
+                    if results.is_empty() {
+                        self.log(false, Arc::from("qfleet"), None, "reload: nothing has changed");
+                    }
                     for line in &results {
                         self.log(
                             false,
@@ -188,6 +194,25 @@ impl Fleet {
             self.start_fresh(&fresh, now);
         }
         fresh
+    }
+
+    /// A line of the answer for each word of an operator that a reset drops.
+    fn to_forget(&self, plan: &Plan) -> Vec<ProcessResult> {
+        let goes = |name: &str| {
+            plan.changes.iter().any(|it| matches!(it, GroupChange::Removed(gone) if gone == name))
+        };
+        let line = |name: &str, text: String| ProcessResult { name: name.to_owned(), ok: true, text };
+        let mut lines = Vec::new();
+        for group in self.order.iter().filter_map(|id| self.groups.get(id)) {
+            let name = group.spec.settings.name.as_str();
+            if group.removed || goes(name) {
+                continue;
+            }
+            lines.extend(group.scaled.map(|scaled| line(name, format!("no longer scaled to {scaled}"))));
+            let held = group.slots.iter().filter_map(|id| self.slots.get(id)).filter(|slot| slot.held);
+            lines.extend(held.map(|slot| line(&slot.label, String::from("no longer held by a `stop`"))));
+        }
+        lines
     }
 
     /// Forgets what operators stopped and scaled.

@@ -39,6 +39,8 @@ pub(super) struct Slot {
     pub(super) error: Option<String>,
     pub(super) crashes: u32,
     pub(super) report: Option<Report>,
+    /// Its living (or last) worker was ready at some time, and so may have had jobs.
+    pub(super) served: bool,
     /// Ledger of the living worker.
     pub(super) ledger: Option<String>,
     /// Ledgers of earlier workers that the next one has to wait for.
@@ -66,6 +68,7 @@ impl Slot {
             error: None,
             crashes: 0,
             report: None,
+            served: false,
             ledger: None,
             after: Vec::new(),
             seen: None,
@@ -78,6 +81,11 @@ impl Slot {
 
     pub(super) fn is_up(&self) -> bool {
         self.state.word() == StateWord::Running
+    }
+
+    /// It did not come up the last time, and `error` says why.
+    pub(super) fn is_failing(&self) -> bool {
+        matches!(self.state.word(), StateWord::Backoff | StateWord::Fatal)
     }
 
     pub(super) fn due(&self) -> Option<Moment> {
@@ -165,6 +173,7 @@ impl Fleet {
         }
         slot.incarnation += 1;
         slot.report = None;
+        slot.served = false;
         slot.ledger = None;
         if slot.is_worker() {
             self.last_ledger += 1;
@@ -198,6 +207,7 @@ impl Fleet {
             FromChild::Ready => {
                 if let Some(slot) = self.slots.get_mut(&id) {
                     slot.after.clear();
+                    slot.served = true;
                 }
                 self.tell(id, ProcessEvent::Ready, now);
             }
@@ -233,8 +243,14 @@ impl Fleet {
             ProcessState::Stopping { killed, .. } => (*killed, true),
             _ => (false, false),
         };
-        let cut_off = slot.is_worker() && (exit == Exit::Code(CUT_OFF) || matches!(exit, Exit::Signal(_)));
-        if asked && (killed || cut_off) {
+        let cut_off = match slot.spec.policy.kind {
+            ProcessKind::Worker => {
+                // A signal of a terminal reaches a child that has not got its own session yet.
+                slot.served && (killed || exit == Exit::Code(CUT_OFF) || matches!(exit, Exit::Signal(_)))
+            }
+            ProcessKind::Program => killed,
+        };
+        if asked && cut_off {
             self.phase.note_cut_off();
         }
         if let Some(slot) = self.slots.get_mut(&id)

@@ -19,7 +19,7 @@ use tokio::task::JoinSet;
 
 use super::identities::Identities;
 use super::ledgers::Ledgers;
-use super::logs::capture::{Scratch, Sink, capture};
+use super::logs::capture::{Scratch, Sink, capture, scratch};
 use super::logs::output::{Output, Source};
 use super::logs::tail::{Shelf, Stream};
 use super::plan::{ChildPlan, json};
@@ -33,13 +33,21 @@ const AT_ONCE: usize = 16;
 const DRAIN: Signal = 15;
 const DRAIN_AT_ONCE: Signal = 3;
 
+/// What every child begins with.
+#[derive(Debug)]
+pub(super) struct ChildSetup {
+    pub(super) image: OwnImage,
+    pub(super) child_args: Vec<String>,
+    /// The daemon's own variables.
+    pub(super) environment: Vec<(OsString, OsString)>,
+    /// How many files the daemon was allowed to have open.
+    pub(super) open_files: OpenFiles,
+}
+
 /// The world as the effects see it.
 #[derive(Debug)]
 pub(super) struct World {
-    pub(super) image: OwnImage,
-    pub(super) child_args: Vec<String>,
-    pub(super) environment: Vec<(OsString, OsString)>,
-    pub(super) open_files: OpenFiles,
+    pub(super) child: ChildSetup,
     pub(super) manifest: Arc<Manifest>,
     pub(super) identities: Identities,
     pub(super) ledgers: Ledgers,
@@ -68,6 +76,31 @@ pub(super) struct Child {
 }
 
 impl World {
+    /// A world without children; starts the writers of logs.
+    ///
+    /// # Errors
+    /// They cannot be started.
+    pub(super) fn new(
+        child: ChildSetup,
+        manifest: Arc<Manifest>,
+        ledgers: Ledgers,
+        heard: mpsc::UnboundedSender<Heard>,
+    ) -> io::Result<Self> {
+        Ok(Self {
+            child,
+            identities: Identities::default(),
+            ledgers,
+            shelf: Arc::default(),
+            output: Output::start(&manifest.logging)?,
+            manifest,
+            heard,
+            scratch: scratch(),
+            tasks: JoinSet::new(),
+            asked: VecDeque::new(),
+            children: HashMap::new(),
+        })
+    }
+
     /// Starts the next few of the children that were asked for.
     pub(super) fn start_some(&mut self) -> Vec<Event> {
         let next: Vec<Effect> = self.asked.drain(..self.asked.len().min(AT_ONCE)).collect();
@@ -96,9 +129,9 @@ impl World {
     }
 
     fn launch(&mut self, plan: ChildPlan) -> Result<Pid, String> {
-        let args: Vec<&str> = self.child_args.iter().map(String::as_str).collect();
+        let args: Vec<&str> = self.child.child_args.iter().map(String::as_str).collect();
         let shown = format!("qfleet: {}", plan.name);
-        let what = Launch { image: &self.image, args: &args, env: &plan.environment, name: &shown };
+        let what = Launch { image: &self.child.image, args: &args, env: &plan.environment, name: &shown };
         let launched = launch(&what).map_err(|error| format!("cannot start a process: {error}"))?;
         let pid = launched.pid;
         let start = Start { name: plan.name.to_string(), preparation: plan.preparation, role: plan.role };

@@ -24,14 +24,15 @@ use qfleet_os::signal::Received;
 use qfleet_os::spawn::OwnImage;
 use qfleet_os::{clock, descriptors};
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::task::JoinSet;
 
 use crate::fleet::view::Seen;
-use crate::fleet::{AskId, Fleet, Now};
+use crate::fleet::{AskId, Effect, Event, Fleet, Now};
 use crate::handle::{Handle, Request};
 
+mod asking;
 mod effects;
 mod environment;
+mod hearing;
 mod identities;
 mod ledgers;
 mod leftovers;
@@ -42,12 +43,9 @@ mod telling;
 mod turn;
 mod worker_link;
 
-use effects::World;
-use identities::Identities;
+use effects::{ChildSetup, World};
 use ledgers::Ledgers;
 use leftovers::Leftovers;
-use logs::capture::scratch;
-use logs::output::Output;
 use reading::Read;
 use telling::Telling;
 use worker_link::Heard;
@@ -86,6 +84,8 @@ impl fmt::Debug for Setup {
 /// Runs a fleet.
 pub struct Supervisor {
     fleet: Fleet,
+    /// What the fleet's beginning asks for.
+    first_effects: Vec<Effect>,
     world: World,
     reload: Reload,
     requests: mpsc::Receiver<Request>,
@@ -119,39 +119,27 @@ impl Supervisor {
     /// their children, and may have as many open files as the system allows (children get the old limit).
     ///
     /// # Errors
-    /// A signal handler cannot be installed, or the state directory cannot be made.
+    /// A signal handler cannot be installed, or the state directory cannot be made or read.
     pub fn new(setup: Setup) -> io::Result<(Self, Handle)> {
         let Setup { manifest, reload, image, child_args, environment, state_dir, service } = setup;
         let (received, reaper) = (Received::register()?, Reaper::register()?);
         become_subreaper()?;
         let open_files = descriptors::raise_open_files()?;
+        let mut ledgers = Ledgers::new(state_dir)?;
         let now = Now { moment: clock::now(), wall: clock::wall() };
         let mut fleet = Fleet::new(manifest.groups.iter().cloned().map(Arc::new), now);
+        let first_effects = fleet.handle(Event::Began { ledgers: ledgers.find()? }, now);
+        // Doors open before the loop turns for the first time, and should not show a fleet at rest.
+        let seen = watch::Sender::new(Arc::new(fleet.seen(own_pid(), now.wall)));
         let manifest = Arc::new(manifest);
         let (heard_sender, heard) = mpsc::unbounded_channel();
         let (read, reads) = mpsc::unbounded_channel();
         let (request_sender, requests) = mpsc::channel(REQUESTS);
-        let world = World {
-            image,
-            child_args,
-            environment,
-            open_files,
-            manifest: manifest.clone(),
-            identities: Identities::default(),
-            ledgers: Ledgers::new(state_dir)?,
-            shelf: Arc::default(),
-            output: Output::start(&manifest.logging)?,
-            heard: heard_sender,
-            scratch: scratch(),
-            tasks: JoinSet::new(),
-            asked: std::collections::VecDeque::new(),
-            children: HashMap::new(),
-        };
-        // Doors may open before the loop turns for the first time.
-        let seen = Arc::new(fleet.seen(own_pid(), now.wall));
+        let child = ChildSetup { image, child_args, environment, open_files };
         let supervisor = Self {
             fleet,
-            world,
+            first_effects,
+            world: World::new(child, manifest.clone(), ledgers, heard_sender)?,
             reload,
             requests,
             heard,
@@ -165,7 +153,7 @@ impl Supervisor {
             after_publishing: Vec::new(),
             last_ask: 0,
             first_int: None,
-            seen: watch::Sender::new(seen),
+            seen,
             manifest: watch::Sender::new(manifest),
             started_at: now.wall,
             publish: false,

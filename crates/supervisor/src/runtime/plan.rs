@@ -91,7 +91,7 @@ impl World {
         };
         let environment = match group {
             Some(group) => self.environment_of(group, name, user.as_ref()),
-            None => inherited(&self.environment, &self.manifest.secret_variables).cloned().collect(),
+            None => inherited(&self.child.environment, &self.manifest.secret_variables).cloned().collect(),
         };
         Ok(ChildPlan {
             name: Arc::from(format!("{name} (recovery)")),
@@ -111,14 +111,14 @@ impl World {
         name: &str,
         user: Option<&Identity>,
     ) -> Vec<(OsString, OsString)> {
-        environment(&self.environment, &self.manifest.secret_variables, group, name, user)
+        environment(&self.child.environment, &self.manifest.secret_variables, group, name, user)
     }
 
     fn preparation(&self, group: &Group, user: Option<Identity>) -> Preparation {
         let process = &group.process;
         let mut limits = process.limits.clone();
         // The daemon has raised its own; some programs break above what they are used to.
-        limits.entry("nofile".to_owned()).or_insert((self.open_files.soft, self.open_files.hard));
+        limits.entry("nofile".to_owned()).or_insert((self.child.open_files.soft, self.child.open_files.hard));
         Preparation {
             user,
             cwd: process.cwd.clone(),

@@ -1,28 +1,20 @@
 //! One turn of the loop after the other, from the first start to the last line of output.
 
-use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use qfleet_model::command::{Command, Refusal, Reply};
-use qfleet_model::snapshot::Exit;
 use qfleet_model::time::Moment;
 use qfleet_os::clock;
-use qfleet_os::reap::Ended;
 use qfleet_os::signal::Incoming;
 use tokio::task::{LocalSet, spawn_blocking, yield_now};
 use tokio::time::{sleep, timeout};
 
-use super::effects::Child;
 use super::identities::Identities;
-use super::reading::{Read, plan, read};
+use super::reading::Read;
 use super::worker_link::Heard;
 use super::{Supervisor, own_pid};
-use crate::fleet::{AskId, Effect, Event, LogLine, Now};
+use crate::fleet::{Effect, Event, LogLine, Now};
 use crate::handle::Request;
-
-/// An INT sooner than this after the first one is the same key held down, or the same signal sent to the whole group.
-const SAME_INT: Duration = Duration::from_secs(1);
 
 /// Children's last output is waited for this long after the end of the last one.
 const LAST_OUTPUT: Duration = Duration::from_secs(3);
@@ -64,11 +56,9 @@ impl Supervisor {
         if let Ok(identities) = spawn_blocking(move || Identities::look_up(&groups)).await {
             self.world.identities = identities;
         }
-        let ledgers = self.world.ledgers.find().unwrap_or_else(|error| {
-            tracing::error!("cannot look for ledgers of earlier workers: {error}");
-            Vec::new()
-        });
-        self.handle(Event::Began { ledgers });
+        for effect in std::mem::take(&mut self.first_effects) {
+            self.carry_out(effect);
+        }
     }
 
     fn turn(&mut self, woken: Woken) {
@@ -124,7 +114,7 @@ impl Supervisor {
     }
 
     /// Hands an event to the fleet and carries out what it says.
-    fn handle(&mut self, event: Event) {
+    pub(super) fn handle(&mut self, event: Event) {
         if self.exit.is_some() {
             return;
         }
@@ -164,158 +154,6 @@ impl Supervisor {
         }
         for (ask, answer) in std::mem::take(&mut self.after_publishing) {
             self.answer(ask, answer);
-        }
-    }
-
-    /// Tells the fleet of every child that has ended, after its last words.
-    fn reap(&mut self) {
-        loop {
-            let ended = match self.reaper.peek_ended() {
-                Ok(Some(ended)) => ended,
-                Ok(None) => break,
-                Err(error) => {
-                    tracing::error!("cannot ask which children have ended: {error}");
-                    break;
-                }
-            };
-            if let Err(error) = self.ended(ended) {
-                // The same child would be next, for ever.
-                tracing::error!(pid = ended.pid, "cannot release a child that has ended: {error}");
-                break;
-            }
-        }
-        self.leftovers.sweep(clock::now());
-    }
-
-    fn ended(&mut self, ended: Ended) -> io::Result<()> {
-        let Ended { pid, how, .. } = ended;
-        let child = self.world.children.remove(&pid);
-        if let Some(group) = child.as_ref().and_then(|child| child.group.as_ref()) {
-            let process = &group.process;
-            self.leftovers.leader_ended(pid, process.stop_signal, process.stop_wait, clock::now());
-        }
-        let released = self.reaper.release(pid);
-        match child {
-            Some(child) => self.child_ended(pid, how.into(), &child),
-            None => tracing::debug!(pid, "reaped somebody else's child: {how}"),
-        }
-        released
-    }
-
-    fn child_ended(&mut self, pid: i32, exit: Exit, child: &Child) {
-        if let Some(link) = &child.link {
-            link.shut();
-            self.listen();
-        }
-        let left = self.world.ledgers.left(&child.ledgers);
-        self.handle(Event::ChildExited { pid, exit, left });
-    }
-
-    fn listen(&mut self) {
-        while let Ok(heard) = self.heard.try_recv() {
-            self.heard(heard);
-        }
-    }
-
-    fn heard(&mut self, Heard { pid, message }: Heard) {
-        match message {
-            Some(message) => self.handle(Event::FromChild { pid, message }),
-            None => {
-                if let Some(child) = self.world.children.get_mut(&pid) {
-                    child.link = None;
-                }
-                self.handle(Event::LinkClosed { pid });
-            }
-        }
-    }
-
-    fn ring(&mut self) {
-        let now = clock::now();
-        self.telling.time_passed(now);
-        if self.fleet.wake_at().is_some_and(|at| at <= now) {
-            self.handle(Event::TimePassed);
-        }
-    }
-
-    fn asked(&mut self, Request { command, answer }: Request) {
-        let ask = self.next_ask();
-        self.answers.insert(ask, answer);
-        self.handle(Event::Asked(ask, command));
-    }
-
-    fn next_ask(&mut self) -> AskId {
-        self.last_ask += 1;
-        AskId(self.last_ask)
-    }
-
-    fn answer(&mut self, ask: AskId, answer: Result<Reply, Refusal>) {
-        match (self.answers.remove(&ask), answer) {
-            // Whoever does not wait any more does not want to know.
-            (Some(waiting), answer) => drop(waiting.send(answer)),
-            (None, Err(refusal)) => tracing::error!("{refusal}"),
-            (None, Ok(_)) => {}
-        }
-    }
-
-    fn signalled(&mut self, incoming: Incoming) {
-        let now = clock::now();
-        match incoming {
-            Incoming::Term => self.command(Command::Shutdown),
-            Incoming::Int => match self.first_int {
-                None => {
-                    self.first_int = Some(now);
-                    self.command(Command::Shutdown);
-                }
-                Some(first) if now.since(first) >= SAME_INT => self.handle(Event::Hurry),
-                Some(_) => {}
-            },
-            Incoming::Quit => self.handle(Event::Hurry),
-            Incoming::Hup => self.command(Command::Reload { dry_run: false, reset: false }),
-            Incoming::Usr1 => {
-                tracing::info!("log files are opened anew");
-                self.world.output.reopen();
-            }
-            Incoming::Usr2 => {
-                tracing::warn!("replacing the running daemon (USR2) is not yet in this version");
-            }
-        }
-    }
-
-    /// A command nobody waits for.
-    fn command(&mut self, command: Command) {
-        let ask = self.next_ask();
-        self.handle(Event::Asked(ask, command));
-    }
-
-    fn read_manifest(&mut self, ask: AskId, dry_run: bool) {
-        if !dry_run {
-            self.telling.reloading(clock::now());
-        }
-        let (reload, done) = (self.reload.clone(), self.read.clone());
-        self.world.tasks.spawn_local(async move {
-            let read = spawn_blocking(move || read(ask, dry_run, &reload)).await;
-            let failed = |_| Read { ask, dry_run, result: Err(String::from("reading the manifest failed")) };
-            // The receiver lives as long as the loop.
-            let _ = done.send(read.unwrap_or_else(failed));
-        });
-    }
-
-    fn manifest_read(&mut self, Read { ask, dry_run, result }: Read) {
-        let result = match result {
-            Err(problems) => Err(problems),
-            Ok((manifest, identities)) => {
-                let plan = plan(&self.world.manifest, &manifest);
-                if !dry_run {
-                    self.world.manifest = Arc::new(manifest);
-                    self.world.identities = identities;
-                    self.manifest.send_replace(self.world.manifest.clone());
-                }
-                Ok(plan)
-            }
-        };
-        self.handle(Event::ManifestRead(ask, result));
-        if !dry_run {
-            self.telling.reloaded();
         }
     }
 

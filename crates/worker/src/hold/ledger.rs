@@ -21,9 +21,13 @@ use serde::{Deserialize, Serialize};
 const MAGIC: u64 = u64::from_be_bytes(*b"qfhold\0\x01");
 const WORD: usize = 8;
 const HEADER: usize = 4 * WORD;
-const RECORD: usize = 8 * WORD;
+const RECORD: usize = 12 * WORD;
 /// Reserving calls of one connection whose reply may be missing, at most.
 const MARKS: usize = 16;
+
+// Bits of a record's first word, beside its state.
+const ALONE: u32 = 8;
+const LOCAL: u32 = 9;
 
 // Words of a record.
 const STATE: usize = 0;
@@ -33,6 +37,9 @@ const GROUP_START: usize = 4 * WORD;
 const NOT_BEFORE: usize = 5 * WORD;
 const DUE: usize = 6 * WORD;
 const ARRIVAL: usize = 7 * WORD;
+const DELIVERY: usize = 8 * WORD;
+/// Bytes of a delivery's id.
+const DELIVERY_LENGTH: usize = 26;
 
 /// Where the words are kept: the mapped file, or in tests a place that shows every instant of a write.
 pub(crate) trait Words {
@@ -83,6 +90,19 @@ pub(crate) struct Ledger<W = LockedMap> {
     arrivals: AtomicU64,
 }
 
+/// A delivery that is about to begin.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Start<'a> {
+    /// Its id.
+    pub(crate) delivery: &'a str,
+    /// The job is the only one in hand, after earlier crashes.
+    pub(crate) alone: bool,
+    /// A process of ours works on it.
+    pub(crate) local: bool,
+    /// Not to be delivered again before.
+    pub(crate) not_before: Option<WallTime>,
+}
+
 /// The worker that writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Writer {
@@ -104,7 +124,7 @@ fn marks_at(table: usize) -> usize {
 }
 
 fn records_at(table: usize, sources: usize) -> usize {
-    (marks_at(table) + sources * MARKS * WORD).next_multiple_of(RECORD)
+    marks_at(table) + sources * MARKS * WORD
 }
 
 const fn pair(low: u32, high: u32) -> u64 {
@@ -145,22 +165,18 @@ impl<W: Words> Ledger<W> {
         let at = self.record_at(record);
         self.words.write(at + DIGEST, &receipt.digest());
         self.words.write(at + GROUP, &[0; 4 * WORD]);
+        self.words.write(at + DELIVERY, &[0; DELIVERY_LENGTH]);
         self.words.store(at + ARRIVAL, self.arrivals.fetch_add(1, Ordering::Relaxed));
-        self.words.store(at, state_word(State::Fetched, false, source, receipt.lane().0, receipt.queue()));
+        self.words.store(at, state_word(State::Fetched, source, receipt));
     }
 
     /// Notes that the job is about to be handed over.
-    pub(crate) fn started(
-        &self,
-        record: usize,
-        source: usize,
-        receipt: &Receipt,
-        alone: bool,
-        not_before: Option<WallTime>,
-    ) {
+    pub(crate) fn started(&self, record: usize, source: usize, receipt: &Receipt, start: &Start<'_>) {
         let at = self.record_at(record);
-        self.words.store(at + NOT_BEFORE, date(not_before));
-        self.words.store(at, state_word(State::Started, alone, source, receipt.lane().0, receipt.queue()));
+        self.words.write(at + DELIVERY, start.delivery.as_bytes().get(..DELIVERY_LENGTH).unwrap_or_default());
+        self.words.store(at + NOT_BEFORE, date(start.not_before));
+        let marks = u64::from(start.alone) << ALONE | u64::from(start.local) << LOCAL;
+        self.words.store(at, state_word(State::Started, source, receipt) | marks);
     }
 
     /// Notes the process group that works on the job, and when its leader started; zero is none.
@@ -191,7 +207,7 @@ impl<W: Words> Ledger<W> {
         };
         let at = self.record_at(record);
         self.words.store(at + DUE, date(due));
-        self.words.store(at, state_word(state, false, source, receipt.lane().0, receipt.queue()));
+        self.words.store(at, state_word(state, source, receipt));
     }
 
     /// The job is not in hand any more.
@@ -226,13 +242,10 @@ enum State {
     Other = 6,
 }
 
-fn state_word(state: State, alone: bool, source: usize, lane: u16, queue: u16) -> u64 {
+fn state_word(state: State, source: usize, receipt: &Receipt) -> u64 {
     let source = u64::try_from(source).unwrap_or(u64::MAX) & 0xffff;
-    state as u64
-        | (u64::from(alone) << 8)
-        | (source << 16)
-        | (u64::from(lane) << 32)
-        | (u64::from(queue) << 48)
+    let (lane, queue) = (u64::from(receipt.lane().0), u64::from(receipt.queue()));
+    state as u64 | (source << 16) | (lane << 32) | (queue << 48)
 }
 
 /// Zero is none; a date at the epoch means as much.
@@ -247,8 +260,17 @@ pub(crate) struct Contents {
     pub(crate) table: Table,
     /// One for each source of the table.
     pub(crate) dead: Vec<DeadWorker>,
-    /// Process groups that worked on jobs: number, and start of the leader.
-    pub(crate) groups: Vec<(i32, u64)>,
+    /// What may be left of processes that worked on jobs.
+    pub(crate) leftovers: Vec<Leftover>,
+}
+
+/// What is known of a dead worker's processes for one delivery.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Leftover {
+    /// The delivery's id, which is in their environment.
+    pub(crate) delivery: String,
+    /// Their group and the start of its leader. The worker may have died before it noted them.
+    pub(crate) group: Option<(i32, u64)>,
 }
 
 /// Why a ledger cannot be read.
@@ -293,15 +315,15 @@ pub(crate) fn read(bytes: &[u8]) -> Result<Contents, LedgerError> {
         let marks = marks.filter(|mark| *mark != 0).map(Mark).collect();
         dead.push(DeadWorker { tag, marks, held: Vec::new() });
     }
-    let mut groups = Vec::new();
+    let mut leftovers = Vec::new();
     let mut held = Vec::new();
     for record in 0..capacity as usize {
         let at = records_at + record * RECORD;
-        let words: Option<Vec<u64>> = (0..8).map(|index| word(at + index * WORD)).collect();
+        let words: Option<Vec<u64>> = (0..RECORD / WORD).map(|index| word(at + index * WORD)).collect();
         let words = words.ok_or_else(short)?;
-        if let Some((source, hold, group)) = read_record(&words) {
+        if let Some((source, hold)) = read_record(&words) {
             held.push((words[ARRIVAL / WORD], source, hold));
-            groups.extend(group);
+            leftovers.extend(read_leftover(&words));
         }
     }
     // In the order in which they came in, which is the one they go back in.
@@ -311,14 +333,14 @@ pub(crate) fn read(bytes: &[u8]) -> Result<Contents, LedgerError> {
             worker.held.push(hold);
         }
     }
-    Ok(Contents { writer: Writer { tag, pid, started_at }, table, dead, groups })
+    Ok(Contents { writer: Writer { tag, pid, started_at }, table, dead, leftovers })
 }
 
-/// A record in use: its source, the job, and the process group at work on it.
-fn read_record(words: &[u64]) -> Option<(usize, DeadHold, Option<(i32, u64)>)> {
+/// A record in use: its source, and the job.
+fn read_record(words: &[u64]) -> Option<(usize, DeadHold)> {
     let at = |offset: usize| words[offset / WORD];
     let state = at(STATE);
-    let alone = (state >> 8) & 1 == 1;
+    let alone = (state >> ALONE) & 1 == 1;
     let due = read_date(at(DUE)).unwrap_or(WallTime::from_millis(0));
     let dead_state = match state & 0xff {
         1 => DeadState::Fetched,
@@ -333,10 +355,22 @@ fn read_record(words: &[u64]) -> Option<(usize, DeadHold, Option<(i32, u64)>)> {
     digest[..8].copy_from_slice(&at(DIGEST).to_ne_bytes());
     digest[8..].copy_from_slice(&at(DIGEST + WORD).to_ne_bytes());
     let part = |shift: u32| u16::try_from((state >> shift) & 0xffff).unwrap_or(u16::MAX);
+    let hold = DeadHold { lane: LaneId(part(32)), queue: part(48), digest, state: dead_state };
+    Some((usize::from(part(16)), hold))
+}
+
+/// Processes there may be: a group was noted, or one was about to be started.
+fn read_leftover(words: &[u64]) -> Option<Leftover> {
+    let at = |offset: usize| words[offset / WORD];
     let group =
         i32::try_from(at(GROUP)).ok().filter(|group| *group > 1).map(|group| (group, at(GROUP_START)));
-    let hold = DeadHold { lane: LaneId(part(32)), queue: part(48), digest, state: dead_state };
-    Some((usize::from(part(16)), hold, group))
+    let about_to = at(STATE) & 0xff == State::Started as u64 && (at(STATE) >> LOCAL) & 1 == 1;
+    if group.is_none() && !about_to {
+        return None;
+    }
+    let bytes: Vec<u8> = words[DELIVERY / WORD..].iter().flat_map(|word| word.to_ne_bytes()).collect();
+    let delivery = String::from_utf8_lossy(&bytes[..DELIVERY_LENGTH]).into_owned();
+    Some(Leftover { delivery, group })
 }
 
 fn read_date(word: u64) -> Option<WallTime> {

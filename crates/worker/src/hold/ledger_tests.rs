@@ -51,6 +51,12 @@ fn table() -> Table {
     Table { boot: String::from("b"), sources: vec![source("crm"), source("other")] }
 }
 
+const DELIVERY: &str = "01KDVDNEW8Q2ZC6V5T9W3E7RXG";
+
+fn start(alone: bool, not_before: Option<WallTime>) -> Start<'static> {
+    Start { delivery: DELIVERY, alone, local: true, not_before }
+}
+
 fn receipt(digest: u8) -> Receipt {
     Receipt::new(LaneId(3), 1, [digest; 16], Arc::new(()))
 }
@@ -78,7 +84,7 @@ fn what_is_written_is_read() {
     for record in 0..8 {
         ledger.fetched(record, 1, &receipt(u8::try_from(record).unwrap()));
     }
-    ledger.started(1, 1, &receipt(1), true, Some(NOW));
+    ledger.started(1, 1, &receipt(1), &start(true, Some(NOW)));
     ledger.group(1, 321, 555);
     let again = |after| Duration::from_secs(after);
     let note = Note::default;
@@ -96,7 +102,7 @@ fn what_is_written_is_read() {
     let contents = read(&applied(size(&json, 2, 16), &recorder.stores.borrow())).unwrap();
     assert_eq!(contents.writer, WRITER);
     assert_eq!(contents.table, table());
-    assert_eq!(contents.groups, [(321, 555)]);
+    assert_eq!(contents.leftovers, [Leftover { delivery: DELIVERY.to_owned(), group: Some((321, 555)) }]);
     assert_eq!(contents.dead[0], DeadWorker { tag: 77, marks: vec![], held: vec![] });
     let due = NOW + again(9);
     let held = vec![
@@ -109,6 +115,23 @@ fn what_is_written_is_read() {
         hold(6, DeadState::Fetched),
     ];
     assert_eq!(contents.dead[1], DeadWorker { tag: 77, marks: vec![Mark(0xdead_beef)], held });
+}
+
+#[test]
+fn a_process_that_was_not_noted_yet_can_be_looked_for() {
+    let json = serde_json::to_vec(&table()).unwrap();
+    let recorder = Recorder::default();
+    let ledger = Ledger::lay_out(&recorder, WRITER, &json, 2, 16);
+    for (record, local) in [(0, true), (1, false), (2, true), (3, true)] {
+        ledger.fetched(record, 1, &receipt(1));
+        ledger.started(record, 1, &receipt(1), &Start { local, ..start(false, None) });
+    }
+    ledger.group(2, 77, 5);
+    ledger.group(2, 0, 0);
+    ledger.settling(3, 1, &receipt(1), &Verdict::Complete { result: None }, NOW);
+    let contents = read(&applied(size(&json, 2, 16), &recorder.stores.borrow())).unwrap();
+    let unknown = Leftover { delivery: DELIVERY.to_owned(), group: None };
+    assert_eq!(contents.leftovers, [unknown.clone(), unknown], "not the receiver's, not the settled one's");
 }
 
 /// One job's states as a reader may see them, by record.
@@ -157,7 +180,7 @@ fn step(ledger: &Ledger<&Recorder>, record: usize, seen: &mut Seen, next: &mut u
         }
         Some((job, DeadState::Fetched)) => {
             let (alone, not_before) = (dice.bool(), dice.bool().then_some(NOW));
-            ledger.started(record, 1, &receipt(job), alone, not_before);
+            ledger.started(record, 1, &receipt(job), &start(alone, not_before));
             seen.insert(record, (job, DeadState::Started { alone, not_before }));
         }
         Some((job, DeadState::Started { .. })) if dice.bool() => {

@@ -15,7 +15,7 @@ use qfleet_queue::{LaneQueues, OpenSettings};
 use tracing::{info, warn};
 
 use super::groups;
-use super::ledger::{self, LedgerError, SourceEntry};
+use super::ledger::{self, LedgerError, Leftover, SourceEntry, Writer};
 use crate::outage::pause;
 
 /// A store that says it cannot do it is asked this often.
@@ -27,7 +27,8 @@ pub(crate) struct Dead {
     map: LockedMap,
     /// What the jobs of each connection were, and where they go back to.
     sources: Vec<(Arc<dyn QueueDriver>, String, DeadWorker)>,
-    groups: Vec<(i32, u64)>,
+    worker: Writer,
+    leftovers: Vec<Leftover>,
 }
 
 impl Dead {
@@ -35,7 +36,10 @@ impl Dead {
     ///
     /// # Errors
     /// It cannot be read or opened with these settings; the file stays.
-    pub(crate) fn read(map: LockedMap, connections: &BTreeMap<String, Connection>) -> Result<Option<Self>, String> {
+    pub(crate) fn read(
+        map: LockedMap,
+        connections: &BTreeMap<String, Connection>,
+    ) -> Result<Option<Self>, String> {
         let bytes = map.read(0, map.size());
         let contents = match ledger::read(&bytes) {
             Ok(contents) => contents,
@@ -51,12 +55,16 @@ impl Dead {
                 Ok((driver, shown)) => sources.push((driver, shown, dead)),
                 Err(why) => {
                     let jobs = dead.held.len();
-                    warn!(jobs, "cannot give back jobs of a dead worker, they return when their reservation ends: {why}");
+                    warn!(
+                        jobs,
+                        "cannot give back jobs of a dead worker, they return when their reservation ends: {why}"
+                    );
                 }
             }
         }
-        let groups = if contents.table.boot == boot() { contents.groups } else { Vec::new() };
-        Ok(Some(Self { map, sources, groups }))
+        let same_boot = contents.table.boot == boot();
+        let leftovers = if same_boot { contents.leftovers } else { Vec::new() };
+        Ok(Some(Self { map, sources, worker: contents.writer, leftovers }))
     }
 
     /// Whether a store has to be reached.
@@ -69,7 +77,7 @@ impl Dead {
     /// # Errors
     /// A store refuses, or the file cannot be removed; it stays.
     pub(crate) async fn recover(self) -> Result<Recovered, String> {
-        groups::end(&self.groups).await;
+        groups::end(self.worker, &self.leftovers).await;
         let all = self.sources.iter().map(|(driver, shown, dead)| give_back(&**driver, shown, dead));
         let mut sum = Recovered::default();
         for recovered in join_all(all).await {

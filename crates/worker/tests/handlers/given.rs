@@ -1,6 +1,5 @@
 //! Deliveries and settings to start a test from.
 
-use std::collections::BTreeMap;
 use std::io;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -8,9 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use qfleet_manifest::handler::{
-    Body, Handler as Settings, HttpHandler, HttpTarget, ShellCommand, ShellHandler,
-};
+use qfleet_manifest::handler::{Handler as Settings, HttpHandler, HttpTarget, ShellCommand, ShellHandler};
 use qfleet_model::job::{Format, History, Job, JobLimits};
 use qfleet_model::outcome::{Outcome, Output, Reason, Scope, When};
 use qfleet_model::time::WallTime;
@@ -28,38 +25,7 @@ pub(crate) fn context() -> HandlerContext {
 }
 
 pub(crate) fn http(url: &str) -> HttpHandler {
-    HttpHandler {
-        endpoint: String::from("test"),
-        target: HttpTarget::Url(url.to_owned()),
-        put: false,
-        body: Body::Raw,
-        timeout: None,
-        connect_timeout: Duration::from_secs(2),
-        signing_keys: Vec::new(),
-        also_github: false,
-        headers: BTreeMap::new(),
-        redirect_same_origin: false,
-        idempotent: false,
-        h2c: false,
-        fail_on_404: false,
-        retry_on_4xx: false,
-        control: true,
-        allow_scope: false,
-        compat_inngest: false,
-        compat_qstash: false,
-        compat_dapr: false,
-        ratelimit_headers: false,
-        max_request: 8 << 20,
-        max_response: 1 << 20,
-        max_result: 64 << 10,
-        max_hold: Duration::from_secs(900),
-        allow_networks: Vec::new(),
-        allow_plain_http: false,
-        ca_file: None,
-        client_certificate: None,
-        proxy: None,
-        trace_child: false,
-    }
+    HttpHandler::new("test", HttpTarget::Url(url.to_owned()))
 }
 
 pub(crate) fn shell(line: &str) -> ShellHandler {

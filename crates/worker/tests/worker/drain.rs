@@ -48,9 +48,8 @@ fn jobs_that_come_while_draining_go_back_as_they_were_in_their_order() {
     let receiver = Receiver::start(|_| Answer::ok());
     let settings = stage
         .settings(&format!("queues:\n  q: {{concurrency: 3, handler: {{http: \"{}\"}}}}\n", receiver.url()));
-    let jobs: Vec<String> = (0..5)
-        .map(|number| String::from_utf8(Job::new(&number.to_string()).bytes()).unwrap())
-        .collect();
+    let jobs: Vec<String> =
+        (0..5).map(|number| String::from_utf8(Job::new(&number.to_string()).bytes()).unwrap()).collect();
     jobs.iter().for_each(|job| stage.push("q", job.as_bytes()));
     // The first turn is sent and gets no answer for a while.
     redis::cmd("CLIENT").arg("PAUSE").arg(1500).arg("WRITE").exec(&mut stage.redis.connection()).unwrap();

@@ -58,7 +58,8 @@ fn a_lost_lease_cancels_the_delivery_and_voids_its_outcome() {
 fn a_lost_lease_ends_a_shell_job() {
     let stage = Stage::new();
     let out = stage.scratch.join("out");
-    let shell = format!("{{shell: {{shell: 'echo start >> {0}; sleep 60; echo end >> {0}'}}}}", out.display());
+    let shell =
+        format!("{{shell: {{shell: 'echo start >> {0}; sleep 60; echo end >> {0}'}}}}", out.display());
     let worker = stage.worker(&stage.settings_of(&manifest(&stage, &shell)));
     stage.push("q", &Job::new("a").bytes());
     stage.wait_lines("out", 1);

@@ -1,7 +1,7 @@
 //! The behaviour of worker processes, with real Redis servers, real children and a real far end. One file a behaviour.
 //!
 //! Every worker is a process of its own: this test binary, started again to play the worker (see `stage`).
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr)]
 
 mod drain;
 mod gates;

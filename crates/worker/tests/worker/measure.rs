@@ -6,12 +6,11 @@ use std::time::{Duration, Instant};
 use qfleet_testkit::{Answer, Receiver};
 
 use crate::jobs::Job;
-use crate::stage::Stage;
+use crate::stage::{SOON, Stage};
 
 /// Commands that clients sent. Those of scripts are counted by Redis under their own names, which we never send.
 fn sent(stage: &Stage) -> u64 {
-    let info: String =
-        redis::cmd("INFO").arg("commandstats").query(&mut stage.redis.connection()).unwrap();
+    let info: String = redis::cmd("INFO").arg("commandstats").query(&mut stage.redis.connection()).unwrap();
     let ours = ["evalsha", "eval", "blpop", "client|id", "client|unblock", "client|setname", "rpush", "type"];
     info.lines()
         .filter_map(|line| {
@@ -57,4 +56,55 @@ fn commands_are_shared_at_higher_concurrency() {
         let (each, _) = load(concurrency, jobs);
         assert!(each < 1.0, "{each} at {concurrency}");
     }
+}
+
+#[test]
+fn an_idle_pool_of_eleven_queues_costs_two_commands_a_sleep() {
+    let stage = Stage::new();
+    let receiver = Receiver::start(|_| Answer::ok());
+    let mut manifest = String::from("queues:\n");
+    let names: Vec<String> = (0..11).map(|number| format!("q{number}")).collect();
+    for name in &names {
+        manifest += &format!("  {name}: {{sleep: 1s, handler: {{http: \"{}\"}}}}\n", receiver.url());
+    }
+    manifest += &format!("pools:\n  p: {{queues: [{}], concurrency: 4}}\n", names.join(", "));
+    let worker = stage.worker(&stage.settings(&manifest));
+    stage.push("q3", &Job::new("a").bytes());
+    receiver.wait_for(1, SOON);
+    worker.wait_report("it to be settled", |report| report.completed == 1);
+    let (begun, before) = (Instant::now(), sent(&stage));
+    std::thread::sleep(Duration::from_secs(5));
+    #[allow(clippy::cast_precision_loss)]
+    let each = (sent(&stage) - before) as f64 / begun.elapsed().as_secs_f64();
+    println!("idle: {each:.2} commands a second with `sleep: 1s`");
+    assert!(each <= 2.5, "{each}");
+    let clients: String = redis::cmd("CLIENT").arg("LIST").query(&mut stage.redis.connection()).unwrap();
+    // One of them is ours.
+    assert!(clients.lines().count() <= 3, "{clients}");
+    worker.finish();
+}
+
+#[test]
+fn a_job_for_an_idle_worker_arrives_soon() {
+    let stage = Stage::new();
+    let receiver = Receiver::start(|_| Answer::ok());
+    let settings = stage
+        .settings(&format!("queues:\n  q: {{concurrency: 10, handler: {{http: \"{}\"}}}}\n", receiver.url()));
+    let worker = stage.worker(&settings);
+    let mut connection = stage.redis.connection();
+    let mut took = Vec::new();
+    for number in 0..60_usize {
+        let mut both = redis::pipe();
+        both.atomic().cmd("RPUSH").arg("t_queues:q").arg(Job::new(&number.to_string()).bytes());
+        both.cmd("RPUSH").arg("t_queues:q:notify").arg(1);
+        let pushed = Instant::now();
+        both.exec(&mut connection).unwrap();
+        let requests = receiver.wait_for(number + 1, SOON);
+        took.push(requests[number].at.saturating_duration_since(pushed));
+        worker.wait_report("it to be settled", |report| report.running == 0);
+    }
+    took.sort_unstable();
+    println!("median {:?}, slowest {:?}", took[30], took[59]);
+    assert!(took[30] < Duration::from_millis(50), "{took:?}");
+    assert_eq!(worker.finish().completed, 60);
 }

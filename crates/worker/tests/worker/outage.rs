@@ -89,8 +89,7 @@ fn a_cut_connection_is_made_again_without_a_word() {
 fn a_worker_is_ready_without_redis_and_works_when_it_comes() {
     let stage = Stage::new();
     let receiver = Receiver::start(|_| Answer::ok());
-    let settings =
-        stage.settings(&format!("queues:\n  q: {{handler: {{http: \"{}\"}}}}\n", receiver.url()));
+    let settings = stage.settings(&format!("queues:\n  q: {{handler: {{http: \"{}\"}}}}\n", receiver.url()));
     stage.redis.kill9();
     let worker = stage.worker(&settings);
     worker.wait_report("the outage", |report| report.outage.is_some());

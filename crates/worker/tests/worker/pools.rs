@@ -7,10 +7,18 @@ use qfleet_testkit::{Answer, Receiver};
 use crate::jobs::Job;
 use crate::stage::{SOON, Stage};
 
-fn pool(stage: &Stage, receiver: &Receiver, concurrency: u32, lanes: &[(&str, u32)]) -> qfleet_manifest::settings::WorkerSettings {
+fn pool(
+    stage: &Stage,
+    receiver: &Receiver,
+    concurrency: u32,
+    lanes: &[(&str, u32)],
+) -> qfleet_manifest::settings::WorkerSettings {
     let mut text = String::from("queues:\n");
     for (name, own) in lanes {
-        text += &format!("  {name}: {{concurrency: {own}, sleep: 30s, handler: {{http: \"{}/{name}\"}}}}\n", receiver.url());
+        text += &format!(
+            "  {name}: {{concurrency: {own}, sleep: 30s, handler: {{http: \"{}/{name}\"}}}}\n",
+            receiver.url()
+        );
     }
     let names: Vec<&str> = lanes.iter().map(|(name, _)| *name).collect();
     text += &format!("pools:\n  p: {{queues: [{}], concurrency: {concurrency}}}\n", names.join(", "));

@@ -13,7 +13,9 @@ use crate::stage::{SOON, Stage};
 fn slow(stage: &Stage) -> qfleet_manifest::settings::WorkerSettings {
     let out = stage.scratch.join("out");
     let script = format!("echo start $JOB_ID >> {0}; sleep 2; echo end $JOB_ID >> {0}", out.display());
-    stage.settings(&format!("queues:\n  q: {{tries: 3, sleep: 200ms, handler: {{shell: {{shell: '{script}'}}}}}}\n"))
+    stage.settings(&format!(
+        "queues:\n  q: {{tries: 3, sleep: 200ms, handler: {{shell: {{shell: '{script}'}}}}}}\n"
+    ))
 }
 
 #[test]

@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
+use qfleet_manifest::settings::WorkerSettings;
 use qfleet_model::link::{FromChild, Recycle, ToChild};
 use qfleet_testkit::{Answer, Receiver, eventually};
 
 use crate::jobs::Job;
 use crate::stage::{Process, SOON, Stage};
 
-fn settings(stage: &Stage, receiver: &Receiver, more: &str) -> qfleet_manifest::settings::WorkerSettings {
+fn settings(stage: &Stage, receiver: &Receiver, more: &str) -> WorkerSettings {
     stage.settings(&format!("queues:\n  q: {{handler: {{http: \"{}\"}}{more}}}\n", receiver.url()))
 }
 
@@ -48,7 +49,9 @@ fn after_max_time_it_asks_though_idle() {
 fn above_its_memory_it_asks_between_jobs() {
     let stage = Stage::new();
     let receiver = Receiver::start(|_| Answer::ok());
-    let worker = stage.worker(&settings(&stage, &receiver, ", memory: 64KiB"));
+    // Less than a manifest may say: no process is that small.
+    let settings = WorkerSettings { memory: Some(64 * 1024), ..settings(&stage, &receiver, "") };
+    let worker = stage.worker(&settings);
     stage.push("q", &Job::new("a").bytes());
     asks_for(&worker, Recycle::Memory);
     worker.finish();

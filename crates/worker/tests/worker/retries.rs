@@ -170,7 +170,7 @@ fn a_job_that_crashes_is_run_alone_in_the_end_and_buried_after_the_third_time() 
     let stage = Stage::new();
     let out = stage.scratch.join("out");
     let script = format!(
-        "'echo start $JOB_ID >> {0}; if [ $JOB_ID = bad ]; then sleep 0.2; kill -SEGV $$; fi; sleep 0.5; echo end $JOB_ID >> {0}'",
+        "'echo start $JOB_ID >> {0}; if [ $JOB_ID = bad ]; then sleep 0.2; kill -SEGV $$$$; fi; sleep 0.5; echo end $JOB_ID >> {0}'",
         out.display()
     );
     let settings = stage.settings(&format!(

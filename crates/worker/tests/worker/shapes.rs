@@ -11,7 +11,8 @@ const JOBS: usize = 500;
 /// Payloads of every shape, each time with an id of its own, all with time to run.
 fn from_fixtures(count: usize) -> Vec<Vec<u8>> {
     let shapes = laravel_payloads();
-    let all: Vec<&Vec<u8>> = shapes.iter().flat_map(|shape| shape.ready.iter().chain(&shape.delayed)).collect();
+    let all: Vec<&Vec<u8>> =
+        shapes.iter().flat_map(|shape| shape.ready.iter().chain(&shape.delayed)).collect();
     (0..count)
         .map(|number| {
             let text = String::from_utf8(all[number % all.len()].clone()).unwrap();
@@ -36,7 +37,12 @@ fn counted(payloads: impl IntoIterator<Item = Vec<u8>>) -> BTreeMap<String, usiz
     counts
 }
 
-fn queue(stage: &Stage, queue: &str, connection: &str, handler: &str) -> qfleet_manifest::settings::WorkerSettings {
+fn queue(
+    stage: &Stage,
+    queue: &str,
+    connection: &str,
+    handler: &str,
+) -> qfleet_manifest::settings::WorkerSettings {
     stage.settings_of(&format!(
         "redis: {{url: \"redis+unix://{}\"}}\nconnections:\n  crm: {{driver: laravel, prefix: {connection}}}\n\
          queues:\n  {queue}: {{concurrency: 8, tries: 1, handler: {handler}}}\n",

@@ -15,7 +15,8 @@ fn as_many_jobs_run_at_once_as_allowed_and_no_more() {
     for number in 0..40 {
         stage.push("q", &Job::new(&number.to_string()).bytes());
     }
-    let settings = stage.settings(&format!("queues:\n  q: {{concurrency: 8, handler: {{http: \"{url}\"}}}}\n"));
+    let settings =
+        stage.settings(&format!("queues:\n  q: {{concurrency: 8, handler: {{http: \"{url}\"}}}}\n"));
     let worker = stage.worker(&settings);
     receiver.wait_for(40, SOON);
     stage.wait_depth("q", (0, 0, 0));
@@ -47,7 +48,10 @@ fn with_concurrency_one_jobs_run_in_their_order_and_none_is_fetched_ahead() {
 fn a_timeout_ends_one_job_and_its_neighbours_go_on() {
     let stage = Stage::new();
     let out = stage.scratch.join("out");
-    let script = format!("'echo start $JOB_ID >> {0}; read -r job; case $job in *slow*) sleep 60;; *) sleep 2;; esac; echo end $JOB_ID >> {0}'", out.display());
+    let script = format!(
+        "'echo start $JOB_ID >> {0}; read -r job; case $job in *slow*) sleep 60;; *) sleep 2;; esac; echo end $JOB_ID >> {0}'",
+        out.display()
+    );
     let settings = stage.settings(&format!(
         "queues:\n  q: {{concurrency: 4, tries: 1, kill-after: 1s, handler: {{shell: {{shell: {script}}}}}}}\n"
     ));

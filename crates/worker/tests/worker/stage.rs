@@ -86,7 +86,12 @@ impl Stage {
         let number = self.processes.fetch_add(1, Ordering::Relaxed);
         let ledger = self.scratch.join(&format!("ledger.{number}"));
         let settings = serde_json::to_value(settings).unwrap();
-        self.start(number, Role::Worker { settings, ledger: ledger.clone(), after: Vec::new() }, ledger, ALONE)
+        self.start(
+            number,
+            Role::Worker { settings, ledger: ledger.clone(), after: Vec::new() },
+            ledger,
+            ALONE,
+        )
     }
 
     /// Starts the recovery of a dead worker's jobs.
@@ -120,7 +125,7 @@ impl Stage {
         drop(command);
         let said = Arc::new(Mutex::new(Vec::new()));
         let (mut heard, into) = (ours.try_clone().unwrap(), Arc::clone(&said));
-        thread::spawn(move || {
+        let listener = thread::spawn(move || {
             let (mut frames, mut buffer) = (Frames::default(), [0; 4096]);
             while let Ok(count @ 1..) = heard.read(&mut buffer) {
                 frames.feed(&buffer[..count]);
@@ -129,7 +134,7 @@ impl Stage {
                 }
             }
         });
-        let process = Process { child, link: Some(ours), said, ledger, log };
+        let process = Process { child, link: Some(ours), listener: Some(listener), said, ledger, log };
         let name = format!("test:test_{number:02}");
         let start = Start { name, preparation: Preparation::default(), role };
         process.tell(&ToChild::Start(Box::new(start)));
@@ -214,6 +219,7 @@ impl Stage {
 pub(crate) struct Process {
     pub(crate) child: Guarded,
     link: Option<UnixStream>,
+    listener: Option<thread::JoinHandle<()>>,
     said: Arc<Mutex<Vec<FromChild>>>,
     pub(crate) ledger: PathBuf,
     log: PathBuf,
@@ -242,6 +248,8 @@ impl Process {
     /// Waits for the end; gives the exit code.
     pub(crate) fn wait(&mut self, limit: Duration) -> i32 {
         let status = self.child.wait(limit);
+        // What it said last is read when the link has ended.
+        self.listener.take().map(thread::JoinHandle::join);
         status.code().unwrap_or_else(|| panic!("{status}\n{}", self.log()))
     }
 
@@ -258,7 +266,7 @@ impl Process {
     }
 
     pub(crate) fn wait_for(&self, what: &str, test: impl Fn(&FromChild) -> bool) -> FromChild {
-        eventually(SOON, &format!("{what} from the worker; its log: {}", self.log()), || {
+        eventually(SOON, &format!("{what} from the worker"), || {
             self.said().into_iter().find(|message| test(message))
         })
     }
@@ -274,18 +282,29 @@ impl Process {
     }
 
     pub(crate) fn wait_report(&self, what: &str, test: impl Fn(&Report) -> bool) -> Report {
-        eventually(SOON, &format!("{what}; last {:?}", self.report()), || {
-            Some(self.report()).filter(|report| test(report))
-        })
+        eventually(SOON, what, || Some(self.report()).filter(|report| test(report)))
     }
 
     pub(crate) fn log(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap()
     }
 
+    /// Its log on standard error, where a failing test shows it.
+    fn show(&self) {
+        eprintln!("{:?}\n{}", self.report(), self.log());
+    }
+
     /// How often its log has this text.
     pub(crate) fn logged(&self, text: &str) -> usize {
         self.log().matches(text).count()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.show();
+        }
     }
 }
 

@@ -21,14 +21,21 @@ local function counter(payload, at)
   return at, #digits, tonumber(digits)
 end
 
--- The way Laravel's own producers write it, recognised from both ends. What stands after the last comma up to the
--- closing brace belongs to the outermost object, so these matches prove what a walk would find.
+-- The way Laravel's own producers and Horizon's write it, recognised from both ends. From the closing brace backwards
+-- everything is spelled out, so in valid JSON these matches prove what a walk would find, at a fraction of its cost.
 local function at_a_glance(payload)
   local uuid = string.match(payload, '^{"uuid":"([%w%-]+)"')
   if not uuid or string.find(payload, '"retry_of"', 1, true) then return nil end
-  local tail = string.sub(payload, -64)
-  local at = string.match(tail, ',"attempts":()%d+}$') or string.match(tail, ',"attempts":()%d+,"delay":%w+}$')
+  local tail = string.sub(payload, -512)
+  local at, rest = string.match(tail, ',"attempts":()%d+()')
   if not at then return nil end
+  rest = string.match(tail, '^,"delay":%w+()', rest) or rest
+  local horizon = string.match(tail, '^,"type":"%w+","tags":%[[^%[%]{}]*%]()', rest)
+  if horizon then
+    horizon = string.match(tail, '^,"silenced":%w+()', horizon) or horizon
+    rest = string.match(tail, '^,"pushedAt":"[%d%.]+"()', horizon) or rest
+  end
+  if rest ~= #tail or string.byte(tail, rest) ~= 125 then return nil end
   return at + #payload - #tail, uuid
 end
 

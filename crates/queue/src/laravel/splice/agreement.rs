@@ -159,6 +159,12 @@ impl Made {
         if rng.u8(..4) == 0 {
             after.push_str(r#","delay":null"#);
         }
+        if rng.u8(..4) == 0 {
+            let tags: Vec<String> = (0..rng.usize(..3)).map(|_| string(rng)).collect();
+            let silenced = if rng.bool() { r#","silenced":false"# } else { "" };
+            let tags = tags.join(",");
+            after += &format!(r#","type":"job","tags":[{tags}]{silenced},"pushedAt":"1795219986.6184""#);
+        }
         after += &format!("}}{}", space(rng));
         Self { before: before.into_bytes(), count, after: after.into_bytes() }
     }

@@ -1,4 +1,4 @@
-//! What becomes of the children's output. Reading never depends on being able to write: [`capture`] reads into memory and
+//! What becomes of the children's output. Reading never depends on being able to write: `capture` reads into memory and
 //! hands whole lines to bounded queues; threads of their own write them to our own output and to files, and when those
 //! are blocked or full, whole lines are dropped and counted.
 

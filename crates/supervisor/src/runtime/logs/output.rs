@@ -4,7 +4,7 @@
 //! files, and neither keeps a child waiting.
 
 use std::fs::File;
-use std::io::{self, ErrorKind, Write};
+use std::io;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::thread;
@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use qfleet_manifest::settings::{LogFormat, Logging};
 use qfleet_os::clock;
+use qfleet_os::descriptors::write_all;
 use serde::Serialize;
 
 use super::capture::LONGEST_LINE;
@@ -21,9 +22,6 @@ use super::tail::Stream;
 
 /// How long the end of the daemon waits for its last lines to be written.
 const LAST_LINES: Duration = Duration::from_secs(2);
-
-/// Between two looks at an output that does not block and takes nothing.
-const FULL: Duration = Duration::from_millis(20);
 
 /// Whose lines they are.
 #[derive(Debug, Clone)]
@@ -109,19 +107,6 @@ fn write_ours(queue: &Queue, mut stdout: File, format: LogFormat) {
             return;
         }
     }
-}
-
-/// [`Write::write_all`], also for an output that somebody has set not to block.
-fn write_all(stdout: &mut File, mut text: &[u8]) -> io::Result<()> {
-    while !text.is_empty() {
-        match stdout.write(text) {
-            Ok(written) => text = &text[written..],
-            Err(error) if error.kind() == ErrorKind::WouldBlock => thread::sleep(FULL),
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(())
 }
 
 fn rendered(batch: &Batch, format: LogFormat) -> Vec<u8> {

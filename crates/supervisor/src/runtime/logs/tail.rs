@@ -1,6 +1,6 @@
 //! The last output of each process, kept in memory: written by the loop, read from any thread.
 //!
-//! A [`Log`] remembers the newest 16 KiB of one stream and how much there ever was, so a reader can ask for the end, for
+//! A `Log` remembers the newest 16 KiB of one stream and how much there ever was, so a reader can ask for the end, for
 //! a window, or wait for more. A reader that is too slow loses the oldest bytes and is told how many; it never holds up
 //! the writer.
 

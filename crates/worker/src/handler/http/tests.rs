@@ -2,47 +2,15 @@
 
 #![allow(clippy::unwrap_used)]
 
-use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use qfleet_manifest::handler::{Body, HttpHandler, HttpTarget};
+use qfleet_manifest::handler::{HttpHandler, HttpTarget};
 
 use super::{Unreachable, literal};
 
 /// The built-in defaults.
 pub(in crate::handler) fn settings() -> HttpHandler {
-    HttpHandler {
-        endpoint: String::from("http://app"),
-        target: HttpTarget::Url(String::from("http://app/jobs")),
-        put: false,
-        body: Body::Raw,
-        timeout: None,
-        connect_timeout: Duration::from_secs(2),
-        signing_keys: Vec::new(),
-        also_github: false,
-        headers: BTreeMap::new(),
-        redirect_same_origin: false,
-        idempotent: false,
-        h2c: false,
-        fail_on_404: false,
-        retry_on_4xx: false,
-        control: true,
-        allow_scope: false,
-        compat_inngest: false,
-        compat_qstash: false,
-        compat_dapr: false,
-        ratelimit_headers: false,
-        max_request: 8 << 20,
-        max_response: 1 << 20,
-        max_result: 64 << 10,
-        max_hold: Duration::from_secs(900),
-        allow_networks: Vec::new(),
-        allow_plain_http: false,
-        ca_file: None,
-        client_certificate: None,
-        proxy: None,
-        trace_child: false,
-    }
+    HttpHandler::new("http://app", HttpTarget::Url(String::from("http://app/jobs")))
 }
 
 #[test]

@@ -4,25 +4,8 @@
 use std::ffi::{OsStr, OsString};
 
 use qfleet_manifest::handler::ShellHandler;
+use qfleet_os::service::NOT_FOR_CHILDREN;
 
-/// What systemd told the daemon, and nobody else. A job that could speak for the service would be believed.
-const SERVICE: &[&str] = &[
-    "NOTIFY_SOCKET",
-    "WATCHDOG_USEC",
-    "WATCHDOG_PID",
-    "LISTEN_PID",
-    "LISTEN_FDS",
-    "LISTEN_FDNAMES",
-    "FDSTORE",
-    "INVOCATION_ID",
-    "JOURNAL_STREAM",
-    "MAINPID",
-    "MANAGERPID",
-    "SYSTEMD_EXEC_PID",
-    "MEMORY_PRESSURE_WATCH",
-    "MEMORY_PRESSURE_WRITE",
-    "CREDENTIALS_DIRECTORY",
-];
 /// What even a clean environment keeps.
 const BASIC: &[&str] = &["PATH", "HOME", "LANG", "TZ"];
 
@@ -34,7 +17,7 @@ pub(super) fn base(
 ) -> Vec<(OsString, OsString)> {
     let any = |names: &[&str], name: &OsStr| names.iter().any(|known| name == *known);
     let passed_on = |name: &OsStr| match settings.inherit_env {
-        true => !any(SERVICE, name) && !secrets.iter().any(|secret| name == secret.as_str()),
+        true => !any(&NOT_FOR_CHILDREN, name) && !secrets.iter().any(|secret| name == secret.as_str()),
         false => any(BASIC, name) || settings.env_pass.iter().any(|passed| name == passed.as_str()),
     };
     let mut base: Vec<_> = inherited.into_iter().filter(|(name, _)| passed_on(name)).collect();

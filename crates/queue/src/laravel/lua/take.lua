@@ -1,0 +1,125 @@
+-- Second part of a turn: due jobs made ready, jobs taken, and the answer. After `settle.lua`.
+
+local pauses = {}
+local function paused(queue)
+  local key = KEYS[2 * queue]
+  if pauses[key] == nil then pauses[key] = redis.call('SCARD', key) > 0 end
+  return pauses[key] and redis.call('SISMEMBER', key, names[queue]) == 1
+end
+
+local function append(ready, members)
+  for first = 1, #members, 100 do
+    redis.call('RPUSH', ready, unpack(members, first, math.min(first + 99, #members)))
+  end
+  wake(ready, #members)
+  return #members
+end
+
+local function ready_delayed(ready)
+  local delayed = ready .. ':delayed'
+  local members = redis.call('ZRANGEBYSCORE', delayed, '-inf', ARGV[1], 'LIMIT', 0, batch)
+  append(ready, members)
+  if #members > 0 then redis.call('ZREMRANGEBYRANK', delayed, 0, #members - 1) end
+  return #members
+end
+
+-- What is held under our own tag is renewed by us as long as we live; when we were stopped for longer than the lease,
+-- others may take it, but we must not take it from ourselves. A second lease later it is nobody's after all.
+local function ready_expired(ready)
+  local reserved = ready .. ':reserved'
+  local entries = redis.call('ZRANGEBYSCORE', reserved, '-inf', ARGV[1], 'WITHSCORES', 'LIMIT', 0, batch)
+  local members = {}
+  for place = 1, #entries, 2 do
+    local ended = tonumber(entries[place + 1])
+    if tag == 0 or ended % 1 ~= tag or ended <= now - lease then members[#members + 1] = entries[place] end
+  end
+  append(ready, members)
+  for _, member in ipairs(members) do redis.call('ZREM', reserved, member) end
+  return #members
+end
+
+local function next_due(ready)
+  local due
+  local delayed = redis.call('ZRANGE', ready .. ':delayed', 0, 0, 'WITHSCORES')[2]
+  if delayed then due = tonumber(delayed) end
+  local ends = tonumber(redis.call('ZRANGE', ready .. ':reserved', 0, 0, 'WITHSCORES')[2])
+  if ends and ends <= now then ends = ends + lease end
+  if ends and (not due or ends < due) then due = ends end
+  return due and string.format('%.3f', due) or ''
+end
+
+local jobs = {}
+
+local function counters_of(queue, identity)
+  if identity == '' then return false end
+  local key = memories[queue] .. identity
+  if redis.call('EXISTS', key) == 0 then return false end
+  return redis.call('HMGET', key, 'deliveries', 'snoozes', 'first', 'crashes', 'exceptions', 'previous')
+end
+
+local function take(place, queue, room, woken)
+  local ready = ready_of(queue)
+  local payloads = redis.call('LRANGE', ready, 0, room - 1)
+  if #payloads == 0 then return 0, 0 end
+  local taken, twins, problem = 0, {}, nil
+  for _, payload in ipairs(payloads) do
+    local at, length, count, identity = scan(payload)
+    local raised = at and string.format('%d', count + 1) or ''
+    local reserved = at and splice(payload, at, length, raised) or payload
+    local added = redis.pcall('ZADD', ready .. ':reserved', 'NX', score, reserved)
+    if type(added) == 'table' then
+      problem = added
+      break
+    end
+    if added == 1 then
+      taken = taken + 1
+      jobs[#jobs + 1] = {place, payload, at and at - 1 or -1, length or 0, raised, identity, counters_of(queue, identity)}
+    else
+      -- Somebody works on the very same bytes. As a member of the set they cannot be held twice: behind the others.
+      twins[#twins + 1] = payload
+      if #twins == 8 then break end
+    end
+  end
+  redis.call('LTRIM', ready, taken + #twins, -1)
+  for _, payload in ipairs(twins) do redis.call('RPUSH', ready, payload) end
+  if taken > woken then redis.pcall('LTRIM', ready .. ':notify', taken - woken, -1) end
+  if problem then error(problem, 0) end
+  return taken, #twins
+end
+
+local function serve(place, queue, room, woken)
+  if paused(queue) then return 0, {1, 0, '', ''} end
+  local ready = ready_of(queue)
+  -- All three are looked at before anything is changed.
+  local left = redis.call('LLEN', ready)
+  local delayed = redis.call('ZCOUNT', ready .. ':delayed', '-inf', ARGV[1])
+  local expired = redis.call('ZCOUNT', ready .. ':reserved', '-inf', ARGV[1])
+  if delayed > 0 or expired > 0 or (room > 0 and left > 0) then begin_writing(ready) end
+  if delayed > 0 then left = left + ready_delayed(ready) end
+  if expired > 0 then left = left + ready_expired(ready) end
+  local taken, twins = 0, 0
+  if room > 0 and left > 0 then taken, twins = take(place, queue, room, woken) end
+  left = left - taken
+  local due = left == 0 and next_due(ready) or ''
+  -- Twins alone are nothing to come back for at once.
+  if taken == 0 and twins > 0 then left = 0 end
+  return taken, {0, left, due, ''}
+end
+
+local queues = {}
+for _ = 1, number() do
+  local room = number()
+  for _ = 1, number() do
+    local queue, woken = number(), number()
+    local place = #queues + 1
+    local worked, taken, state = pcall(serve, place, queue, room, woken)
+    if worked then
+      room = room - taken
+      queues[place] = state
+    else
+      queues[place] = {2, 0, '', own_fault(taken)}
+    end
+  end
+end
+
+return {settled, jobs, queues}

@@ -1,0 +1,84 @@
+//! What children do: they end, they speak, and their time comes.
+
+use std::io;
+
+use qfleet_model::snapshot::Exit;
+use qfleet_os::clock;
+use qfleet_os::reap::Ended;
+
+use super::Supervisor;
+use super::effects::Child;
+use super::worker_link::Heard;
+use crate::fleet::Event;
+
+impl Supervisor {
+    /// Tells the fleet of every child that has ended, after its last words.
+    pub(super) fn reap(&mut self) {
+        loop {
+            let ended = match self.reaper.peek_ended() {
+                Ok(Some(ended)) => ended,
+                Ok(None) => break,
+                Err(error) => {
+                    tracing::error!("cannot ask which children have ended: {error}");
+                    break;
+                }
+            };
+            if let Err(error) = self.ended(ended) {
+                // The same child would be next, for ever.
+                tracing::error!(pid = ended.pid, "cannot release a child that has ended: {error}");
+                break;
+            }
+        }
+        self.leftovers.sweep(clock::now());
+    }
+
+    pub(super) fn ended(&mut self, ended: Ended) -> io::Result<()> {
+        let Ended { pid, how, .. } = ended;
+        let child = self.world.children.remove(&pid);
+        if let Some(group) = child.as_ref().and_then(|child| child.group.as_ref()) {
+            let process = &group.process;
+            self.leftovers.leader_ended(pid, process.stop_signal, process.stop_wait, clock::now());
+        }
+        let released = self.reaper.release(pid);
+        match child {
+            Some(child) => self.child_ended(pid, how.into(), &child),
+            None => tracing::debug!(pid, "reaped somebody else's child: {how}"),
+        }
+        released
+    }
+
+    pub(super) fn child_ended(&mut self, pid: i32, exit: Exit, child: &Child) {
+        if let Some(link) = &child.link {
+            link.shut();
+            self.listen();
+        }
+        let left = self.world.ledgers.left(&child.ledgers);
+        self.handle(Event::ChildExited { pid, exit, left });
+    }
+
+    pub(super) fn listen(&mut self) {
+        while let Ok(heard) = self.heard.try_recv() {
+            self.heard(heard);
+        }
+    }
+
+    pub(super) fn heard(&mut self, Heard { pid, message }: Heard) {
+        match message {
+            Some(message) => self.handle(Event::FromChild { pid, message }),
+            None => {
+                if let Some(child) = self.world.children.get_mut(&pid) {
+                    child.link = None;
+                }
+                self.handle(Event::LinkClosed { pid });
+            }
+        }
+    }
+
+    pub(super) fn ring(&mut self) {
+        let now = clock::now();
+        self.telling.time_passed(now);
+        if self.fleet.wake_at().is_some_and(|at| at <= now) {
+            self.handle(Event::TimePassed);
+        }
+    }
+}
