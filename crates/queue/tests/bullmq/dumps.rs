@@ -21,7 +21,7 @@ struct Story<'a> {
 }
 
 /// Both workers go through the story; returns when all their keys are the same.
-async fn same(story: Story<'_>, settings: NodeSettings, verdict: impl Fn(&Job) -> Verdict) {
+async fn same(story: Story<'_>, settings: &NodeSettings, verdict: impl Fn(&Job) -> Verdict) {
     for library in ["bullmq", "bullmq6"] {
         let (theirs, ours) = (BullmqRig::new(), BullmqRig::new());
         let Story { add, process, options, verdicts } = story;
@@ -42,7 +42,7 @@ async fn same(story: Story<'_>, settings: NodeSettings, verdict: impl Fn(&Job) -
         let node = ours.node(library);
         node.run(&format!("const queue = kit.queue('demo'); await queue.waitUntilReady(); {add}"));
         drop(node);
-        work(&*ours.worker_with(7, settings.clone()), verdicts, &verdict).await;
+        work(&*ours.worker_with(7, settings), verdicts, &verdict).await;
         let (mut theirs, mut ours) = (dump(&mut theirs.redis()), dump(&mut ours.redis()));
         for keys in [&mut theirs, &mut ours] {
             keys.retain(|key, _| !key.contains("qfleet"));
@@ -70,7 +70,7 @@ async fn completed_jobs() {
         options: "{}",
         verdicts: 2,
     };
-    same(story, plain(), |job| {
+    same(story, &plain(), |job| {
         complete(if job.name == "a" { r#"{"hello":"ann"}"# } else { r#"{"hello":"bob"}"# })
     })
     .await;
@@ -86,7 +86,7 @@ async fn jobs_retried_at_once_and_failed() {
         options: "{}",
         verdicts: 4,
     };
-    same(story, plain(), |job| match (job.name.as_str(), job.attempt) {
+    same(story, &plain(), |job| match (job.name.as_str(), job.attempt) {
         (_, 1) => retry(Duration::ZERO, "bad 1"),
         ("bad", _) => bury("bad 2"),
         _ => Verdict::Bury { reason: qfleet_model::outcome::Reason::classed("UnrecoverableError", "no way") },
@@ -102,7 +102,7 @@ async fn jobs_retried_later() {
         options: "{}",
         verdicts: 1,
     };
-    same(story, plain(), |job| {
+    same(story, &plain(), |job| {
         assert_eq!(job.limits.tries, Some(3));
         retry(job.limits.backoff.as_ref().unwrap().after(job.attempt), "not yet")
     })
@@ -119,7 +119,7 @@ async fn delayed_and_prioritized_and_lifo_jobs() {
         options: "{}",
         verdicts: 7,
     };
-    same(story, plain(), |job| {
+    same(story, &plain(), |job| {
         if job.limits.tries == Some(2) && job.attempt == 1 {
             retry(Duration::ZERO, "once")
         } else {
@@ -147,7 +147,7 @@ async fn removed_jobs() {
         std::thread::sleep(Duration::from_millis(3));
         if job.name == "gone too" { bury("bad") } else { complete("null") }
     };
-    same(story, settings, verdict).await;
+    same(story, &settings, verdict).await;
 }
 
 #[tokio::test]
@@ -160,5 +160,5 @@ async fn metrics_and_deduplicated_jobs() {
         verdicts: 3,
     };
     let settings = NodeSettings { metrics: 60, ..plain() };
-    same(story, settings, |job| if job.name == "d" { bury("bad") } else { complete("null") }).await;
+    same(story, &settings, |job| if job.name == "d" { bury("bad") } else { complete("null") }).await;
 }

@@ -1,6 +1,5 @@
 //! The failed set as a store of failed jobs, and deduplicated jobs that follow one another.
 
-use qfleet_queue::driver::QueueDriver as _;
 use serde_json::json;
 
 use crate::contract::{job_of, names, settle, take, take_one};

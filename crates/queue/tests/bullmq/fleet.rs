@@ -38,8 +38,11 @@ async fn a_thousand_jobs_are_completed_once_each() {
                 *runs.entry(n).or_default() += 1;
                 let pause =
                     job.limits.backoff.as_ref().map(|rule| rule.after(job.attempt)).unwrap_or_default();
-                let verdict =
-                    if n % 5 == 0 && job.attempt == 1 { retry(pause, "once") } else { complete(r#""ours""#) };
+                let verdict = if n.is_multiple_of(5) && job.attempt == 1 {
+                    retry(pause, "once")
+                } else {
+                    complete(r#""ours""#)
+                };
                 settle.push(Settlement { receipt: reserved.receipt, verdict });
             }
             tokio::time::sleep(Duration::from_millis(3)).await;

@@ -23,7 +23,7 @@ fn limit(max: u32, per: u64) -> NodeSettings {
 #[tokio::test]
 async fn a_window_lets_so_many_start() {
     let rig = BullmqRig::new();
-    let driver = rig.worker_with(1, limit(3, 400));
+    let driver = rig.worker_with(1, &limit(3, 400));
     fill(&*driver, 7).await;
     let mut started = Vec::new();
     let (begun, mut first_due) = (Instant::now(), None);
@@ -50,7 +50,7 @@ async fn the_queues_own_limit_wins_and_is_shared_with_node() {
     let rig = BullmqRig::new();
     let node = rig.node("bullmq");
     node.run("await kit.queue('demo').setGlobalRateLimit(2, 60000)");
-    let driver = rig.worker_with(1, limit(5, 60_000));
+    let driver = rig.worker_with(1, &limit(5, 60_000));
     fill(&*driver, 4).await;
     assert_eq!(take(&*driver, DEMO, 1).await.jobs.len(), 1);
     node.run("kit.memory.ran = 0; await kit.worker('demo', async () => { kit.memory.ran++ }); await kit.sleep(300)");
@@ -63,7 +63,7 @@ async fn the_queues_own_limit_wins_and_is_shared_with_node() {
 async fn a_limit_of_the_moment_is_obeyed() {
     let rig = BullmqRig::new();
     let node = rig.node("bullmq");
-    let driver = rig.worker_with(1, limit(100, 60_000));
+    let driver = rig.worker_with(1, &limit(100, 60_000));
     fill(&*driver, 1).await;
     node.run("await kit.queue('demo').rateLimit(300)");
     let begun = Instant::now();

@@ -14,6 +14,7 @@ mod pausing;
 mod places;
 mod promises;
 #[path = "../laravel/proxy.rs"]
+#[allow(dead_code)]
 mod proxy;
 mod rig;
 mod schedules;

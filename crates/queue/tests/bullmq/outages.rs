@@ -24,7 +24,7 @@ async fn cut_calls_lose_and_double_nothing() {
         let (rig, scratch) = (BullmqRig::new(), Scratch::new());
         let proxy = Proxy::to(rig.server.socket(), scratch.join("proxy.sock"));
         let driver =
-            open(connection(proxy.socket.clone()), &[("demo", &["demo"])], 5, NodeSettings::default());
+            open(connection(proxy.socket.clone()), &[("demo", &["demo"])], 5, &NodeSettings::default());
         fill(&*driver, &["done", "again", "later", "bad", "back", "next"]).await;
         let jobs = take(&*driver, DEMO, 5).await.jobs;
         let verdicts = [
@@ -65,7 +65,7 @@ async fn cut_calls_lose_and_double_nothing() {
 async fn jobs_of_a_lost_reply_go_back_when_the_worker_dies() {
     let (rig, scratch) = (BullmqRig::new(), Scratch::new());
     let proxy = Proxy::to(rig.server.socket(), scratch.join("proxy.sock"));
-    let dead = open(connection(proxy.socket.clone()), &[("demo", &["demo"])], 5, NodeSettings::default());
+    let dead = open(connection(proxy.socket.clone()), &[("demo", &["demo"])], 5, &NodeSettings::default());
     fill(&*dead, &["a", "b"]).await;
     take(&*dead, DEMO, 0).await;
     proxy.cut(Cut::Reply);
@@ -86,7 +86,7 @@ async fn a_schedule_survives_a_cut_between_two_calls() {
     let proxy = Proxy::to(rig.server.socket(), scratch.join("proxy.sock"));
     let node = rig.node("bullmq");
     node.run("await kit.queue('demo').upsertJobScheduler('s', {every: 3600000}, {name: 'tick'}); const [job] = await kit.queue('demo').getDelayed(); if (job) await job.promote()");
-    let driver = open(connection(proxy.socket.clone()), &[("demo", &["demo"])], 5, NodeSettings::default());
+    let driver = open(connection(proxy.socket.clone()), &[("demo", &["demo"])], 5, &NodeSettings::default());
     proxy.cut(Cut::Reply);
     driver.turn(&[], &[Ask { lane: DEMO, at_most: 1 }], driver.mark()).await.unwrap_err();
     let turn = take(&*driver, DEMO, 1).await;

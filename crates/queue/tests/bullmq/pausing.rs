@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use qfleet_queue::driver::QueueDriver as _;
 use serde_json::json;
 
 use crate::contract::{names, settle, take, take_one};

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use qfleet_model::outcome::{Note, Output, Reason, Verdict};
-use qfleet_queue::driver::QueueDriver as _;
 use serde_json::json;
 
 use crate::contract::{job_of, settle, take, take_one, take_soon};
@@ -157,7 +156,7 @@ async fn keys_of_a_wrong_type_break_their_queue_alone() {
             rig.connection(),
             &[("demo", &["demo", "next"])],
             1,
-            qfleet_queue::NodeSettings::default(),
+            &qfleet_queue::NodeSettings::default(),
         );
         driver.push(DEMO, "demo", br#"{"name":"a","data":1}"#, None).await.unwrap();
         driver.push(DEMO, "next", br#"{"name":"b","data":1}"#, None).await.unwrap();
@@ -189,5 +188,5 @@ async fn versions_nobody_tested_are_left_alone() {
     }
     set("bullmq:7.0.1");
     let accepting = qfleet_queue::NodeSettings { accept_version: Some(7), ..Default::default() };
-    assert_eq!(take(&*rig.worker_with(1, accepting), DEMO, 1).await.jobs.len(), 1);
+    assert_eq!(take(&*rig.worker_with(1, &accepting), DEMO, 1).await.jobs.len(), 1);
 }

@@ -40,10 +40,10 @@ impl BullmqRig {
 
     /// A worker of the queue `demo`, as one is that was told nothing.
     pub(crate) fn worker(&self, tag: u32) -> Arc<dyn QueueDriver> {
-        self.worker_with(tag, NodeSettings::default())
+        self.worker_with(tag, &NodeSettings::default())
     }
 
-    pub(crate) fn worker_with(&self, tag: u32, node: NodeSettings) -> Arc<dyn QueueDriver> {
+    pub(crate) fn worker_with(&self, tag: u32, node: &NodeSettings) -> Arc<dyn QueueDriver> {
         open(self.connection(), &[("demo", &["demo"])], tag, node)
     }
 
@@ -98,7 +98,7 @@ pub(crate) fn open(
     connection: Connection,
     lanes: &[(&str, &[&str])],
     tag: u32,
-    node: NodeSettings,
+    node: &NodeSettings,
 ) -> Arc<dyn QueueDriver> {
     let lane = |(name, queues): &(&str, &[&str])| LaneQueues {
         name: (*name).into(),
@@ -121,7 +121,7 @@ pub(crate) fn hasty() -> NodeSettings {
 
 impl Rig for BullmqRig {
     fn open(&self, tag: u32) -> Arc<dyn QueueDriver> {
-        open(self.connection(), &[("both", &["high", "low"]), ("other", &["other"])], tag, hasty())
+        open(self.connection(), &[("both", &["high", "low"]), ("other", &["other"])], tag, &hasty())
     }
 
     fn payload(&self, name: &str) -> Vec<u8> {

@@ -1,6 +1,5 @@
 //! Job schedulers: the next iteration is there when the last one was taken, once.
 
-use qfleet_queue::driver::QueueDriver as _;
 use serde_json::{Value, json};
 
 use crate::contract::{job_of, settle, take_soon};

@@ -110,7 +110,7 @@ async fn a_dead_node_workers_job_comes_to_us() {
         soon(&dying, "the library's worker", "return kit.memory.got || null");
         dying.kill9();
         redis::cmd("DEL").arg("bull:demo:stalled-check").exec(&mut rig.redis()).unwrap();
-        let driver = rig.worker_with(1, hasty());
+        let driver = rig.worker_with(1, &hasty());
         let job = take_soon(&*driver, DEMO, SOON).await;
         assert_eq!((job_of(&job).attempt, job_of(&job).history.crashes), (1, 1), "{library}");
         assert_eq!(settle(&*driver, &job, complete("1")).await, Settled::Done);
@@ -120,7 +120,7 @@ async fn a_dead_node_workers_job_comes_to_us() {
 #[tokio::test]
 async fn our_dead_workers_job_comes_to_node() {
     let rig = BullmqRig::new();
-    let dead = rig.worker_with(1, hasty());
+    let dead = rig.worker_with(1, &hasty());
     dead.push(DEMO, "demo", br#"{"name":"a","data":1}"#, None).await.unwrap();
     take_one(&*dead, DEMO).await;
     drop(dead);
@@ -154,7 +154,7 @@ async fn a_job_with_a_deferred_failure_fails_without_running() {
 #[tokio::test]
 async fn stalled_jobs_are_looked_for_once_over_the_fleet() {
     let rig = BullmqRig::new();
-    let (first, second) = (rig.worker_with(1, hasty()), rig.worker_with(2, hasty()));
+    let (first, second) = (rig.worker_with(1, &hasty()), rig.worker_with(2, &hasty()));
     first.push(DEMO, "demo", br#"{"name":"a","data":1}"#, None).await.unwrap();
     let held = take_one(&*first, DEMO).await;
     let mut checks = std::collections::BTreeSet::new();

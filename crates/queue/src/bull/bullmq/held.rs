@@ -18,6 +18,8 @@ pub(crate) struct Held {
     pub(crate) token: String,
     /// Its counter of starts, with ours. Nobody else starts it without raising this.
     pub(crate) starts: u64,
+    /// Something is noted beside it, to be removed with it.
+    pub(crate) noted: bool,
     /// When it was taken.
     pub(crate) taken: WallTime,
     /// End of the lock as last confirmed, in milliseconds since 1970.
@@ -33,11 +35,12 @@ impl Held {
         id: String,
         token: String,
         starts: u64,
+        noted: bool,
         taken: WallTime,
         until: WallTime,
     ) -> Self {
         let (until, unanswered) = (AtomicI64::new(until.as_millis()), AtomicBool::new(false));
-        Self { queue, id, token, starts, taken, until, unanswered }
+        Self { queue, id, token, starts, noted, taken, until, unanswered }
     }
 
     /// The lock now lasts until then.

@@ -69,7 +69,7 @@ impl Lost {
         rooms: &mut [(LaneId, u32)],
     ) -> Result<Regained<'a>, QueueError> {
         let mut regained = Regained { driver, jobs: Vec::new() };
-        let Some((queues, marks)) = self.calls().to_look_for() else { return Ok(regained) };
+        let Some((queues, marks)) = self.calls().next_search() else { return Ok(regained) };
         if rooms.iter().all(|(_, room)| *room == 0) {
             return Ok(regained);
         }
@@ -131,7 +131,7 @@ impl Bullmq {
 
 impl Calls {
     /// Queues and marks worth a look now.
-    fn to_look_for(&mut self) -> Option<(Vec<usize>, Vec<Mark>)> {
+    fn next_search(&mut self) -> Option<(Vec<usize>, Vec<Mark>)> {
         if let Some(call) = self.sent.take() {
             self.looked = None;
             match self.lost.iter_mut().find(|known| known.mark == call.mark) {

@@ -104,7 +104,8 @@ impl Bullmq {
 
 fn held(queue: usize, job: Locked) -> Held {
     let now = clock::now();
-    Held::new(queue, job.id, job.token, job.row.starts, now, now)
+    let noted = job.notes.0 != redis::Value::Nil;
+    Held::new(queue, job.id, job.token, job.row.starts, noted, now, now)
 }
 
 fn fate(hold: &DeadHold) -> Fate {

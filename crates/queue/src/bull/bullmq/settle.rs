@@ -79,6 +79,7 @@ impl<'v> Values<'v> {
     fn write<'a>(&self, call: &mut Call<'a>, queue: usize, held: &'a Held) {
         call.arg(self.verb).own(queue).arg(&held.id).arg(&held.token).own(held.starts);
         call.own(&self.a).own(&self.b).arg(self.c).own(self.delay);
+        call.own(u8::from(held.noted));
         match self.note {
             Some(note) => {
                 call.arg("1").own(u8::from(note.snooze)).own(u8::from(note.exception));

@@ -213,8 +213,9 @@ impl Bullmq {
         let starts = row.starts + raised;
         row.starts = starts.saturating_sub(1);
         let digest = digest_of(&id);
+        let noted = notes.0 != redis::Value::Nil;
         let job = row.job(&id, &self.connection.prefix, self.lanes.name(queue), notes);
-        let held = Held::new(queue, id, token, starts, now, now + self.lease);
+        let held = Held::new(queue, id, token, starts, noted, now, now + self.lease);
         self.in_hand.add(&held, digest);
         let receipt = Receipt::new(lane, self.lanes.place(lane, queue), digest, Arc::new(held));
         Reserved { lane, job, receipt }

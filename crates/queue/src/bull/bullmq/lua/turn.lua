@@ -2,8 +2,8 @@
 --
 -- KEYS: for each queue its `meta`.
 -- ARGV: now (ms); token and time (ms) of new locks; number of queues, for each what `read_lanes` reads;
---   number of verdicts; for each: verb, queue, id, token, starts, three values of the verb, and the notes (counted,
---   snoozes, exceptions, first delivery, previous end);
+--   number of verdicts; for each: verb, queue, id, token, starts, three values of the verb, the notes (1: there are
+--   some, 1: write these, snoozes, exceptions, first delivery, previous end);
 --   number of asks; for each: room, number of its queues; for each: queue.
 -- Returns: per verdict 1 (done), 0 (not ours), 2 (done, and it failed for good instead) or a text (kept, cannot be moved);
 --   the jobs taken, each {place of the queue among the asked ones, id, row, notes or false}; per asked queue {state, jobs
@@ -18,7 +18,9 @@ local lanes = read_lanes()
 local verbs = {}
 local backs = {}
 
-local function forget(lane, job) redis.call('DEL', lane.notes .. job.id) end
+local function forget(lane, job)
+  if job.noted == '1' then redis.call('DEL', lane.notes .. job.id) end
+end
 
 local function remember(lane, job)
   if job.counted ~= '1' then return end
@@ -85,7 +87,8 @@ function verbs.discard(q, lane, job)
   local kept = tonumber(given(decoded(redis.call('HGET', key, 'opts')).kl))
   redis.call('RPUSH', key .. ':logs', job.a)
   if kept then redis.call('LTRIM', key .. ':logs', -kept, -1) end
-  verbs.done(q, lane, {id = job.id, a = 'null'})
+  job.a = 'null'
+  verbs.done(q, lane, job)
 end
 
 function verbs.again(q, lane, job)
@@ -138,15 +141,17 @@ for place = 1, number() do
   local verb, lane = arg(), lanes[number()]
   local job = {id = arg(), token = arg(), starts = arg(), a = arg(), b = arg(), c = arg()}
   job.delay = number()
-  job.counted, job.snoozes, job.exceptions, job.first, job.previous = arg(), arg(), arg(), arg(), arg()
+  job.noted, job.counted, job.snoozes, job.exceptions, job.first, job.previous = arg(), arg(), arg(), arg(), arg(), arg()
   local moved, answer = pcall(function()
     local q = queue_at(lane.base)
     if not ours(q, job.id, job.token, job.starts) then return 0 end
-    -- Types are looked at before anything is changed.
-    redis.call('LLEN', target(q))
-    redis.call('ZCARD', q.base .. 'delayed')
-    redis.call('ZCARD', q.base .. 'prioritized')
-    redis.call('LLEN', q.base .. 'active')
+    if not q.probed then
+      -- Types are looked at before anything is changed.
+      redis.call('LLEN', target(q))
+      redis.call('LLEN', q.base .. 'active')
+      for _, set in ipairs({'delayed', 'prioritized', 'completed', 'failed'}) do redis.call('ZCARD', q.base .. set) end
+      q.probed = true
+    end
     return verbs[verb](q, lane, job) or 1
   end)
   settled[place] = moved and answer or own_fault(answer)
@@ -253,7 +258,8 @@ local function serve(place, lane, room)
         redis.call('DEL', lane.notes .. id)
       else
         taken = taken + 1
-        jobs[#jobs + 1] = {place, id, row, notes_of(lane, id)}
+        -- Only a job that was started before can have notes.
+        jobs[#jobs + 1] = {place, id, row, row[7] and notes_of(lane, id)}
       end
     end
   end
