@@ -110,3 +110,62 @@ async fn a_server_that_restarts_loses_nothing() {
     assert_eq!(turn.settled, [Settled::Done; 2]);
     assert_eq!(names(&turn.jobs), ["c"]);
 }
+
+/// Calls are cut all the time, workers of ours are dropped in between, and a worker of the library takes part.
+#[tokio::test]
+async fn three_hundred_jobs_pass_a_line_that_breaks_all_the_time() {
+    let (rig, scratch) = (BullmqRig::new(), Scratch::new());
+    let proxy = Proxy::to(rig.server.socket(), scratch.join("proxy.sock"));
+    let node = rig.node("bullmq");
+    node.run(
+        "await kit.queue('demo').addBulk(Array.from({length: 300}, (_, n) => ({name: 'n' + n, opts: {attempts: 2, backoff: n % 3 === 0 ? 10 : 0}})));
+         await kit.worker('demo', async () => { await kit.sleep(5) })",
+    );
+    let settings = NodeSettings { lock_duration: Duration::from_secs(20), ..NodeSettings::default() };
+    let driver = open(connection(proxy.socket.clone()), &[("demo", &["demo"])], 9, &settings);
+    let mut settle: Vec<Settlement> = Vec::new();
+    let started = std::time::Instant::now();
+    for call in 0.. {
+        match call % 7 {
+            2 => proxy.cut(Cut::Reply),
+            5 => proxy.cut(Cut::Request),
+            _ => {}
+        }
+        let turn = match driver.turn(&settle, &[Ask { lane: DEMO, at_most: 4 }], driver.mark()).await {
+            Ok(turn) => turn,
+            Err(QueueError::Unreachable(_)) => continue,
+            Err(other) => panic!("{other}"),
+        };
+        assert!(turn.settled.iter().all(|settled| *settled == Settled::Done), "{:?}", turn.settled);
+        settle = turn
+            .jobs
+            .into_iter()
+            .map(|reserved| {
+                let job = job_of(&reserved);
+                let pause =
+                    job.limits.backoff.as_ref().map(|rule| rule.after(job.attempt)).unwrap_or_default();
+                let verdict = if job.attempt == 1 { retry(pause, "once") } else { complete("2") };
+                Settlement { receipt: reserved.receipt, verdict }
+            })
+            .collect();
+        proxy.cut(Cut::No);
+        let depth = driver.depth(&[DEMO]).await.unwrap().remove(0);
+        if settle.is_empty() && depth.waiting + depth.delayed + depth.reserved == 0 {
+            break;
+        }
+        assert!(started.elapsed() < crate::rig::SOON * 4, "{depth:?}");
+    }
+    let ended: Vec<String> = rig
+        .events()
+        .into_iter()
+        .filter(|event| event["event"] == "completed")
+        .map(|event| event["jobId"].clone())
+        .collect();
+    let once: std::collections::BTreeSet<&String> = ended.iter().collect();
+    assert_eq!((ended.len(), once.len()), (300, 300));
+    for id in 1..=300 {
+        let hash = rig.hash(&id.to_string());
+        // Every start ended in one verdict: nothing ran that nobody knew of.
+        assert_eq!(hash["ats"], hash["atm"], "job {id}: {hash:?}");
+    }
+}

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use qfleet_model::outcome::{Note, Output, Reason, Verdict};
+use qfleet_queue::driver::Remark;
 use serde_json::json;
 
 use crate::contract::{job_of, settle, take, take_one, take_soon};
@@ -104,6 +105,47 @@ async fn a_discarded_job_is_completed_with_a_line_in_its_log() {
          return [await job.getState(), job.returnvalue, (await queue.getJobLogs('1')).logs]",
     );
     assert_eq!(seen, json!(["completed", null, ["discarded: not wanted"]]));
+}
+
+#[tokio::test]
+async fn progress_and_log_lines_are_kept() {
+    let rig = BullmqRig::new();
+    let node = rig.node("bullmq");
+    node.run("await kit.listen('demo'); await kit.queue('demo').add('a', {}, {keepLogs: 2})");
+    let driver = rig.worker(1);
+    let job = take_one(&*driver, DEMO).await;
+    let said = [
+        Remark::Progress(Output::Json(b"{\"done\": 0.5}".to_vec())),
+        Remark::Log("one".into()),
+        Remark::Log("two".into()),
+        Remark::Log("three".into()),
+        Remark::Progress(Output::Text("nearly".into())),
+    ];
+    driver.remark(&said.map(|remark| (job.receipt.clone(), remark))).await.unwrap();
+    settle(&*driver, &job, complete("1")).await;
+    // The job is gone; nothing is made of what is said now.
+    node.run("await (await kit.queue('demo').getJob('1')).remove()");
+    driver.remark(&[(job.receipt.clone(), Remark::Log("late".into()))]).await.unwrap();
+    assert!(rig.redis_keys("bull:demo:1*").is_empty());
+    let seen = soon(
+        &node,
+        "the events",
+        "const seen = kit.seen('demo').filter(([name]) => name === 'progress' || name === 'completed'); return seen.length === 3 && seen",
+    );
+    assert_eq!((&seen[0][1]["data"], &seen[1][1]["data"]), (&json!({"done": 0.5}), &json!("nearly")));
+}
+
+#[tokio::test]
+async fn log_lines_are_cut_as_the_job_wants() {
+    let rig = BullmqRig::new();
+    let node = rig.node("bullmq");
+    node.run("await kit.queue('demo').add('a', {}, {keepLogs: 2})");
+    let driver = rig.worker(1);
+    let job = take_one(&*driver, DEMO).await;
+    let lines = ["one", "two", "three"].map(|line| (job.receipt.clone(), Remark::Log(line.into())));
+    driver.remark(&lines).await.unwrap();
+    let logs = node.run("return (await kit.queue('demo').getJobLogs('1')).logs");
+    assert_eq!(logs, json!(["two", "three"]));
 }
 
 #[tokio::test]

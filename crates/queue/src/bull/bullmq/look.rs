@@ -5,9 +5,10 @@ use std::time::Duration;
 use qfleet_model::time::WallTime;
 use serde_json::Value;
 
-use super::{Bullmq, compose};
+use super::held::Held;
+use super::{Bullmq, compose, settle};
 use crate::clock;
-use crate::driver::{Depth, JobState, LaneId, ListedJob};
+use crate::driver::{Depth, JobState, LaneId, ListedJob, Receipt, Remark};
 use crate::error::QueueError;
 use crate::redis::{Call, Reply};
 
@@ -39,6 +40,26 @@ impl Bullmq {
                 "`{queue}` has a job with the id `{wanted}` already; give it another `jobId`"
             ))),
         }
+    }
+
+    pub(super) async fn write_down(&self, remarks: &[(Receipt, Remark)]) -> Result<(), QueueError> {
+        let mut call = Call::default();
+        call.own(clock::now().as_millis());
+        let mut some = false;
+        for (receipt, remark) in remarks {
+            let Some(held) = receipt.inner::<Held>() else { continue };
+            some = true;
+            let name = self.lanes.name(held.queue);
+            call.key(self.keys.meta(name)).own(self.keys.base(name)).arg(&held.id);
+            match remark {
+                Remark::Progress(value) => call.arg("progress").own(settle::json(Some(value))),
+                Remark::Log(line) => call.arg("log").arg(line),
+            };
+        }
+        if some {
+            self.link.run(&self.scripts.remark, &call).await?;
+        }
+        Ok(())
     }
 
     pub(super) async fn measure(&self, lanes: &[LaneId]) -> Result<Vec<Depth>, QueueError> {

@@ -34,8 +34,8 @@ use super::keys::Keys;
 use crate::OpenSettings;
 use crate::clock;
 use crate::driver::{
-    Ask, DeadWorker, Depth, JobState, LaneId, ListedJob, Mark, QueueDriver, Receipt, Recovered, Renewal,
-    Settlement, Turn,
+    Ask, DeadWorker, Depth, JobState, LaneId, ListedJob, Mark, QueueDriver, Receipt, Recovered, Remark,
+    Renewal, Settlement, Turn,
 };
 use crate::error::QueueError;
 use crate::redis::{Address, Call, Link, Script};
@@ -78,6 +78,7 @@ struct Scripts {
     depth: Script,
     look: Script,
     schedule: Script,
+    remark: Script,
 }
 
 impl Bullmq {
@@ -109,14 +110,15 @@ impl Bullmq {
                 depth: script!("lua/depth.lua"),
                 look: script!("lua/look.lua"),
                 schedule: script!("lua/schedule.lua"),
+                remark: script!("lua/remark.lua"),
             },
             in_hand: InHand::default(),
             lost: Lost::default(),
             checks: Mutex::new(vec![Instant::now(); lanes.queues().len()]),
             turning: tokio::sync::Mutex::default(),
             tag: settings.tag,
-            // Another process with the same tag does not draw the same marks.
-            marks: AtomicU64::new(fastrand::u64(..) >> 1),
+            // Another process with the same tag does not draw the same marks; zero is none.
+            marks: AtomicU64::new((fastrand::u64(..) >> 1) | 1),
             connection,
             keys,
             lanes,
@@ -233,6 +235,10 @@ impl QueueDriver for Bullmq {
 
     async fn renew(&self, held: &[Receipt]) -> Result<Vec<Renewal>, QueueError> {
         self.renew_all(held).await
+    }
+
+    async fn remark(&self, remarks: &[(Receipt, Remark)]) -> Result<(), QueueError> {
+        self.write_down(remarks).await
     }
 
     async fn recover(&self, dead: &DeadWorker) -> Result<Recovered, QueueError> {

@@ -18,7 +18,7 @@ pub(super) fn add<'a>(
 ) -> bool {
     let values = match verdict {
         Verdict::Nothing => return false,
-        Verdict::Complete { result } => Values { a: returned(result.as_ref()), ..Values::new("done") },
+        Verdict::Complete { result } => Values { a: json(result.as_ref()), ..Values::new("done") },
         Verdict::Bury { reason } => Values { ..Values::new("fail") }.because(reason),
         Verdict::Discard { reason } => {
             Values { a: format!("discarded: {}", text_of(reason)), ..Values::new("discard") }
@@ -100,8 +100,8 @@ fn text_of(reason: &Reason) -> String {
     }
 }
 
-/// What a handler returned, as JSON: readers parse it without a guard.
-fn returned(result: Option<&Output>) -> String {
+/// What a handler returned or told, as JSON: readers parse it without a guard.
+pub(super) fn json(result: Option<&Output>) -> String {
     match result {
         None => "null".to_owned(),
         Some(Output::Text(text)) => serde_json::Value::from(text.as_str()).to_string(),
@@ -131,11 +131,11 @@ mod tests {
 
     #[test]
     fn results_are_always_json() {
-        let json = |bytes: &[u8]| returned(Some(&Output::Json(bytes.to_vec())));
-        assert_eq!(returned(None), "null");
-        assert_eq!(json(b" {\"a\": 1.0} "), "{\"a\": 1.0}");
-        assert_eq!(json(b"{\"a\":"), r#""{\"a\":""#);
-        assert_eq!(json(b""), r#""""#);
-        assert_eq!(returned(Some(&Output::Text("say \"hi\"".into()))), r#""say \"hi\"""#);
+        let of = |bytes: &[u8]| json(Some(&Output::Json(bytes.to_vec())));
+        assert_eq!(json(None), "null");
+        assert_eq!(of(b" {\"a\": 1.0} "), "{\"a\": 1.0}");
+        assert_eq!(of(b"{\"a\":"), r#""{\"a\":""#);
+        assert_eq!(of(b""), r#""""#);
+        assert_eq!(json(Some(&Output::Text("say \"hi\"".into()))), r#""say \"hi\"""#);
     }
 }
