@@ -42,7 +42,7 @@ local function go_on(q, id, scheduler, count, planned, interval)
   rule.immediately = nil
   rule.count = count
   opts['repeat'], opts.jobId, opts.delay, opts.timestamp, opts.repeatJobKey = rule, new, delay, now, scheduler
-  if planned ~= '' then opts.prevMillis = due end
+  opts.prevMillis = planned ~= '' and due or nil
   store(q, new, {
     name = definition[1] or taken[1], data = data, opts = cjson.encode(opts), timestamp = now, delay = delay,
     priority = tonumber(given(opts.priority)) or 0, lifo = given(opts.lifo), rjk = scheduler,
