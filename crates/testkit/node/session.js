@@ -23,6 +23,7 @@ const once = (key, make) => {
 const kit = {
   lib,
   connection,
+  require,
   memory: {},
   sleep: (ms) => new Promise((done) => setTimeout(done, ms)),
   queue: (name, opts = {}) =>

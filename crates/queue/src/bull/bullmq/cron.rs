@@ -3,6 +3,9 @@
 //! The dialect is the one BullMQ's own parser reads: five fields, or six with seconds first; names, steps, `L` for the last
 //! day or the last such weekday, `#` for the n-th; a day counts when either of its two fields fits, if both are given.
 
+#[cfg(test)]
+mod agreement;
+
 use jiff::civil::{Date, DateTime, Time};
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan as _};
@@ -12,6 +15,9 @@ const MONTHS: [&str; 12] =
 const DAYS: [&str; 7] = ["sun", "mon", "tue", "wed", "thu", "fri", "sat"];
 /// No pattern leaves out more years than a leap day does around 2100.
 const YEARS: i32 = 9;
+
+const ALL_DAYS: u64 = 0xffff_fffe;
+const ALL_WEEKDAYS: u64 = 0x7f;
 
 /// A pattern in its time zone.
 #[derive(Debug, Clone, PartialEq)]
@@ -23,8 +29,10 @@ pub(super) struct Pattern {
     last_day: bool,
     months: u64,
     weekdays: u64,
-    /// Weekday and which of the month; 0 is the last.
-    nth: Vec<(i8, i8)>,
+    /// Weekdays of which only the last of a month counts.
+    last_weekdays: u64,
+    /// Whatever day fits must also be in this week of the month, counted from its first day.
+    week: Option<i8>,
     any_day: bool,
     any_weekday: bool,
     zone: TimeZone,
@@ -61,21 +69,28 @@ impl Pattern {
             return Err(format!("`{text}` has {} fields, and should have 5 or 6", fields.len()));
         };
         let (days_left, last_day) = without_last(days);
-        let (weekdays_left, nth) = without_nth(weekdays)?;
+        let (weekdays_left, last_weekdays, week) = without_nth(weekdays)?;
         let mut weekday_set = set(&weekdays_left, 0, 7, &DAYS)?;
-        // Seven is Sunday, too.
-        weekday_set = (weekday_set | weekday_set >> 7) & 0x7f;
+        // Seven is Sunday, too; as the end of a range it counts even where a step leaps over it.
+        let ends_with_seven = weekdays_left.split([',', '/']).any(|part| part.ends_with("-7"));
+        if ends_with_seven || weekday_set >> 7 & 1 == 1 {
+            weekday_set |= 1;
+        }
+        let any_weekday = weekday_set == 0xff;
+        weekday_set &= ALL_WEEKDAYS;
+        let day_set = set(&days_left, 1, 31, &[])?;
         let pattern = Self {
             seconds: set(seconds, 0, 59, &[])?,
             minutes: set(minutes, 0, 59, &[])?,
             hours: set(hours, 0, 23, &[])?,
-            days: set(&days_left, 1, 31, &[])?,
+            days: day_set,
             last_day,
             months: set(months, 1, 12, &MONTHS)?,
             weekdays: weekday_set,
-            nth,
-            any_day: matches!(days, "*" | "?"),
-            any_weekday: matches!(weekdays, "*" | "?"),
+            last_weekdays,
+            week,
+            any_day: day_set == ALL_DAYS,
+            any_weekday,
             zone,
         };
         if pattern.never() {
@@ -95,16 +110,13 @@ impl Pattern {
             if i32::from(candidate.year()) > end {
                 return None;
             }
-            // When clocks are turned back, an hour that fits comes twice.
-            if let Ok(same) = offset.to_timestamp(candidate)
-                && self.hours == (1 << 24) - 1
-                && self.fits(self.zone.to_datetime(same))
-                && same > start
-            {
-                return Some(same.as_millisecond());
-            }
             let due = self.zone.to_ambiguous_timestamp(candidate).compatible().ok()?;
-            if due > start {
+            // When clocks are turned back, an hour that fits comes twice.
+            let again = offset
+                .to_timestamp(candidate)
+                .ok()
+                .filter(|again| self.hours == (1 << 24) - 1 && self.fits(self.zone.to_datetime(*again)));
+            if let Some(due) = [Some(due), again].into_iter().flatten().filter(|due| *due > start).min() {
                 return Some(due.as_millisecond());
             }
             local = candidate.checked_add(1.second()).ok()?;
@@ -159,10 +171,11 @@ impl Pattern {
         let weekday = date.weekday().to_sunday_zero_offset();
         let left = date.days_in_month() - date.day();
         let by_day = self.days >> date.day() & 1 == 1 || (self.last_day && left == 0);
-        let by_weekday = self.weekdays >> weekday & 1 == 1
-            || self.nth.iter().any(|(day, which)| {
-                *day == weekday && if *which == 0 { left < 7 } else { (date.day() - 1) / 7 + 1 == *which }
-            });
+        if self.week.is_some_and(|week| (date.day() - 1) / 7 + 1 != week) {
+            return false;
+        }
+        let by_weekday =
+            self.weekdays >> weekday & 1 == 1 || (self.last_weekdays >> weekday & 1 == 1 && left < 7);
         match (self.any_day, self.any_weekday) {
             (true, true) => true,
             (true, false) => by_weekday,
@@ -201,26 +214,23 @@ fn without_last(field: &str) -> (String, bool) {
     (left.join(","), left.len() < parts.len())
 }
 
-/// A field of weekdays without what names one of the month: `1l`, `mon#2`.
-fn without_nth(field: &str) -> Result<(String, Vec<(i8, i8)>), String> {
-    let mut left = Vec::new();
-    let mut nth = Vec::new();
-    for part in field.split(',') {
-        let (day, which) = match part.split_once('#') {
-            Some((day, which)) => (day, which.parse::<i8>().ok().filter(|which| (1..=5).contains(which))),
-            None => match part.strip_suffix('l') {
-                Some(day) if !day.is_empty() => (day, Some(0)),
-                _ => {
-                    left.push(part);
-                    continue;
-                }
-            },
-        };
-        let which = which.ok_or_else(|| format!("`{part}` is no weekday of a month"))?;
-        let day = i8::try_from(value(day, 0, 7, &DAYS)? % 7).unwrap_or_default();
-        nth.push((day, which));
+/// A field of weekdays without what names one of the month: the last ones (`1l`), and the week (`mon#2`).
+fn without_nth(field: &str) -> Result<(String, u64, Option<i8>), String> {
+    if let Some((day, week)) = field.split_once('#') {
+        let week = week.parse::<i8>().ok().filter(|week| (1..=5).contains(week));
+        let week = week.ok_or_else(|| format!("`{field}` is no weekday of a month"))?;
+        value(day, 0, 7, &DAYS)?;
+        return Ok((day.to_owned(), 0, Some(week)));
     }
-    Ok((left.join(","), nth))
+    let mut left = Vec::new();
+    let mut last = 0;
+    for part in field.split(',') {
+        match part.strip_suffix('l') {
+            Some(day) if !day.is_empty() => last |= 1 << (value(day, 0, 7, &DAYS)? % 7),
+            _ => left.push(part),
+        }
+    }
+    Ok((left.join(","), last, None))
 }
 
 /// The values of a field as bits.
