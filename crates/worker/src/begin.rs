@@ -27,6 +27,7 @@ use crate::handler::{self, HandlerContext};
 use crate::hold::ledger::{self, Ledger, SourceEntry, Table, Writer};
 use crate::hold::recover::{self, BEFORE_READY, Dead};
 use crate::lanes::Lanes;
+use crate::node_settings;
 use crate::report::Speaker;
 use crate::run::{Event, Parts, Worker};
 use crate::source::Source;
@@ -303,7 +304,7 @@ fn open_sources(settings: &WorkerSettings, lanes: &Lanes, tag: u32) -> Result<Ve
             name: lane.name.clone(),
             queues: lane.queues.clone(),
             delay_as_backoff: lane.tuning.delay_as_backoff,
-            node: Default::default(),
+            node: node_settings::of(lane.node.as_ref()),
         });
         let open = OpenSettings { connection: connection.clone(), lanes: queues.collect(), tag };
         let driver = qfleet_queue::open(&open).map_err(|error| error.to_string())?;
@@ -334,6 +335,7 @@ fn make_ledger(settings: &WorkerSettings, lanes: &Lanes, path: &Path, tag: u32) 
             .iter()
             .map(|lane| (settings.lanes[*lane].name.clone(), settings.lanes[*lane].queues.clone()))
             .collect(),
+        node: inside.iter().map(|lane| settings.lanes[*lane].node.clone()).collect(),
     };
     let table = Table { boot: recover::boot(), sources: lanes.sources.iter().map(entry).collect() };
     let json = serde_json::to_vec(&table)?;

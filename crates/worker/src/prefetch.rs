@@ -74,6 +74,8 @@ pub(crate) struct Askable {
     /// Jobs it may get beyond those in hand: its own concurrency, its gates.
     pub(crate) room: u32,
     pub(crate) known: Known,
+    /// What comes must be started: it is counted as such when it is taken.
+    pub(crate) counted: bool,
 }
 
 /// What to ask for when the process has room for `room` more jobs. `lanes` are in the order of whose turn it is.
@@ -94,7 +96,7 @@ pub(crate) fn plan(lanes: &[Askable], room: u32) -> Vec<Ask> {
             Known::More => share(full).min(lane.room).min(left),
             Known::Unknown | Known::Empty => share(all).min(lane.room).min(left),
         };
-        if lane.known == Known::More {
+        if lane.known == Known::More || lane.counted {
             left -= at_most;
         }
         asks.push(Ask { lane: lane.lane, at_most });
@@ -128,7 +130,7 @@ mod tests {
     }
 
     fn lane(id: u16, room: u32, known: Known) -> Askable {
-        Askable { lane: LaneId(id), room, known }
+        Askable { lane: LaneId(id), room, known, counted: false }
     }
 
     fn asked(lanes: &[Askable], room: u32) -> Vec<(u16, u32)> {

@@ -83,6 +83,7 @@ impl Worker {
                 lane: self.lanes.all[lane].id,
                 room,
                 known: self.lane_states[lane].known,
+                counted: self.lanes.all[lane].counted,
             });
         }
         (prefetch::plan(&askable, room), room)
@@ -109,7 +110,7 @@ impl Worker {
         }
         let own = self.lanes.all[lane].concurrency;
         let stock = self.slots.in_stock_of(lane);
-        let ahead = if own > 1 { ahead } else { 0 };
+        let ahead = if own > 1 && !self.lanes.all[lane].counted { ahead } else { 0 };
         let free = (own + ahead).saturating_sub(self.slots.busy_in(lane) + stock);
         match self.gate_room(lane, now) {
             None => free,
