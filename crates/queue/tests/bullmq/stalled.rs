@@ -205,3 +205,33 @@ async fn a_stolen_lock_and_a_removed_job_are_lost() {
     assert_eq!(settle(&*driver, &jobs[1], complete("1")).await, Settled::Lost);
     assert!(rig.redis_keys("bull:demo:2*").is_empty(), "{:?}", rig.redis_keys("*"));
 }
+
+/// Somebody took the job out of `active` by hand: it must not be in two places.
+#[tokio::test]
+async fn a_job_moved_by_hand_is_not_moved_again() {
+    let rig = BullmqRig::new();
+    let driver = rig.worker(1);
+    driver.push(DEMO, "demo", br#"{"name":"a","data":1}"#, None).await.unwrap();
+    let job = take_one(&*driver, DEMO).await;
+    redis::cmd("LMOVE")
+        .arg(&["bull:demo:active", "bull:demo:wait", "LEFT", "RIGHT"])
+        .exec(&mut rig.redis())
+        .unwrap();
+    assert_eq!(settle(&*driver, &job, complete("1")).await, Settled::Lost);
+    assert!(rig.redis_keys("bull:demo:completed").is_empty());
+    assert_eq!(names(&take(&*driver, DEMO, 5).await.jobs), ["a"]);
+}
+
+/// What is broken beside a job does not keep it from its end.
+#[tokio::test]
+async fn broken_keys_of_a_parent_do_not_hold_a_child() {
+    let rig = BullmqRig::new();
+    let node = rig.node("bullmq");
+    node.run("await kit.flow().add({name: 'p', queueName: 'parents', opts: {jobId: 'P'}, children: [{name: 'a', queueName: 'demo', opts: {jobId: 'A'}}]})");
+    let driver = rig.worker(1);
+    let job = take_one(&*driver, DEMO).await;
+    redis::cmd("DEL").arg("bull:parents:P:dependencies").exec(&mut rig.redis()).unwrap();
+    redis::cmd("SET").arg("bull:parents:P:dependencies").arg("text").exec(&mut rig.redis()).unwrap();
+    assert_eq!(settle(&*driver, &job, complete("1")).await, Settled::Done);
+    assert_eq!(node.run("return await (await kit.queue('demo').getJob('A')).getState()"), json!("completed"));
+}

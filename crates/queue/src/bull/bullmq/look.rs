@@ -29,6 +29,10 @@ impl Bullmq {
         let (delay, priority) = (number("delay"), number("priority"));
         let first = new.opts.get("lifo").and_then(Value::as_bool) == Some(true);
         let wanted = new.opts.get("jobId").and_then(Value::as_str).unwrap_or_default().to_owned();
+        // The library keeps numbers for ids of its own, and `0:` for what old versions put among them.
+        if wanted.parse::<i64>().is_ok() || wanted.starts_with("0:") {
+            return Err(QueueError::Refused(format!("`{wanted}` is no `jobId`: it must not be a number")));
+        }
         let opts = Value::Object(new.opts).to_string();
         let mut call = Call::default();
         call.key(self.keys.meta(queue)).own(clock::now().as_millis()).own(self.keys.base(queue));

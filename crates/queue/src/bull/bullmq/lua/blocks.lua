@@ -297,7 +297,7 @@ local function remove_ended(q, set, ids)
   for _, id in ipairs(ids) do
     local found = redis.pcall('HMGET', q.base .. id, 'parentKey', 'parent')
     delete_job(q, id)
-    if not found.err and found[1] then forsake(q.base .. id, found[1], found[2]) end
+    if not found.err and found[1] then aside(forsake, q.base .. id, found[1], found[2]) end
   end
   for first = 1, #ids, 1000 do
     redis.call('ZREM', set, unpack(ids, first, math.min(first + 999, #ids)))
@@ -333,19 +333,25 @@ local function measure(q, name, size)
   redis.call('HSET', key, 'prevCount', count - 1, 'prevTS', now)
 end
 
+-- What the end of a job does to others cannot stop it.
+local function aside(effect, ...)
+  local fine, problem = pcall(effect, ...)
+  if not fine then own_fault(problem) end
+end
+
 -- A job that has left `active` ends. `lane` has the defaults of the worker.
 local function finish(q, id, set, value, lane)
   local key = q.base .. id
   local found = redis.call('HMGET', key, 'parentKey', 'parent', 'deid', 'opts')
   local opts = decoded(found[4])
-  if found[3] then end_deduplication(q, id, found[3]) end
-  if found[1] then tell_parent(key, found[1], found[2], opts, set, value) end
+  if found[3] then aside(end_deduplication, q, id, found[3]) end
+  if found[1] then aside(tell_parent, key, found[1], found[2], opts, set, value) end
   local made = redis.call('HINCRBY', key, 'atm', 1)
   local rule = keep_rule(opts, set == 'completed' and 'removeOnComplete' or 'removeOnFail', lane[set])
   local property = set == 'completed' and 'returnvalue' or 'failedReason'
   if rule.count == 0 then
     delete_job(q, id)
-    if found[1] then forsake(key, found[1], found[2]) end
+    if found[1] then aside(forsake, key, found[1], found[2]) end
   else
     redis.call('ZADD', q.base .. set, now, id)
     redis.call('HSET', key, property, value, 'finishedOn', now)
@@ -356,7 +362,7 @@ local function finish(q, id, set, value, lane)
   if set == 'failed' and made >= (tonumber(given(opts.attempts)) or 0) then
     event(q, 'retries-exhausted', 'jobId', id, 'attemptsMade', made)
   end
-  measure(q, set, lane.metrics)
+  aside(measure, q, set, lane.metrics)
   q.ended = true
 end
 
@@ -391,7 +397,7 @@ end
 -- A job is ours while our token locks it. A lock that ran out is still ours as long as nobody has started the job since.
 local function ours(q, id, token, starts)
   local holder = redis.pcall('GET', q.base .. id .. ':lock')
-  if holder == token then return redis.call('EXISTS', q.base .. id) == 1 end
+  if holder == token then return redis.call('HEXISTS', q.base .. id, 'name') == 1 end
   if holder then return false end
   if redis.call('HGET', q.base .. id, 'ats') ~= starts then return false end
   return redis.call('LPOS', q.base .. 'active', id) and true or false

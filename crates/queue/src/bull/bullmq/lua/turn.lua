@@ -54,15 +54,12 @@ end
 
 -- Children of the job that still run, or that failed it, speak against its end.
 function verbs.done(q, lane, job)
-  local key = q.base .. job.id
-  if redis.call('ZCARD', key .. ':unsuccessful') > 0 then
+  if job.failed_children > 0 then
     local reason = 'Cannot complete job ' .. job.id .. ' because it has at least one failed child. moveToFinished'
-    leave_active(q, job.id)
     fail(q, lane, job.id, reason, cjson.encode('Error: ' .. reason))
-  elseif redis.call('SCARD', key .. ':dependencies') > 0 then
+  elseif job.pending_children > 0 then
     local reason = 'Job ' .. job.id .. ' has pending dependencies. moveToFinished'
-    local found = redis.call('HMGET', key, 'atm', 'opts')
-    leave_active(q, job.id)
+    local found = redis.call('HMGET', q.base .. job.id, 'atm', 'opts')
     if (tonumber(found[1]) or 0) + 1 < (tonumber(given(decoded(found[2]).attempts)) or 0) then
       note_failure(q, job.id, reason, cjson.encode('Error: ' .. reason))
       again(q, job, 0)
@@ -70,14 +67,12 @@ function verbs.done(q, lane, job)
     end
     fail(q, lane, job.id, reason, cjson.encode('Error: ' .. reason))
   else
-    leave_active(q, job.id)
     finish(q, job.id, 'completed', job.a, lane)
   end
   forget(lane, job)
 end
 
 function verbs.fail(q, lane, job)
-  leave_active(q, job.id)
   fail(q, lane, job.id, job.a, job.b)
   forget(lane, job)
 end
@@ -85,8 +80,8 @@ end
 function verbs.discard(q, lane, job)
   local key = q.base .. job.id
   local kept = tonumber(given(decoded(redis.call('HGET', key, 'opts')).kl))
-  redis.call('RPUSH', key .. ':logs', job.a)
-  if kept then redis.call('LTRIM', key .. ':logs', -kept, -1) end
+  redis.pcall('RPUSH', key .. ':logs', job.a)
+  if kept then redis.pcall('LTRIM', key .. ':logs', -kept, -1) end
   job.a = 'null'
   verbs.done(q, lane, job)
 end
@@ -95,26 +90,22 @@ function verbs.again(q, lane, job)
   if job.c == 'crash' then
     local times = redis.call('HINCRBY', q.base .. job.id, 'stc', 1)
     if times > lane.most_stalled and not of_schedule(q, job.id) then
-      leave_active(q, job.id)
       fail(q, lane, job.id, STALLED, cjson.encode('UnrecoverableError: ' .. STALLED))
       forget(lane, job)
       return 2
     end
   end
-  leave_active(q, job.id)
   if job.a ~= '' then note_failure(q, job.id, job.a, job.b) end
   again(q, job, job.delay)
-  remember(lane, job)
+  aside(remember, lane, job)
 end
 
 function verbs.later(q, lane, job)
-  leave_active(q, job.id)
   put_delayed(q, job.id, now + job.delay, job.delay)
-  remember(lane, job)
+  aside(remember, lane, job)
 end
 
 function verbs.back(q, lane, job)
-  leave_active(q, job.id)
   backs[#backs + 1] = {q, job.id}
 end
 
@@ -122,18 +113,17 @@ end
 function verbs.crash(q, lane, job)
   local key = q.base .. job.id
   local times = redis.call('HINCRBY', key, 'stc', 1)
-  leave_active(q, job.id)
   if times > lane.most_stalled and not of_schedule(q, job.id) then
     fail(q, lane, job.id, STALLED, cjson.encode('UnrecoverableError: ' .. STALLED))
     forget(lane, job)
     return 2
   end
-  remember(lane, job)
   if job.delay > 0 then
     put_delayed(q, job.id, now + job.delay, job.delay)
   else
     backs[#backs + 1] = {q, job.id, true}
   end
+  aside(remember, lane, job)
 end
 
 local settled = {}
@@ -152,6 +142,12 @@ for place = 1, number() do
       for _, set in ipairs({'delayed', 'prioritized', 'completed', 'failed'}) do redis.call('ZCARD', q.base .. set) end
       q.probed = true
     end
+    if verb == 'done' or verb == 'discard' then
+      job.failed_children = redis.call('ZCARD', q.base .. job.id .. ':unsuccessful')
+      job.pending_children = redis.call('SCARD', q.base .. job.id .. ':dependencies')
+    end
+    -- Whoever moved it meanwhile has the say.
+    if not leave_active(q, job.id) then return 0 end
     return verbs[verb](q, lane, job) or 1
   end)
   settled[place] = moved and answer or own_fault(answer)
@@ -294,8 +290,13 @@ for _ = 1, number() do
   end
 end
 
--- Not while something is known to come, as with the original's worker, which looks for more with the same call.
 for _, q in pairs(known) do
+  -- A place became free, and whoever sleeps does not know.
+  if q.ended and q.concurrency and not q.asked
+    and redis.call('LLEN', q.base .. 'wait') + redis.call('ZCARD', q.base .. 'prioritized') > 0 then
+    base_marker(q)
+  end
+  -- Not while something is known to come, as with the original's worker, which looks for more with the same call.
   if q.ended and redis.call('LLEN', q.base .. 'wait') == 0 and redis.call('LLEN', q.base .. 'active') == 0
     and redis.call('ZCARD', q.base .. 'prioritized') == 0
     and redis.call('ZCARD', q.base .. 'delayed') == 0 and not (q.asked and q.state ~= 0) then
