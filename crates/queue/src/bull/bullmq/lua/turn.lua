@@ -16,7 +16,6 @@ local lanes = read_lanes()
 -- verdicts --------------------------------------------------------------------------------------------------------
 
 local verbs = {}
-local backs = {}
 
 local function forget(lane, job)
   if job.noted == '1' then redis.call('DEL', lane.notes .. job.id) end
@@ -106,7 +105,8 @@ function verbs.later(q, lane, job)
 end
 
 function verbs.back(q, lane, job)
-  backs[#backs + 1] = {q, job.id}
+  put_first(q, job.id)
+  event(q, 'waiting', 'jobId', job.id, 'prev', 'active')
 end
 
 -- The worker that held the job is dead: what a check for stalled jobs does, without its wait.
@@ -121,19 +121,20 @@ function verbs.crash(q, lane, job)
   if job.delay > 0 then
     put_delayed(q, job.id, now + job.delay, job.delay)
   else
-    backs[#backs + 1] = {q, job.id, true}
+    redis.call('RPUSH', target(q), job.id)
+    base_marker(q)
+    event(q, 'waiting', 'jobId', job.id, 'prev', 'active')
+    event(q, 'stalled', 'jobId', job.id)
   end
   aside(remember, lane, job)
 end
 
-local settled = {}
-for place = 1, number() do
-  local verb, lane = arg(), lanes[number()]
-  local job = {id = arg(), token = arg(), starts = arg(), a = arg(), b = arg(), c = arg()}
-  job.delay = number()
-  job.noted, job.counted, job.snoozes, job.exceptions, job.first, job.previous = arg(), arg(), arg(), arg(), arg(), arg()
+local settled, verdicts = {}, {}
+
+local function settle(place)
+  local job = verdicts[place]
   local moved, answer = pcall(function()
-    local q = queue_at(lane.base)
+    local q = queue_at(job.lane.base)
     if not ours(q, job.id, job.token, job.starts) then return 0 end
     if not q.probed then
       -- Types are looked at before anything is changed.
@@ -142,28 +143,30 @@ for place = 1, number() do
       for _, set in ipairs({'delayed', 'prioritized', 'completed', 'failed'}) do redis.call('ZCARD', q.base .. set) end
       q.probed = true
     end
-    if verb == 'done' or verb == 'discard' then
+    if job.verb == 'done' or job.verb == 'discard' then
       job.failed_children = redis.call('ZCARD', q.base .. job.id .. ':unsuccessful')
       job.pending_children = redis.call('SCARD', q.base .. job.id .. ':dependencies')
     end
     -- Whoever moved it meanwhile has the say.
     if not leave_active(q, job.id) then return 0 end
-    return verbs[verb](q, lane, job) or 1
+    return verbs[job.verb](q, job.lane, job) or 1
   end)
   settled[place] = moved and answer or own_fault(answer)
 end
 
+for place = 1, number() do
+  local job = {verb = arg(), lane = lanes[number()], id = arg(), token = arg(), starts = arg(), a = arg(), b = arg(), c = arg()}
+  job.delay = number()
+  job.noted, job.counted, job.snoozes, job.exceptions, job.first, job.previous = arg(), arg(), arg(), arg(), arg(), arg()
+  job.returns = job.verb == 'back' or job.verb == 'crash'
+  verdicts[place] = job
+end
+for place, job in ipairs(verdicts) do
+  if not job.returns then settle(place) end
+end
 -- The last one goes first, so that the queue has them in the order they were taken.
-for place = #backs, 1, -1 do
-  local q, id, stalled = backs[place][1], backs[place][2], backs[place][3]
-  if stalled then
-    redis.call('RPUSH', target(q), id)
-    base_marker(q)
-  else
-    put_first(q, id)
-  end
-  event(q, 'waiting', 'jobId', id, 'prev', 'active')
-  if stalled then event(q, 'stalled', 'jobId', id) end
+for place = #verdicts, 1, -1 do
+  if verdicts[place].returns then settle(place) end
 end
 
 check_all(lanes)
