@@ -188,6 +188,18 @@ mod tests {
     }
 
     #[test]
+    fn lanes_whose_starts_are_counted_never_get_more_than_can_start() {
+        let counted = |id| Askable { counted: true, ..lane(id, 9, Known::Unknown) };
+        let sum =
+            |lanes: &[Askable], room| asked(lanes, room).iter().map(|(_, at_most)| at_most).sum::<u32>();
+        let lanes: Vec<Askable> = (0..11).map(counted).collect();
+        assert_eq!(sum(&lanes, 4), 4);
+        assert!((22..=30).contains(&sum(&lanes, 30)));
+        assert_eq!(asked(&[counted(0)], 7), [(0, 7)]);
+        assert_eq!(asked(&[counted(0), lane(1, 9, Known::Unknown)], 8), [(0, 4), (1, 4)]);
+    }
+
+    #[test]
     fn full_lanes_share_the_room_and_never_get_more() {
         use Known::{Empty, More};
         let lanes = [lane(2, 9, More), lane(0, 9, More), lane(1, 9, More)];
