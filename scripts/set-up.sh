@@ -37,6 +37,8 @@ test)
     need systemd has systemd-analyze
     need procps has ps
     need python3 has python3
+    need nodejs has node
+    need npm has npm
     ;;
 *)
     echo "set-up: unknown purpose \`$purpose\`" >&2
@@ -81,4 +83,16 @@ set-up: no `cargo` here. qfleet needs Rust 1.95 or newer, which Debian does not 
 and try again.
 END
     exit 1
+fi
+
+# The Node libraries whose queues are tested, as the lock file names them; again only when that has changed.
+if [ "$purpose" = test ]; then
+    source=crates/testkit/node
+    modules=target/node
+    if ! cmp -s $source/package-lock.json $modules/installed-lock.json; then
+        mkdir -p $modules
+        cp $source/package.json $source/package-lock.json $modules/
+        npm install --no-audit --no-fund --loglevel error --prefix $modules
+        cp $source/package-lock.json $modules/installed-lock.json
+    fi
 fi

@@ -134,7 +134,8 @@ pub(crate) enum Control {
     Reload(Reload),
     /// Stop taking jobs, on every host, without stopping processes
     #[command(after_help = "Examples:\n  qfleet pause messages\n  qfleet pause crm/default\n\n\
-        Kept in Redis until `resume`. Laravel: PHP workers on the same queue are not affected.")]
+        Kept in Redis until `resume`. Laravel: PHP workers on the same queue are not affected. BullMQ: the\n\
+        queue's own pause, which holds for every worker.")]
     Pause(Queues),
     /// Take jobs again
     #[command(after_help = "Examples:\n  qfleet resume messages\n  qfleet resume crm/default")]
@@ -162,8 +163,9 @@ pub(crate) enum Control {
         qfleet push messages 'App\\Jobs\\SendMessage@handle' '{\"id\":7}'\n  \
         qfleet push crm/default 'App\\Jobs\\Report@handle' '[]' --delay 10m\n  \
         qfleet push messages --raw < payload.json\n\n\
-        On a Laravel connection NAME is `Class@method` and JSON is its data. A queue of the manifest that has several\n\
-        queues in Redis takes the job in the one of the same name, else in its first.")]
+        On a Laravel connection NAME is `Class@method`, on a BullMQ one the job's name; JSON is its data. A queue of the\n\
+        manifest that has several queues in Redis takes the job in the one of the same name, else in its first.\n\
+        With --raw a BullMQ job is {\"name\": …, \"data\": …, \"opts\": …}.")]
     Push(Push),
     /// Drain all and end the daemon
     #[command(after_help = "Examples:\n  qfleet shutdown\n  qfleet shutdown --wait")]

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use qfleet_model::backoff::Backoff;
 
-use crate::queue::{Connection, Lane, Override, Tuning};
+use crate::queue::{Connection, Keep, Lane, NodeRules, Override, Tuning};
 use crate::settings::{Control, Group, Logging, Manifest, ProcessSettings, Work, WorkerSettings};
 use crate::units::{shown, shown_size};
 
@@ -312,7 +312,7 @@ impl Notes {
     }
 
     fn lane(&mut self, from: &Lane, to: &Lane, pooled: bool) {
-        let Lane { name: _, connection, queues, concurrency, tuning, routes, handler } = from;
+        let Lane { name: _, connection, queues, concurrency, tuning, routes, handler, node } = from;
         self.plain("connection", connection, &to.connection);
         self.value("queue", queues, &to.queues, |queues| queues.join("+"));
         // Alone in its processes, its concurrency is theirs.
@@ -322,6 +322,35 @@ impl Notes {
         self.tuning(tuning, &to.tuning);
         self.hidden("routes", routes, &to.routes);
         self.hidden("handler", handler, &to.handler);
+        if let (Some(node), Some(to)) = (node, &to.node) {
+            self.node(node, to);
+        }
+    }
+
+    fn node(&mut self, from: &NodeRules, to: &NodeRules) {
+        let NodeRules {
+            lock_duration,
+            stalled_interval,
+            max_stalled,
+            keep_completed,
+            keep_failed,
+            rate_limit,
+            accept_version,
+        } = from;
+        self.duration("lock-duration", lock_duration, &to.lock_duration);
+        self.duration("stalled-interval", stalled_interval, &to.stalled_interval);
+        self.plain("max-stalled", max_stalled, &to.max_stalled);
+        self.value("keep-completed", keep_completed, &to.keep_completed, shown_keep);
+        self.value("keep-failed", keep_failed, &to.keep_failed, shown_keep);
+        self.value("rate-limit", rate_limit, &to.rate_limit, |limit| {
+            limit.map_or_else(
+                || String::from("none"),
+                |limit| format!("{} per {}", limit.max, shown(limit.per)),
+            )
+        });
+        self.value("accept-version", accept_version, &to.accept_version, |major| {
+            major.map_or_else(|| String::from("none"), |major| major.to_string())
+        });
     }
 
     fn tuning(&mut self, from: &Tuning, to: &Tuning) {
@@ -350,6 +379,15 @@ impl Notes {
         };
         self.value("redeliver", redeliver, &to.redeliver, word);
     }
+}
+
+fn shown_keep(keep: &Option<Keep>) -> String {
+    let parts = keep.iter().flat_map(|keep| {
+        let age = keep.age.map(|age| format!("for {}", shown(age)));
+        keep.count.map(|count| count.to_string()).into_iter().chain(age)
+    });
+    let parts: Vec<String> = parts.collect();
+    if parts.is_empty() { String::from("all") } else { parts.join(" ") }
 }
 
 fn shown_backoff(backoff: Option<&Backoff>) -> String {

@@ -39,6 +39,8 @@ pub const TABLES: &[&Table] = &[
     &QUEUE,
     &OVERRIDE,
     &BACKOFF,
+    &KEEP,
+    &RATE_LIMIT,
     &POOL,
     &PROGRAM,
     &LIMITS,
@@ -97,16 +99,17 @@ pub const CONNECTION: Table = Table {
         &["driver", "redis", "prefix", "retry-after", "laravel-name", "cluster-keys", "failed-jobs"],
         &["url", "url-file", "username", "password", "password-file", "database", "ca-file"],
     ],
-    later: &[
-        "table",
-        "lock-duration",
-        "stalled-interval",
-        "max-stalled",
-        "keep-completed",
-        "keep-failed",
-        "accept-version",
-    ],
+    later: &["table"],
     instead: &[
+        ("lock-duration", "this belongs to the queues: write it there, or under `defaults` for all of them"),
+        (
+            "stalled-interval",
+            "this belongs to the queues: write it there, or under `defaults` for all of them",
+        ),
+        ("max-stalled", "this belongs to the queues: write it there, or under `defaults` for all of them"),
+        ("keep-completed", "this belongs to the queues: write it there, or under `defaults` for all of them"),
+        ("keep-failed", "this belongs to the queues: write it there, or under `defaults` for all of them"),
+        ("accept-version", "this belongs to the queues: write it there, or under `defaults` for all of them"),
         ("host", "write `url: redis://HOST:PORT/DATABASE`"),
         ("port", "write `url: redis://HOST:PORT/DATABASE`"),
         ("queue", "queues are listed under `queues`"),
@@ -162,24 +165,12 @@ const QUEUE_OWN: &[&str] = &[
     "routes",
 ];
 
-const QUEUE_LATER: &[&str] = &[
-    "rate-limit",
-    "overlap",
-    "presence",
-    "accept-version",
-    "max-stalled",
-    "lock-duration",
-    "stalled-interval",
-    "keep-completed",
-    "keep-failed",
-    "essential",
-    "limit",
-    "fetch-ahead",
-    "depends-on",
-    "ready",
-    "health",
-    "scale",
-];
+/// What only queues of Node's libraries have.
+pub(crate) const NODE: &[&str] =
+    &["lock-duration", "stalled-interval", "max-stalled", "keep-completed", "keep-failed", "accept-version"];
+
+const QUEUE_LATER: &[&str] =
+    &["overlap", "presence", "essential", "limit", "fetch-ahead", "depends-on", "ready", "health", "scale"];
 
 const QUEUE_INSTEAD: &[(&str, &str)] = &[
     ("command", "commands belong to `programs`; a queue's jobs go to its `handler`"),
@@ -204,10 +195,11 @@ const QUEUE_INSTEAD: &[(&str, &str)] = &[
 /// The layer under every queue.
 pub const DEFAULTS: Table = Table {
     section: "defaults",
-    known: &[QUEUE_OWN, PROCESS, WORKER],
+    known: &[QUEUE_OWN, NODE, PROCESS, WORKER],
     later: QUEUE_LATER,
     instead: &[
         ("queue", "every queue has its own; write it there"),
+        ("rate-limit", "every queue has its own; write it there"),
         ("retry-after", "this belongs to the connection: `connections: {NAME: {retry-after: …}}`"),
     ],
 };
@@ -215,7 +207,7 @@ pub const DEFAULTS: Table = Table {
 /// A queue.
 pub const QUEUE: Table = Table {
     section: "queues.NAME",
-    known: &[&["queue"], QUEUE_OWN, PROCESS, WORKER],
+    known: &[&["queue", "rate-limit"], QUEUE_OWN, NODE, PROCESS, WORKER],
     later: QUEUE_LATER,
     instead: QUEUE_INSTEAD,
 };
@@ -234,6 +226,22 @@ pub const BACKOFF: Table = Table {
     known: &[&["type", "delay"]],
     later: &["jitter", "max"],
     instead: &[],
+};
+
+/// Which finished jobs stay, as a section.
+pub const KEEP: Table = Table {
+    section: "queues.NAME.keep-completed",
+    known: &[&["count", "age"]],
+    later: &[],
+    instead: &[("limit", "how many go at once is no setting; write `count`, `age` or both")],
+};
+
+/// Starts in a time.
+pub const RATE_LIMIT: Table = Table {
+    section: "queues.NAME.rate-limit",
+    known: &[&["max", "per"]],
+    later: &[],
+    instead: &[("duration", "write `per`"), ("groupKey", "not yet in this version")],
 };
 
 /// Several queues in the same processes.

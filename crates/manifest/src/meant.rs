@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use qfleet_model::backoff::Backoff;
+use qfleet_model::job::Format;
 
 use crate::check;
 use crate::queue::{Connection, FailedJobs, Lane, Override, Redeliver, Tuning};
@@ -12,6 +13,7 @@ use crate::suggest::nearest;
 use crate::value::Value;
 use crate::written::connection;
 use crate::written::document::{Document, Named};
+use crate::written::node;
 use crate::written::pool::PoolWritten;
 use crate::written::process::ProcessWritten;
 use crate::written::program::ProgramWritten;
@@ -100,7 +102,11 @@ fn lanes<'c>(document: &Document<'c>, connections: &BTreeMap<String, Connection>
             queue.value.problem_at_key("jobs that match none of the `routes` have no handler", Some(hint));
         }
         let connection = connection_of(queue, &written, document, connections);
-        let lane = lane(&queue.name, connection, &written);
+        let mut lane = lane(&queue.name, connection, &written);
+        if let Some(connection) = connections.get(&lane.connection) {
+            node::check(&queue.value, connection);
+            lane.node = (connection.driver != Format::Laravel).then(|| written.node.rules());
+        }
         Merged { value: queue.value.clone(), written, lane }
     };
     document.queues.iter().map(merge).collect()
@@ -163,6 +169,7 @@ fn lane(name: &str, connection: String, written: &QueueWritten<'_>) -> Lane {
         },
         routes: written.routes.clone().unwrap_or_default(),
         handler: written.handler.clone(),
+        node: None,
     }
 }
 

@@ -116,6 +116,46 @@ pub struct Lane {
     pub routes: Vec<Route>,
     /// The handler when no route matches.
     pub handler: Option<Handler>,
+    /// What only queues of Node's libraries have; none for others.
+    #[serde(default)]
+    pub node: Option<NodeRules>,
+}
+
+/// What a worker of a BullMQ queue is told about it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeRules {
+    /// A lock lasts this long when its worker is lost; renewed while the attempt runs.
+    pub lock_duration: Duration,
+    /// Stalled jobs are looked for this often.
+    pub stalled_interval: Duration,
+    /// A job that stalled more often than this has failed.
+    pub max_stalled: u32,
+    /// Which completed jobs stay when the job does not say; `None` is all.
+    pub keep_completed: Option<Keep>,
+    /// Which failed jobs stay when the job does not say; `None` is all.
+    pub keep_failed: Option<Keep>,
+    /// At most so many starts in a time, over all workers.
+    pub rate_limit: Option<RateLimit>,
+    /// A major version of the library that is worked although nobody has tested that.
+    pub accept_version: Option<u32>,
+}
+
+/// Which finished jobs stay; what neither limit speaks against does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Keep {
+    /// The newest so many.
+    pub count: Option<u64>,
+    /// Those not older than this.
+    pub age: Option<Duration>,
+}
+
+/// A limit of starts in a fixed window.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RateLimit {
+    /// Starts in one window.
+    pub max: u32,
+    /// Length of the window.
+    pub per: Duration,
 }
 
 /// How jobs are tried.

@@ -30,7 +30,8 @@ fn inner(table: &Table) -> Vec<(&'static str, &'static Table)> {
     let process = || vec![("limits", &keys::LIMITS)];
     let queue = || {
         let own = [("override", &keys::OVERRIDE), ("backoff", &keys::BACKOFF), ("handler", &keys::HANDLER)];
-        [process(), own.to_vec(), vec![("routes[]", &keys::ROUTE)]].concat()
+        let node = [("keep-completed", &keys::KEEP), ("rate-limit", &keys::RATE_LIMIT)];
+        [process(), own.to_vec(), node.to_vec(), vec![("routes[]", &keys::ROUTE)]].concat()
     };
     match table.section {
         "" => vec![
@@ -87,7 +88,7 @@ fn the_example_loads_without_a_warning() {
     let manifest = manifest.unwrap_or_else(|problems| panic!("{problems}"));
     let warnings: Vec<String> = manifest.warnings.iter().map(ToString::to_string).collect();
     assert!(warnings.is_empty(), "{}", warnings.join("\n"));
-    assert_eq!(manifest.groups.len(), 7, "queues, pool and program");
+    assert_eq!(manifest.groups.len(), 8, "queues, pool and program");
 }
 
 #[test]

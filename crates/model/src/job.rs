@@ -74,6 +74,8 @@ pub struct JobLimits {
     pub timeout: Option<Duration>,
     /// Pause before the next attempt.
     pub backoff: Option<Backoff>,
+    /// A rule for the pause that only the application knows, by name; there is no `backoff` then.
+    pub unknown_backoff: Option<String>,
     /// No attempt starts, and no outcome is repeated, after this; switches `tries` off.
     pub retry_until: Option<WallTime>,
     /// A timeout ends the job for good.

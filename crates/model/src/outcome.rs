@@ -165,4 +165,6 @@ pub struct Note {
     pub exception: bool,
     /// How this delivery ended, for `Job-Previous-Status`: a status, exit code, `timeout`, `crash`, `unreachable`.
     pub status: Option<String>,
+    /// Why, for the families that keep the reason of every failed attempt.
+    pub reason: Option<Reason>,
 }

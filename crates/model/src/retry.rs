@@ -149,13 +149,23 @@ impl RetryPolicy {
         if over || too_many {
             return Verdict::Bury { reason };
         }
+        let unknown =
+            job.limits.unknown_backoff.as_ref().filter(|_| asked.is_none() && self.rule(job).is_none());
+        if let Some(unknown) = unknown {
+            let text =
+                format!("Unknown backoff strategy {unknown}: set `backoff` for the queue; {}", reason.text);
+            return Verdict::Bury { reason: Reason::classed("unknown_backoff", text) };
+        }
         let after = asked.unwrap_or_else(|| self.backoff(job));
-        Verdict::Retry { after: after.max(at_least), note }
+        Verdict::Retry { after: after.max(at_least), note: Note { reason: Some(reason), ..note } }
     }
 
     fn backoff(&self, job: &Job) -> Duration {
-        let rule = self.over_backoff.as_ref().or(job.limits.backoff.as_ref()).or(self.backoff.as_ref());
-        rule.map_or(Duration::ZERO, |rule| rule.after(job.attempt))
+        self.rule(job).map_or(Duration::ZERO, |rule| rule.after(job.attempt))
+    }
+
+    fn rule<'a>(&'a self, job: &'a Job) -> Option<&'a Backoff> {
+        self.over_backoff.as_ref().or(job.limits.backoff.as_ref()).or(self.backoff.as_ref())
     }
 
     fn asked_for(&self, when: When, jitter: f64, now: WallTime) -> Duration {

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use qfleet_model::job::Job;
-use qfleet_model::outcome::Verdict;
+use qfleet_model::outcome::{Output, Verdict};
 use qfleet_model::time::WallTime;
 
 use crate::error::{QueueError, Unreadable};
@@ -130,6 +130,15 @@ pub struct Turn {
     pub paused: Vec<LaneId>,
     /// Redis queues that cannot be worked, with the reason (a key of a wrong type, …); the others went on.
     pub broken: Vec<(LaneId, String)>,
+}
+
+/// What a handler says of a job while it runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Remark {
+    /// How far it is; stored as JSON, whatever it is.
+    Progress(Output),
+    /// A line for the job's log.
+    Log(String),
 }
 
 /// A reservation after renewal.
@@ -293,6 +302,14 @@ pub trait QueueDriver: Send + Sync + fmt::Debug {
     /// # Errors
     /// [`QueueError::Unreachable`]: nothing is lost by that; try again.
     async fn renew(&self, held: &[Receipt]) -> Result<Vec<Renewal>, QueueError>;
+
+    /// Writes down what handlers said of running jobs, in this order, for families that keep it. Changes nothing else.
+    ///
+    /// # Errors
+    /// Any; on [`QueueError::Unreachable`] it may have been written.
+    async fn remark(&self, _remarks: &[(Receipt, Remark)]) -> Result<(), QueueError> {
+        Ok(())
+    }
 
     /// Puts back what a dead worker held: fetched jobs uncounted to the take end, started ones with their attempt and a
     /// crash counted, or buried when they crashed alone for the third time. Safe to repeat after its own death.

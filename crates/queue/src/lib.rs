@@ -9,11 +9,13 @@ use std::sync::Arc;
 use qfleet_manifest::queue::Connection;
 use qfleet_model::job::Format;
 
+pub use crate::bull::{Keep, NodeSettings, RateLimit};
 use crate::driver::QueueDriver;
 use crate::error::QueueError;
 use crate::failed::FailedJobs;
 pub use crate::laravel::prefix::{FoundPrefix, PrefixSearch, find_prefix};
 
+mod bull;
 mod clock;
 pub mod driver;
 pub mod error;
@@ -42,6 +44,8 @@ pub struct LaneQueues {
     pub queues: Vec<String>,
     /// A job's own dispatch delay is its backoff when it has no other (Laravel 12.11 and newer).
     pub delay_as_backoff: bool,
+    /// What only Bull and BullMQ know.
+    pub node: NodeSettings,
 }
 
 /// Opens the queues of one connection: the only list of drivers. Redis is reached when it is first needed.
@@ -51,16 +55,21 @@ pub struct LaneQueues {
 pub fn open(settings: &OpenSettings) -> Result<Arc<dyn QueueDriver>, QueueError> {
     match settings.connection.driver {
         Format::Laravel => Ok(Arc::new(laravel::Laravel::open(settings)?)),
-        family @ (Format::Bull | Format::Bullmq) => {
+        Format::Bullmq => Ok(Arc::new(bull::bullmq::Bullmq::open(settings)?)),
+        family @ Format::Bull => {
             Err(QueueError::Refused(format!("driver `{family}` is not yet in this version")))
         }
     }
 }
 
-/// Opens the store of failed jobs in a connection's own Redis, which is reached when it is first needed.
+/// Opens the store of failed jobs in a connection's own Redis (BullMQ: the failed sets of its queues), which is reached
+/// when it is first needed.
 ///
 /// # Errors
 /// [`QueueError::Refused`] when a file named by the settings cannot be read.
 pub fn open_failed(connection: &Connection) -> Result<Arc<dyn FailedJobs>, QueueError> {
-    Ok(Arc::new(failed::redis::RedisFailedJobs::open(connection)?))
+    match connection.driver {
+        Format::Bullmq => Ok(Arc::new(bull::bullmq::BullmqFailedJobs::open(connection)?)),
+        Format::Laravel | Format::Bull => Ok(Arc::new(failed::redis::RedisFailedJobs::open(connection)?)),
+    }
 }

@@ -12,6 +12,7 @@
 //! | a child that never outlives the test | [`Guarded`] |
 //! | a Redis, to break at will; one with replica and sentinels | [`RedisServer`], [`Sentinels`] |
 //! | a Laravel that pushes and works jobs | [`Php`] |
+//! | a Node with BullMQ or Bull that adds, works and listens | [`Node`] |
 //! | payloads of many Laravel versions | [`laravel_payloads`], [`cjson_traps`] |
 //! | the far end of an HTTP handler | [`Receiver`] |
 //! | waiting for something | [`eventually`] |
@@ -20,6 +21,7 @@ mod certificates;
 mod eventually;
 mod fixtures;
 mod guarded;
+mod node;
 mod php;
 mod ports;
 mod receiver;
@@ -31,6 +33,7 @@ pub use certificates::Certificates;
 pub use eventually::eventually;
 pub use fixtures::{CjsonTrap, Shape, cjson_traps, laravel_payloads};
 pub use guarded::Guarded;
+pub use node::Node;
 pub use php::{JobKind, Php, PhpWorker, Push, Pushed, WorkEvent, WorkerOptions};
 pub use ports::free_port;
 pub use receiver::{Answer, Received, Receiver};

@@ -28,6 +28,7 @@ use crate::handler::{self, HandlerContext};
 use crate::hold::ledger::{self, Ledger, SourceEntry, Table, Writer};
 use crate::hold::recover::{self, BEFORE_READY, Dead};
 use crate::lanes::Lanes;
+use crate::node_settings;
 use crate::report::Speaker;
 use crate::run::{Event, Parts, Worker};
 use crate::source::Source;
@@ -325,6 +326,7 @@ pub(crate) fn open_sources(
             name: lane.name.clone(),
             queues: lane.queues.clone(),
             delay_as_backoff: lane.tuning.delay_as_backoff,
+            node: node_settings::of(lane.node.as_ref()),
         });
         let open = OpenSettings { connection: connection.clone(), lanes: queues.collect(), tag };
         let driver = qfleet_queue::open(&open).map_err(|error| error.to_string())?;
@@ -362,6 +364,7 @@ pub(crate) fn make_ledger(
             .iter()
             .map(|lane| (settings.lanes[*lane].name.clone(), settings.lanes[*lane].queues.clone()))
             .collect(),
+        node: inside.iter().map(|lane| settings.lanes[*lane].node.clone()).collect(),
     };
     let table = Table { boot: recover::boot(), sources: lanes.sources.iter().map(entry).collect() };
     let json = serde_json::to_vec(&table)?;

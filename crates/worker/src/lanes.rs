@@ -37,6 +37,8 @@ pub(crate) struct Lane {
     pub(crate) concurrency: u32,
     /// When a dead worker's started jobs are delivered again.
     pub(crate) redeliver: Redeliver,
+    /// Its starts are counted when they are taken: nothing is taken that does not start.
+    pub(crate) counted: bool,
     /// Every endpoint its jobs may go to, each once.
     pub(crate) endpoints: Vec<usize>,
     routes: Vec<(Route, Server)>,
@@ -108,6 +110,7 @@ impl Lanes {
                 id,
                 concurrency: lane.concurrency,
                 redeliver: lane.tuning.redeliver,
+                counted: lane.node.as_ref().is_some_and(|node| node.rate_limit.is_some()),
                 endpoints,
                 routes,
                 otherwise,

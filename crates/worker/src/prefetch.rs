@@ -74,6 +74,8 @@ pub(crate) struct Askable {
     /// Jobs it may get beyond those in hand: its own concurrency, its gates.
     pub(crate) room: u32,
     pub(crate) known: Known,
+    /// What comes must be started: it is counted as such when it is taken.
+    pub(crate) counted: bool,
 }
 
 /// What to ask for when the process has room for `room` more jobs. `lanes` are in the order of whose turn it is.
@@ -94,7 +96,7 @@ pub(crate) fn plan(lanes: &[Askable], room: u32) -> Vec<Ask> {
             Known::More => share(full).min(lane.room).min(left),
             Known::Unknown | Known::Empty => share(all).min(lane.room).min(left),
         };
-        if lane.known == Known::More {
+        if lane.known == Known::More || lane.counted {
             left -= at_most;
         }
         asks.push(Ask { lane: lane.lane, at_most });
@@ -128,7 +130,7 @@ mod tests {
     }
 
     fn lane(id: u16, room: u32, known: Known) -> Askable {
-        Askable { lane: LaneId(id), room, known }
+        Askable { lane: LaneId(id), room, known, counted: false }
     }
 
     fn asked(lanes: &[Askable], room: u32) -> Vec<(u16, u32)> {
@@ -183,6 +185,18 @@ mod tests {
         let asks = asked(&lanes, 4);
         assert_eq!(asks.len(), 11);
         assert!(asks.iter().all(|(_, at_most)| (1..=4).contains(at_most)), "{asks:?}");
+    }
+
+    #[test]
+    fn lanes_whose_starts_are_counted_never_get_more_than_can_start() {
+        let counted = |id| Askable { counted: true, ..lane(id, 9, Known::Unknown) };
+        let sum =
+            |lanes: &[Askable], room| asked(lanes, room).iter().map(|(_, at_most)| at_most).sum::<u32>();
+        let lanes: Vec<Askable> = (0..11).map(counted).collect();
+        assert_eq!(sum(&lanes, 4), 4);
+        assert!((22..=30).contains(&sum(&lanes, 30)));
+        assert_eq!(asked(&[counted(0)], 7), [(0, 7)]);
+        assert_eq!(asked(&[counted(0), lane(1, 9, Known::Unknown)], 8), [(0, 4), (1, 4)]);
     }
 
     #[test]

@@ -68,7 +68,8 @@ impl Worker {
         for lane in order {
             let room = self.lane_room(lane, ahead, now);
             let known = self.known(at, lane, now);
-            askable.push(Askable { lane: self.lanes.all[lane].id, room, known });
+            let counted = self.lanes.all[lane].counted;
+            askable.push(Askable { lane: self.lanes.all[lane].id, room, known, counted });
         }
         (prefetch::plan(&askable, room), room)
     }
@@ -101,7 +102,7 @@ impl Worker {
         }
         let own = self.lanes.all[lane].concurrency;
         let stock = self.slots.in_stock_of(lane);
-        let ahead = if own > 1 { ahead } else { 0 };
+        let ahead = if own > 1 && !self.lanes.all[lane].counted { ahead } else { 0 };
         let free = (own + ahead).saturating_sub(self.slots.busy_in(lane) + stock);
         match self.gate_room(lane, now) {
             None => free,

@@ -234,7 +234,7 @@ impl Desk {
         let manifest = self.handle.manifest();
         let chosen = match queue {
             Some(name) => vec![of_place(names::find(&manifest, name)?)?],
-            None => every_store(&manifest).into_iter().map(|connection| (connection, Vec::new())).collect(),
+            None => every_store(&manifest),
         };
         let opened = join_all(chosen.into_iter().map(|(connection, queues)| async move {
             let jobs = self.cabinet.failed(&connection).await?;
@@ -254,23 +254,47 @@ impl Desk {
 /// The store and the queues of one place.
 fn of_place(place: Place) -> Result<(Connection, Vec<String>), DeskError> {
     match place.connection.driver {
-        Format::Laravel => Ok((place.connection, place.lane.queues)),
-        other => Err(DeskError::BadRequest(format!(
+        Format::Laravel | Format::Bullmq => Ok((place.connection, place.lane.queues)),
+        other @ Format::Bull => Err(DeskError::BadRequest(format!(
             "failed jobs of {other} queues cannot be listed yet in this version"
         ))),
     }
 }
 
-/// One connection for each store: connections to the same Redis with the same prefix share theirs.
-fn every_store(manifest: &Manifest) -> Vec<Connection> {
-    let mut stores: Vec<Connection> = Vec::new();
-    for connection in manifest.connections.values().filter(|connection| connection.driver == Format::Laravel)
-    {
-        if !stores.iter().any(|store| store.redis == connection.redis && store.prefix == connection.prefix) {
-            stores.push(connection.clone());
+/// One connection for each store: connections to the same Redis with the same prefix share theirs. BullMQ's queues have a
+/// failed set each, and those of queues that are not ours are left alone.
+fn every_store(manifest: &Manifest) -> Vec<(Connection, Vec<String>)> {
+    let mut stores: Vec<(Connection, Vec<String>)> = Vec::new();
+    for connection in manifest.connections.values() {
+        let queues = match connection.driver {
+            Format::Laravel => Vec::new(),
+            Format::Bullmq => queues_of(manifest, connection),
+            Format::Bull => continue,
+        };
+        if connection.driver == Format::Bullmq && queues.is_empty() {
+            continue;
+        }
+        let same = |store: &Connection| {
+            store.redis == connection.redis
+                && store.prefix == connection.prefix
+                && store.driver == connection.driver
+        };
+        match stores.iter_mut().find(|(store, _)| same(store)) {
+            Some((_, known)) => known.extend(queues),
+            None => stores.push((connection.clone(), queues)),
         }
     }
+    for (_, queues) in &mut stores {
+        queues.sort_unstable();
+        queues.dedup();
+    }
     stores
+}
+
+/// Every queue in Redis that the manifest takes from on this connection.
+fn queues_of(manifest: &Manifest, connection: &Connection) -> Vec<String> {
+    let lanes = manifest.lanes.iter().filter(|lane| lane.connection == connection.name);
+    lanes.flat_map(|lane| lane.queues.iter().cloned()).collect()
 }
 
 fn summary(connection: &Connection, job: &FailedJob) -> FailedRow {

@@ -2,7 +2,7 @@
 
 use qfleet_manifest::queue::{Connection, Lane};
 use qfleet_manifest::settings::Manifest;
-use qfleet_queue::LaneQueues;
+use qfleet_queue::{LaneQueues, NodeSettings};
 
 use crate::desk::DeskError;
 
@@ -67,7 +67,12 @@ fn in_redis(manifest: &Manifest, name: &str, connection: &str, queue: &str) -> R
         .lanes
         .iter()
         .any(|lane| lane.connection == connection && lane.queues.iter().any(|q| q == queue));
-    let lane = LaneQueues { name: name.to_owned(), queues: vec![queue.to_owned()], delay_as_backoff: false };
+    let lane = LaneQueues {
+        name: name.to_owned(),
+        queues: vec![queue.to_owned()],
+        delay_as_backoff: false,
+        node: NodeSettings::default(),
+    };
     Ok(Place { name: name.to_owned(), connection: found.clone(), lane, served })
 }
 
@@ -77,7 +82,14 @@ pub(crate) fn of_manifest(lane: &Lane) -> LaneQueues {
         name: lane.name.clone(),
         queues: lane.queues.clone(),
         delay_as_backoff: lane.tuning.delay_as_backoff,
+        node: node_settings(lane),
     }
+}
+
+/// The desk takes nothing: of all that a worker is told, only whether the queue may be touched matters to it.
+fn node_settings(lane: &Lane) -> NodeSettings {
+    let accept_version = lane.node.as_ref().and_then(|rules| rules.accept_version);
+    NodeSettings { accept_version, ..NodeSettings::default() }
 }
 
 /// The name that looks most like what was asked for.

@@ -11,7 +11,7 @@ use qfleet_manifest::queue::Connection;
 use qfleet_manifest::settings::Manifest;
 use qfleet_model::job::Format;
 use qfleet_queue::driver::LaneId;
-use qfleet_queue::{LaneQueues, OpenSettings, PrefixSearch, find_prefix};
+use qfleet_queue::{LaneQueues, NodeSettings, OpenSettings, PrefixSearch, find_prefix};
 use serde::Serialize;
 
 use super::print::Paint;
@@ -87,6 +87,7 @@ async fn depths(manifest: &Manifest, connection: &Connection) -> Result<String, 
             name: lane.name.clone(),
             queues: lane.queues.clone(),
             delay_as_backoff: lane.tuning.delay_as_backoff,
+            node: NodeSettings::default(),
         })
         .collect();
     let ids: Vec<LaneId> = (0u16..).map(LaneId).take(lanes.len()).collect();

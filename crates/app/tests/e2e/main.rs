@@ -4,6 +4,7 @@
 
 mod support;
 
+mod bullmq;
 mod commands;
 mod crash;
 mod drain;

@@ -14,6 +14,17 @@ use crate::written::redis;
 /// How long a reservation lasts when nothing says so.
 const RETRY_AFTER: Duration = Duration::from_secs(90);
 
+/// Prefix of BullMQ's own.
+const NODE_PREFIX: &str = "bull";
+
+/// Keys that are for Laravel's queues only, with what to do instead.
+const LARAVEL_ONLY: &[(&str, &str)] = &[
+    ("retry-after", "a lock lasts `lock-duration`: write it on the queue, or under `defaults`"),
+    ("laravel-name", "remove it: it is for Laravel connections"),
+    ("cluster-keys", "remove it: it is for Laravel connections"),
+    ("failed-jobs", "remove it: failed jobs stay in the failed set of their own queue"),
+];
+
 /// Shorter reservations than this end while a busy machine looks away.
 const SHORT: Duration = Duration::from_secs(10);
 
@@ -40,22 +51,55 @@ pub(crate) fn read_all(value: &Value<'_>, redis: &RedisSettings) -> Vec<Connecti
 fn read(name: &str, value: &Value<'_>, redis: &RedisSettings) -> Option<Connection> {
     let section = value.section(&keys::CONNECTION)?;
     if section.get("driver").is_none() {
-        section.missing("driver", "write `driver: laravel`");
+        section.missing("driver", "write `driver: laravel` or `driver: bullmq`");
     }
     let driver = section.read("driver", |value| {
-        value.word(&[("laravel", Format::Laravel)], &["bull", "bullmq", "laravel-database"])
+        let drivers = [("laravel", Format::Laravel), ("bullmq", Format::Bullmq)];
+        value.word(&drivers, &["bull", "laravel-database"])
     })?;
     let base = default(own_redis(&section).unwrap_or_else(|| redis.clone()));
-    section.read("failed-jobs", read_failed_jobs);
+    let mut prefix = section.read("prefix", read_prefix);
+    if driver == Format::Laravel {
+        section.read("failed-jobs", read_failed_jobs);
+    } else {
+        only_laravels(&section);
+        prefix = prefix.or_else(|| Some(NODE_PREFIX.to_owned()));
+        section.read("prefix", without_colon);
+    }
     Some(Connection {
         name: name.to_owned(),
         driver,
-        prefix: section.read("prefix", read_prefix).unwrap_or_default(),
+        prefix: prefix.unwrap_or_default(),
         retry_after: section.read("retry-after", read_retry_after).unwrap_or(base.retry_after),
         laravel_name: section.read("laravel-name", Value::line).unwrap_or(base.laravel_name),
         cluster_keys: section.read("cluster-keys", Value::flag).unwrap_or(base.cluster_keys),
         redis: base.redis,
     })
+}
+
+/// Tells of what a connection of Node's libraries does not have.
+fn only_laravels(section: &Section<'_>) {
+    for (key, hint) in LARAVEL_ONLY {
+        if let Some(value) = section.get(key) {
+            value.problem_at_key(format!("`{key}` is not for BullMQ connections"), Some(hint));
+        }
+    }
+}
+
+/// The libraries write the colon after the prefix themselves.
+fn without_colon(value: &Value<'_>) -> Option<()> {
+    let prefix = value.text_or_number()?;
+    match prefix.strip_suffix(':') {
+        Some(bare) => {
+            let hint = format!("write `{bare}`: the colon after it is not part of it");
+            value.problem_with_hint("has a colon at its end", hint);
+        }
+        None if prefix.is_empty() => {
+            value.problem_with_hint("is empty", "leave it out for `bull`, which is BullMQ's own");
+        }
+        None => {}
+    }
+    Some(())
 }
 
 /// A Redis that only this connection uses: `redis: …`, or the keys themselves.

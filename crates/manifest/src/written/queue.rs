@@ -10,6 +10,7 @@ use crate::queue::{Override, Redeliver, Route};
 use crate::section::Section;
 use crate::value::Value;
 use crate::written::handler;
+use crate::written::node::{self, NodeWritten};
 use crate::written::process::{self, ProcessWritten};
 
 const DAY: Duration = Duration::from_secs(86_400);
@@ -36,6 +37,7 @@ pub(crate) struct QueueWritten<'c> {
     pub(crate) routes: Option<Vec<Route>>,
     /// A handler or routes are in the file, right or wrong.
     pub(crate) has_handler: bool,
+    pub(crate) node: NodeWritten,
     pub(crate) process: ProcessWritten,
     pub(crate) worker: WorkerWritten,
 }
@@ -86,6 +88,7 @@ impl QueueWritten<'_> {
             handler: self.handler.or_else(|| below.handler.clone()),
             routes: self.routes.or_else(|| below.routes.clone()),
             has_handler: self.has_handler || below.has_handler,
+            node: self.node.over(&below.node),
             process: self.process.over(&below.process),
             worker: self.worker.over(&below.worker),
         }
@@ -115,6 +118,7 @@ pub(crate) fn read<'c>(value: &Value<'c>, table: &'static Table) -> Option<Queue
         handler: section.read("handler", handler::read),
         routes: section.read("routes", handler::read_routes),
         has_handler: section.get("handler").is_some() || section.get("routes").is_some(),
+        node: node::read(&section, table.knows("rate-limit")),
         process: process::read(&section),
         worker: read_worker(&section),
     })

@@ -90,6 +90,7 @@ fn limits(top: &Top<'_>, delay_as_backoff: bool) -> JobLimits {
         tries: count("maxTries"),
         timeout: seconds("timeout"),
         backoff,
+        unknown_backoff: None,
         retry_until: top
             .get("retryUntil")
             .and_then(number_text)

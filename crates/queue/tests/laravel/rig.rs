@@ -109,6 +109,7 @@ pub(crate) fn open(connection: Connection, tag: u32) -> Arc<dyn QueueDriver> {
         name: name.into(),
         queues: queues.iter().map(|queue| (*queue).to_owned()).collect(),
         delay_as_backoff: true,
+        node: qfleet_queue::NodeSettings::default(),
     };
     let lanes = vec![lane("both", &["high", "low"]), lane("other", &["other"])];
     qfleet_queue::open(&OpenSettings { connection, lanes, tag }).unwrap()

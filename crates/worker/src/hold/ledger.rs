@@ -12,6 +12,7 @@
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use qfleet_manifest::queue::NodeRules;
 use qfleet_model::time::WallTime;
 use qfleet_os::locked_map::LockedMap;
 use qfleet_queue::driver::{DeadHold, DeadState, DeadVerdict, DeadWorker, LaneId, Mark, Receipt};
@@ -76,6 +77,9 @@ pub(crate) struct SourceEntry {
     pub(crate) prefix: String,
     /// Its lanes in the driver's order: manifest name, and the queues in Redis.
     pub(crate) lanes: Vec<(String, Vec<String>)>,
+    /// What was known of each lane that only Node's queues have.
+    #[serde(default)]
+    pub(crate) node: Vec<Option<NodeRules>>,
 }
 
 /// The writer's side of a ledger.

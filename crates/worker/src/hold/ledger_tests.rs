@@ -45,6 +45,7 @@ fn table() -> Table {
         connection: connection.to_owned(),
         prefix: String::from("p_"),
         lanes: lanes.clone(),
+        node: vec![None],
     };
     Table { boot: String::from("b"), sources: vec![source("crm"), source("other")] }
 }

@@ -16,6 +16,7 @@ use tracing::{info, warn};
 
 use super::groups;
 use super::ledger::{self, LedgerError, Leftover, SourceEntry, Writer};
+use crate::node_settings;
 use crate::outage::pause;
 
 /// A store that says it cannot do it is asked this often.
@@ -133,10 +134,11 @@ fn open(
     // Where the jobs are, whatever the manifest says by now.
     let connection = Connection { prefix: entry.prefix.clone(), ..connection.clone() };
     let shown = connection.redis.shown();
-    let lanes = entry.lanes.iter().map(|(name, queues)| LaneQueues {
+    let lanes = entry.lanes.iter().enumerate().map(|(at, (name, queues))| LaneQueues {
         name: name.clone(),
         queues: queues.clone(),
         delay_as_backoff: false,
+        node: node_settings::of(entry.node.get(at).and_then(Option::as_ref)),
     });
     // It reserves nothing.
     let settings = OpenSettings { connection, lanes: lanes.collect(), tag: 0 };

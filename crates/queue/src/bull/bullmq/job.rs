@@ -1,0 +1,180 @@
+//! From a job's hash to a [`Job`]: the fields a worker reads, and the limits in its options.
+
+use std::time::Duration;
+
+use qfleet_model::backoff::Backoff;
+use qfleet_model::job::{Format, History, Job, JobLimits};
+use qfleet_model::time::WallTime;
+use serde_json::Value;
+
+use crate::error::Unreadable;
+use crate::redis::Reply;
+
+/// The hash of a job as the scripts hand it out.
+#[derive(Debug, Clone)]
+pub(super) struct Row {
+    pub(super) name: String,
+    pub(super) data: Vec<u8>,
+    pub(super) opts: Value,
+    timestamp: String,
+    /// Attempts that ended, by workers of any version.
+    ended: u32,
+    /// Starts so far.
+    pub(super) starts: u64,
+    stalls: u32,
+    /// The scheduler it comes from.
+    pub(super) scheduler: Option<String>,
+    failed_before: bool,
+}
+
+impl Row {
+    /// Reads the fields in the scripts' order.
+    pub(super) fn new(row: Reply) -> Self {
+        let [name, data, opts, timestamp, ended, ended4, starts, stalls, scheduler, reason, _] = row.fields();
+        Self {
+            name: name.text(),
+            data: data.bytes().unwrap_or_else(|| b"{}".to_vec()),
+            // Options that cannot be read count as not given.
+            opts: opts.bytes().and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default(),
+            timestamp: timestamp.text(),
+            ended: ended.number::<u32>().unwrap_or_default() + ended4.number::<u32>().unwrap_or_default(),
+            starts: starts.number().unwrap_or_default(),
+            stalls: stalls.number().unwrap_or_default(),
+            scheduler: Some(scheduler.text()).filter(|scheduler| !scheduler.is_empty()),
+            failed_before: reason.bytes().is_some(),
+        }
+    }
+
+    /// The job. `notes` are what was noted beside it.
+    pub(super) fn job(self, id: &str, prefix: &str, queue: &str, notes: Reply) -> Result<Job, Unreadable> {
+        if self.opts.get("group").is_some() {
+            return Err(Unreadable(
+                "belongs to a group, which only the library's commercial edition knows".into(),
+            ));
+        }
+        let attempt = self.ended.saturating_add(1);
+        let [snoozes, exceptions, first, previous] = notes.fields();
+        let previous = Some(previous.text()).filter(|text| !text.is_empty());
+        // Nobody notes how a stalled delivery ended.
+        let stalled = self.stalls > 0 && !self.failed_before;
+        let history = History {
+            deliveries: u32::try_from(self.starts).unwrap_or(u32::MAX),
+            snoozes: snoozes.number().unwrap_or_default(),
+            first_delivery: first.number::<i64>().map(WallTime::from_millis),
+            crashes: self.stalls,
+            exceptions: exceptions.number::<u32>().unwrap_or_default(),
+            previous: previous.or_else(|| stalled.then(|| "crash".to_owned())),
+        };
+        let (traceparent, tracestate) = trace(&self.opts);
+        Ok(Job {
+            format: Format::Bullmq,
+            prefix: prefix.to_owned(),
+            queue: queue.to_owned(),
+            id: id.to_owned(),
+            identity_of: id.to_owned(),
+            created_at: self.timestamp.parse().ok().map(WallTime::from_millis),
+            created: self.timestamp,
+            name: self.name,
+            attempt,
+            limits: limits(&self.opts, attempt, fastrand::f64()),
+            payload: self.data,
+            history,
+            traceparent,
+            tracestate,
+            tags: Vec::new(),
+        })
+    }
+}
+
+/// The limits in a job's options, for this attempt. `luck` is drawn from 0 to 1.
+fn limits(opts: &Value, attempt: u32, luck: f64) -> JobLimits {
+    let attempts = opts.get("attempts").and_then(Value::as_f64).filter(|attempts| *attempts >= 1.0);
+    let (backoff, unknown_backoff) = match opts.get("backoff") {
+        None | Some(Value::Null) => (None, None),
+        Some(Value::Number(delay)) => (Some(fixed(delay.as_f64().unwrap_or_default())), None),
+        Some(rule) => pause(rule, attempt, luck),
+    };
+    JobLimits {
+        tries: attempts.map(|attempts| attempts as u32),
+        backoff,
+        unknown_backoff,
+        ..JobLimits::default()
+    }
+}
+
+/// The pause after this attempt, or the name of a rule that only the application knows.
+fn pause(rule: &Value, attempt: u32, luck: f64) -> (Option<Backoff>, Option<String>) {
+    let number = |name: &str| rule.get(name).and_then(Value::as_f64);
+    let delay = number("delay").unwrap_or_default().max(0.0);
+    let whole = match rule.get("type").and_then(Value::as_str) {
+        Some("fixed") | None => delay,
+        Some("exponential") => (2_f64.powf(f64::from(attempt.saturating_sub(1))) * delay).round(),
+        Some(unknown) => return (None, Some(unknown.to_owned())),
+    };
+    let jitter = number("jitter").unwrap_or_default().clamp(0.0, 1.0);
+    let pause = if jitter > 0.0 { (luck * whole * jitter + whole * (1.0 - jitter)).floor() } else { whole };
+    (Some(fixed(pause)), None)
+}
+
+fn fixed(millis: f64) -> Backoff {
+    // A number of this size is a mistake; whoever waits has its own limit.
+    Backoff::Fixed(Duration::from_millis(millis.clamp(0.0, 1e15) as u64))
+}
+
+/// The producer's trace context, which it may ask to keep out of.
+fn trace(opts: &Value) -> (Option<String>, Option<String>) {
+    if opts.get("omc").and_then(Value::as_bool) == Some(true) {
+        return (None, None);
+    }
+    let carrier: Option<Value> =
+        opts.get("tm").and_then(Value::as_str).and_then(|text| serde_json::from_str(text).ok());
+    let field = |name: &str| {
+        carrier.as_ref().and_then(|carrier| carrier.get(name)).and_then(Value::as_str).map(str::to_owned)
+    };
+    (field("traceparent"), field("tracestate"))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn after(opts: &Value, attempt: u32, luck: f64) -> Option<u128> {
+        limits(opts, attempt, luck).backoff.map(|rule| rule.after(attempt).as_millis())
+    }
+
+    #[test]
+    fn pauses_follow_the_options() {
+        assert_eq!(after(&json!({}), 1, 0.5), None);
+        assert_eq!(after(&json!({"backoff": 250}), 3, 0.5), Some(250));
+        assert_eq!(after(&json!({"backoff": {"type": "fixed", "delay": 250}}), 3, 0.5), Some(250));
+        let growing = json!({"backoff": {"type": "exponential", "delay": 250}});
+        assert_eq!(
+            [1, 2, 3].map(|attempt| after(&growing, attempt, 0.5)),
+            [Some(250), Some(500), Some(1000)]
+        );
+        let jittered = json!({"backoff": {"type": "fixed", "delay": 1000, "jitter": 0.5}});
+        assert_eq!(
+            [0.0, 0.5, 0.999].map(|luck| after(&jittered, 1, luck)),
+            [Some(500), Some(750), Some(999)]
+        );
+        let unknown = limits(&json!({"backoff": {"type": "mine"}}), 1, 0.5);
+        assert_eq!((unknown.backoff, unknown.unknown_backoff.as_deref()), (None, Some("mine")));
+    }
+
+    #[test]
+    fn no_attempts_are_not_given() {
+        let tries = |opts: Value| limits(&opts, 1, 0.5).tries;
+        assert_eq!(tries(json!({"attempts": 0})), None);
+        assert_eq!(tries(json!({})), None);
+        assert_eq!(tries(json!({"attempts": 3})), Some(3));
+    }
+
+    #[test]
+    fn a_trace_is_found() {
+        let opts = json!({"tm": r#"{"traceparent":"00-a-b-01","tracestate":"x=1"}"#});
+        assert_eq!(trace(&opts), (Some("00-a-b-01".into()), Some("x=1".into())));
+        assert_eq!(trace(&json!({"tm": "no json"})), (None, None));
+    }
+}

@@ -1,0 +1,234 @@
+//! What the library's listeners and producers see of jobs we work.
+
+use std::time::Duration;
+
+use qfleet_model::outcome::{Note, Output, Reason, Verdict};
+use qfleet_queue::driver::Remark;
+use serde_json::json;
+
+use crate::contract::{job_of, settle, take, take_one, take_soon};
+use crate::rig::{BullmqRig, DEMO, SOON, bury, complete, retry, soon};
+
+#[tokio::test]
+async fn a_listener_sees_what_happens_to_jobs() {
+    for library in ["bullmq", "bullmq6"] {
+        let rig = BullmqRig::new();
+        let node = rig.node(library);
+        node.run("await kit.listen('demo')");
+        node.run("await kit.queue('demo').add('a', {who: 'ann'}, {attempts: 2}); await kit.queue('demo').add('b', {})");
+        let driver = rig.worker(1);
+        let job = take_one(&*driver, DEMO).await;
+        assert_eq!(job_of(&job).payload, br#"{"who":"ann"}"#);
+        settle(&*driver, &job, retry(Duration::from_millis(5), "not yet")).await;
+        let other = take_one(&*driver, DEMO).await;
+        settle(&*driver, &other, bury("never")).await;
+        let again = take_soon(&*driver, DEMO, SOON).await;
+        let result = Verdict::Complete { result: Some(Output::Text("say \"hi\"".into())) };
+        settle(&*driver, &again, result).await;
+        let seen = soon(
+            &node,
+            "the events",
+            "const seen = kit.seen('demo'); return seen.some(([event]) => event === 'drained') && seen",
+        );
+        let names: Vec<(&str, &str)> = seen
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|event| (event[0].as_str().unwrap(), event[1]["jobId"].as_str().unwrap_or("")))
+            .filter(|(name, _)| !name.contains(':'))
+            .collect();
+        let expected = [
+            ("added", "1"),
+            ("waiting", "1"),
+            ("added", "2"),
+            ("waiting", "2"),
+            ("active", "1"),
+            ("delayed", "1"),
+            ("active", "2"),
+            ("failed", "2"),
+            ("retries-exhausted", "2"),
+            ("waiting", "1"),
+            ("active", "1"),
+            ("completed", "1"),
+            ("drained", ""),
+        ];
+        assert_eq!(names, expected, "{library}");
+        let completed = seen.as_array().unwrap().iter().find(|event| event[0] == "completed").unwrap();
+        assert_eq!(completed[1]["returnvalue"], json!("say \"hi\""));
+    }
+}
+
+#[tokio::test]
+async fn a_producer_waits_for_the_result() {
+    let rig = BullmqRig::new();
+    let node = rig.node("bullmq");
+    node.run(
+        "await kit.listen('demo'); const job = await kit.queue('demo').add('a', {});
+         kit.memory.result = job.waitUntilFinished(kit.events('demo'), 20000)",
+    );
+    let driver = rig.worker(1);
+    let job = take_one(&*driver, DEMO).await;
+    settle(&*driver, &job, complete(r#"{"ok":[1,2]}"#)).await;
+    assert_eq!(node.run("return await kit.memory.result"), json!({"ok": [1, 2]}));
+}
+
+#[tokio::test]
+async fn a_snooze_burns_no_attempt() {
+    let rig = BullmqRig::new();
+    let node = rig.node("bullmq");
+    node.run("await kit.queue('demo').add('a', {}, {attempts: 2})");
+    let driver = rig.worker(1);
+    let job = take_one(&*driver, DEMO).await;
+    let note = Note { snooze: true, ..Note::default() };
+    settle(&*driver, &job, Verdict::Snooze { after: Duration::from_millis(50), note }).await;
+    let delayed = node.run("return [await kit.queue('demo').getJobCounts('delayed'), (await kit.queue('demo').getJob('1')).attemptsMade]");
+    assert_eq!(delayed, json!([{"delayed": 1}, 0]));
+    let again = take_soon(&*driver, DEMO, SOON).await;
+    assert_eq!(
+        (job_of(&again).attempt, job_of(&again).history.snoozes, job_of(&again).history.deliveries),
+        (1, 1, 1)
+    );
+    settle(&*driver, &again, complete("null")).await;
+    assert!(rig.redis_keys("bull:qfleet:*").is_empty(), "nothing is left beside a finished job");
+}
+
+#[tokio::test]
+async fn a_discarded_job_is_completed_with_a_line_in_its_log() {
+    let rig = BullmqRig::new();
+    let node = rig.node("bullmq");
+    node.run("await kit.queue('demo').add('a', {}, {keepLogs: 2})");
+    let driver = rig.worker(1);
+    let job = take_one(&*driver, DEMO).await;
+    settle(&*driver, &job, Verdict::Discard { reason: Reason::plain("not wanted") }).await;
+    let seen = node.run(
+        "const queue = kit.queue('demo'); const job = await queue.getJob('1');
+         return [await job.getState(), job.returnvalue, (await queue.getJobLogs('1')).logs]",
+    );
+    assert_eq!(seen, json!(["completed", null, ["discarded: not wanted"]]));
+}
+
+#[tokio::test]
+async fn progress_and_log_lines_are_kept() {
+    let rig = BullmqRig::new();
+    let node = rig.node("bullmq");
+    node.run("await kit.listen('demo'); await kit.queue('demo').add('a', {}, {keepLogs: 2})");
+    let driver = rig.worker(1);
+    let job = take_one(&*driver, DEMO).await;
+    let said = [
+        Remark::Progress(Output::Json(b"{\"done\": 0.5}".to_vec())),
+        Remark::Log("one".into()),
+        Remark::Log("two".into()),
+        Remark::Log("three".into()),
+        Remark::Progress(Output::Text("nearly".into())),
+    ];
+    driver.remark(&said.map(|remark| (job.receipt.clone(), remark))).await.unwrap();
+    settle(&*driver, &job, complete("1")).await;
+    // The job is gone; nothing is made of what is said now.
+    node.run("await (await kit.queue('demo').getJob('1')).remove()");
+    driver.remark(&[(job.receipt.clone(), Remark::Log("late".into()))]).await.unwrap();
+    assert!(rig.redis_keys("bull:demo:1*").is_empty());
+    let seen = soon(
+        &node,
+        "the events",
+        "const seen = kit.seen('demo').filter(([name]) => name === 'progress' || name === 'completed'); return seen.length === 3 && seen",
+    );
+    assert_eq!((&seen[0][1]["data"], &seen[1][1]["data"]), (&json!({"done": 0.5}), &json!("nearly")));
+}
+
+#[tokio::test]
+async fn log_lines_are_cut_as_the_job_wants() {
+    let rig = BullmqRig::new();
+    let node = rig.node("bullmq");
+    node.run("await kit.queue('demo').add('a', {}, {keepLogs: 2})");
+    let driver = rig.worker(1);
+    let job = take_one(&*driver, DEMO).await;
+    let lines = ["one", "two", "three"].map(|line| (job.receipt.clone(), Remark::Log(line.into())));
+    driver.remark(&lines).await.unwrap();
+    let logs = node.run("return (await kit.queue('demo').getJobLogs('1')).logs");
+    assert_eq!(logs, json!(["two", "three"]));
+}
+
+#[tokio::test]
+async fn a_worker_of_one_queue_is_seen() {
+    let rig = BullmqRig::new();
+    let node = rig.node("bullmq");
+    let driver = rig.worker(1);
+    driver.wait(&[DEMO], Duration::from_millis(50)).await.unwrap();
+    assert_eq!(node.run("return (await kit.queue('demo').getWorkers()).length"), json!(1));
+}
+
+#[tokio::test]
+async fn what_is_no_job_is_dropped_and_what_cannot_be_read_is_worked() {
+    let rig = BullmqRig::new();
+    let mut redis = rig.redis();
+    let mut call = |line: &str| {
+        let mut words = line.split(' ');
+        let mut command = redis::cmd(words.next().unwrap());
+        words.for_each(|word| {
+            command.arg(word);
+        });
+        command.query::<redis::Value>(&mut redis).unwrap();
+    };
+    // No hash, a stub of a hash, a key of another type, an old wake-up mark, opts and data that are no JSON.
+    for id in ["gone", "stub", "text", "0:0", "odd", "fine"] {
+        call(&format!("LPUSH bull:demo:wait {id}"));
+    }
+    call("HSET bull:demo:stub processedOn 1");
+    call("SET bull:demo:text hello");
+    call("HSET bull:demo:odd name odd data {no opts {no timestamp 5");
+    call("HSET bull:demo:fine name fine data {} opts {} timestamp 5");
+    let driver = rig.worker(1);
+    let turn = take(&*driver, DEMO, 10).await;
+    assert_eq!(crate::contract::names(&turn.jobs), ["odd", "fine"]);
+    assert_eq!(job_of(&turn.jobs[0]).payload, b"{no");
+    for job in &turn.jobs {
+        settle(&*driver, job, complete("1")).await;
+    }
+    let depth = driver.depth(&[DEMO]).await.unwrap().remove(0);
+    assert_eq!((depth.waiting, depth.reserved), (0, 0));
+    assert_eq!(rig.redis_keys("bull:demo:stub"), Vec::<String>::new());
+    assert_eq!(rig.redis_keys("bull:demo:text"), ["bull:demo:text"]);
+}
+
+#[tokio::test]
+async fn keys_of_a_wrong_type_break_their_queue_alone() {
+    for wrong in ["wait", "active", "delayed", "prioritized", "meta"] {
+        let rig = BullmqRig::new();
+        let driver = crate::rig::open(
+            rig.connection(),
+            &[("demo", &["demo", "next"])],
+            1,
+            &qfleet_queue::NodeSettings::default(),
+        );
+        driver.push(DEMO, "demo", br#"{"name":"a","data":1}"#, None).await.unwrap();
+        driver.push(DEMO, "next", br#"{"name":"b","data":1}"#, None).await.unwrap();
+        let mut redis = rig.redis();
+        redis::cmd("DEL").arg(format!("bull:demo:{wrong}")).exec(&mut redis).unwrap();
+        redis::cmd("SET").arg(format!("bull:demo:{wrong}")).arg("text").exec(&mut redis).unwrap();
+        let turn = take(&*driver, DEMO, 5).await;
+        assert_eq!(crate::contract::names(&turn.jobs).last(), Some(&"b"), "{wrong}");
+        assert!(turn.broken.len() == 1 && turn.broken[0].1.contains("`demo`"), "{wrong}: {:?}", turn.broken);
+    }
+}
+
+#[tokio::test]
+async fn versions_nobody_tested_are_left_alone() {
+    let rig = BullmqRig::new();
+    rig.worker(0).push(DEMO, "demo", br#"{"name":"a","data":1}"#, None).await.unwrap();
+    let set = |version: &str| {
+        redis::cmd("HSET").arg("bull:demo:meta").arg("version").arg(version).exec(&mut rig.redis()).unwrap();
+    };
+    for version in ["bullmq:7.0.1", "bullmq:4.18.3", "bullmq-pro:8.0.0"] {
+        set(version);
+        let turn = take(&*rig.worker(1), DEMO, 1).await;
+        assert!(turn.jobs.is_empty(), "{version}");
+        assert!(
+            turn.broken[0].1.contains(version) && turn.broken[0].1.contains("accept-version"),
+            "{:?}",
+            turn.broken
+        );
+    }
+    set("bullmq:7.0.1");
+    let accepting = qfleet_queue::NodeSettings { accept_version: Some(7), ..Default::default() };
+    assert_eq!(take(&*rig.worker_with(1, &accepting), DEMO, 1).await.jobs.len(), 1);
+}

@@ -1,0 +1,85 @@
+//! A real Node process with the libraries whose queues are tested, which does what a test tells it to.
+//!
+//! The libraries are installed once by `scripts/set-up.sh` under `target/node`, as `node/package-lock.json` of this crate
+//! names them.
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::Path;
+use std::process::{ChildStdin, Command, Stdio};
+use std::sync::Mutex;
+use std::sync::mpsc::{Receiver, channel};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::{Guarded, RedisServer};
+
+const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/node/session.js");
+const MODULES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../target/node/node_modules");
+const ANSWERS_WITHIN: Duration = Duration::from_secs(60);
+
+/// A Node process with one library and one Redis; killed when dropped.
+#[derive(Debug)]
+pub struct Node {
+    process: Mutex<Guarded>,
+    line: Mutex<Line>,
+}
+
+#[derive(Debug)]
+struct Line {
+    input: ChildStdin,
+    output: Receiver<String>,
+    calls: u64,
+}
+
+impl Node {
+    /// Starts it. `library` is `bullmq` (5), `bullmq6` or `bull` (4).
+    #[must_use]
+    pub fn start(library: &str, redis: &RedisServer) -> Self {
+        assert!(
+            Path::new(MODULES).join(library).is_dir(),
+            "`{library}` is not installed for Node; `scripts/set-up.sh` does that"
+        );
+        let mut command = Command::new("node");
+        command.arg(SCRIPT).arg(library).arg(redis.socket()).env("NODE_PATH", MODULES);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::inherit());
+        let mut process = Guarded::spawn(&mut command);
+        let input = process.child().stdin.take().expect("a pipe");
+        let output = process.child().stdout.take().expect("a pipe");
+        let (send, lines) = channel();
+        std::thread::spawn(move || {
+            for line in BufReader::new(output).lines().map_while(Result::ok) {
+                if send.send(line).is_err() {
+                    return;
+                }
+            }
+        });
+        let line = Line { input, output: lines, calls: 0 };
+        Self { process: Mutex::new(process), line: Mutex::new(line) }
+    }
+
+    /// Runs the body of an async function that is given `kit` (see `node/session.js`), and returns what it returns.
+    ///
+    /// # Panics
+    /// When it throws, with what it threw.
+    pub fn run(&self, code: &str) -> Value {
+        let mut line = self.line.lock().expect("a call that did not panic");
+        line.calls += 1;
+        let id = line.calls;
+        writeln!(line.input, "{}", json!({ "id": id, "code": code })).expect("a Node process that listens");
+        let answer = line.output.recv_timeout(ANSWERS_WITHIN).unwrap_or_else(|_| {
+            panic!("no answer of Node in {ANSWERS_WITHIN:?} to: {code}");
+        });
+        let mut answer: Value = serde_json::from_str(&answer).expect("an answer as a line of JSON");
+        assert_eq!(answer["id"], id, "answers come in the order of the calls");
+        if let Some(error) = answer.get("error") {
+            panic!("{}\nin: {code}", error.as_str().unwrap_or_default());
+        }
+        answer["value"].take()
+    }
+
+    /// Kills it as a crash would.
+    pub fn kill9(&self) {
+        self.process.lock().expect("a call that did not panic").kill9();
+    }
+}
