@@ -59,6 +59,7 @@ fn settings(redis: &RedisServer) -> WorkerSettings {
         tuning: lanes::tests::tuning(),
         routes: Vec::new(),
         handler: Some(HandlerSettings::shell_line("true")),
+        node: None,
     };
     WorkerSettings {
         group: String::from("q"),
