@@ -36,6 +36,13 @@ struct Asking {
 #[must_use]
 pub(crate) fn run(command: Control, options: &Options) -> Exit {
     let printer = Printer::new(options);
+    match done(command, options, printer) {
+        Exit::Done if print::is_cut_off() => Exit::Failed,
+        exit => exit,
+    }
+}
+
+fn done(command: Control, options: &Options, printer: Printer) -> Exit {
     match command {
         Control::Completions(args) => return pages::completions(printer, &args),
         Control::Man(args) => return pages::man(printer, &args),
@@ -102,6 +109,7 @@ fn exit_of(error: &ClientError) -> Exit {
         ClientError::Said(_)
         | ClientError::Denied(_)
         | ClientError::Stranger(_)
+        | ClientError::Silent(_)
         | ClientError::Broken(..)
         | ClientError::OtherVersion { .. } => Exit::Failed,
     }

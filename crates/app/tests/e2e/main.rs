@@ -4,6 +4,7 @@
 
 mod support;
 
+mod answers;
 mod commands;
 mod crash;
 mod drain;
