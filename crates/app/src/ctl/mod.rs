@@ -55,7 +55,11 @@ fn done(command: Control, options: &Options, printer: Printer) -> Exit {
             return Exit::Failed;
         }
     };
-    let choice = SocketChoice::find(options, &Machine);
+    let choice = match &command {
+        // Asks nobody, and reads the manifest itself: a pipe would be empty by then.
+        Control::Check(args) if !args.against_running => SocketChoice::usual(&Machine),
+        _ => SocketChoice::find(options, &Machine),
+    };
     let asking = Asking { client: Client::new(choice.path()), printer };
     match runtime.block_on(carry_out(&asking, command, options)) {
         Ok(exit) => exit,

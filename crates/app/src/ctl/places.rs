@@ -69,8 +69,13 @@ impl SocketChoice {
             Ok(None) => None,
             Err(why) => Some(why),
         };
+        Self { note, ..Self::usual(world) }
+    }
+
+    /// The places of daemons that were told nothing.
+    pub(crate) fn usual(world: &dyn World) -> Self {
         let candidates = [PathBuf::from(SYSTEM_SOCKET)].into_iter().chain(user_socket(world)).collect();
-        Self { candidates, note }
+        Self { candidates, note: None }
     }
 
     /// The first place where somebody listens, else the first of all.

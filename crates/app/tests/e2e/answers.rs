@@ -1,5 +1,6 @@
 //! Where the answers of short commands go, and what is said when they cannot.
 
+use std::io::Write;
 use std::process::{Command, Stdio};
 
 use qfleet_testkit::Scratch;
@@ -33,4 +34,14 @@ fn a_broken_manifest_is_mentioned_when_the_socket_it_may_name_is_not_found() {
     let said = text(&output.stderr);
     assert_eq!(output.status.code(), Some(4), "{said}");
     assert!(said.contains("./qfleet.yaml:3:") && said.contains("tabs"), "{said}");
+}
+
+#[test]
+fn a_manifest_that_comes_through_a_pipe_is_checked_as_it_is() {
+    let mut command = Command::new(QFLEET);
+    command.args(["check", "-c", "/dev/stdin"]).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut check = command.spawn().unwrap();
+    check.stdin.take().unwrap().write_all(b"programs: {reverb: {command: sleep 1000}}\n").unwrap();
+    let output = check.wait_with_output().unwrap();
+    assert_eq!(text(&output.stdout), "`/dev/stdin` is valid: 1 program\n");
 }
