@@ -63,6 +63,17 @@ async fn pid_at_with_limit(path: &Path) -> Option<Result<Pid, ClientError>> {
 }
 
 #[tokio::test]
+async fn a_daemon_that_does_not_answer_is_not_waited_for_for_ever() {
+    let dir = Scratch::new();
+    let path = dir.join("deaf.sock");
+    let _listener = UnixListener::bind(&path).unwrap();
+    let client = Client::new(&path).patient_for(std::time::Duration::from_millis(50));
+    let error = client.get::<Pid>("pid").await.unwrap_err();
+    assert!(matches!(error, ClientError::Silent(_)), "{error}");
+    assert!(error.to_string().contains("does not answer"));
+}
+
+#[tokio::test]
 async fn other_ends_are_told_apart() {
     let dir = Scratch::new();
     type Case = (&'static str, &'static [u8], fn(&ClientError) -> bool);

@@ -26,6 +26,7 @@ use crate::ctl::print::Printer;
 use crate::exit::Exit;
 use crate::logging;
 use crate::manifest_file;
+use crate::prefixes;
 use crate::world::Machine;
 
 /// How long requests under way may take when the daemon ends.
@@ -92,6 +93,7 @@ fn start(options: &Options) -> Result<Exit, NotStarted> {
         let (supervisor, handle) =
             Supervisor::new(setup).map_err(NotStarted::internal("prepare the supervisor"))?;
         let listener = place.listen(&control)?;
+        prefixes::warn_once(&handle.manifest());
         let server = Server::start(listener, Limits::default(), move || Dispatch::new(handle))
             .map_err(NotStarted::internal("serve the control socket"))?;
         let code = supervisor.run().await;

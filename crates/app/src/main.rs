@@ -7,6 +7,7 @@ mod daemon;
 mod exit;
 mod logging;
 mod manifest_file;
+mod prefixes;
 mod world;
 
 use std::process::ExitCode;

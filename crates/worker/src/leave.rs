@@ -5,7 +5,7 @@ use std::time::Duration;
 use qfleet_model::start::DrainLimit;
 use qfleet_model::time::Moment;
 use qfleet_os::clock;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tracing::{error, info, warn};
 
 use crate::drain::{CUT_OFF, Drain, Left, Step};
@@ -15,6 +15,7 @@ use crate::slots::{HoldId, Phase};
 
 /// How long giving back what was taken by calls without an answer may take.
 const STRAYS_WITHIN: Duration = Duration::from_secs(2);
+const STRAYS_AGAIN: Duration = Duration::from_millis(50);
 
 impl Worker {
     /// Somebody wants the worker to end.
@@ -98,7 +99,13 @@ impl Worker {
         let mut left = false;
         for source in &mut self.sources {
             let Some(strays) = source.strays(now) else { continue };
-            left |= !matches!(timeout(STRAYS_WITHIN, source.driver.recover(&strays)).await, Ok(Ok(_)));
+            let giving_back = async {
+                // A connection that was cut shows it at the next call.
+                while source.driver.recover(&strays).await.is_err() {
+                    sleep(STRAYS_AGAIN).await;
+                }
+            };
+            left |= timeout(STRAYS_WITHIN, giving_back).await.is_err();
         }
         left
     }

@@ -1,11 +1,12 @@
 //! The asking side of the control socket: one connection a request, answers of any length, and errors that say what to do.
 //!
-//! There is no limit on how long an answer may take, because a rolling restart takes as long as the longest job; the end
-//! of the daemon ends the wait.
+//! There is no limit on how long a command may take, because a rolling restart takes as long as the longest job; the end
+//! of the daemon ends the wait. What is only looked at is there soon, or the daemon hangs.
 
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
@@ -18,8 +19,12 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
+use tokio::time::timeout;
 
 use crate::protocol::{BASE, ErrorBody};
+
+/// Longest wait for what the daemon has at hand, or asks a Redis for.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Why there is no answer, or not the one wished for.
 #[derive(Debug)]
@@ -30,6 +35,8 @@ pub enum ClientError {
     Denied(PathBuf),
     /// Somebody listens there who does not speak our protocol.
     Stranger(PathBuf),
+    /// Somebody listens there who does not answer.
+    Silent(PathBuf),
     /// The connection broke before the answer was there; whether the request was carried out is not known.
     Broken(PathBuf, String),
     /// The daemon's answer cannot be read: it is of another version.
@@ -61,6 +68,11 @@ impl fmt::Display for ClientError {
                 "what listens at `{}` is not a qfleet daemon: name the right socket with --socket",
                 path.display()
             ),
+            Self::Silent(path) => write!(
+                out,
+                "the daemon at `{}` does not answer: it hangs, or its process is stopped",
+                path.display()
+            ),
             Self::Broken(path, why) => write!(
                 out,
                 "the connection to `{}` broke before the answer came ({why}): look at `qfleet status`",
@@ -88,13 +100,20 @@ impl std::error::Error for ClientError {}
 #[derive(Debug, Clone)]
 pub struct Client {
     path: PathBuf,
+    patience: Duration,
 }
 
 impl Client {
     /// A client of the daemon at this socket; nothing is opened yet.
     #[must_use]
     pub fn new(path: impl Into<PathBuf>) -> Self {
-        Self { path: path.into() }
+        Self { path: path.into(), patience: PATIENCE }
+    }
+
+    /// The same, with another limit of how long looking at something may take.
+    #[must_use]
+    pub fn patient_for(self, patience: Duration) -> Self {
+        Self { patience, ..self }
     }
 
     /// Where the daemon is.
@@ -108,7 +127,8 @@ impl Client {
     /// # Errors
     /// Any [`ClientError`].
     pub async fn get<T: DeserializeOwned>(&self, resource: &str) -> Result<T, ClientError> {
-        self.read(self.send(Method::GET, resource, None).await?).await
+        let answer = async { self.read(self.send(Method::GET, resource, None).await?).await };
+        timeout(self.patience, answer).await.unwrap_or_else(|_| Err(ClientError::Silent(self.path.clone())))
     }
 
     /// Sends a value to a resource, e.g. `command`, and waits until it is carried out.

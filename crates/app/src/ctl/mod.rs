@@ -36,6 +36,13 @@ struct Asking {
 #[must_use]
 pub(crate) fn run(command: Control, options: &Options) -> Exit {
     let printer = Printer::new(options);
+    match done(command, options, printer) {
+        Exit::Done if print::is_cut_off() => Exit::Failed,
+        exit => exit,
+    }
+}
+
+fn done(command: Control, options: &Options, printer: Printer) -> Exit {
     match command {
         Control::Completions(args) => return pages::completions(printer, &args),
         Control::Man(args) => return pages::man(printer, &args),
@@ -48,7 +55,11 @@ pub(crate) fn run(command: Control, options: &Options) -> Exit {
             return Exit::Failed;
         }
     };
-    let choice = SocketChoice::find(options, &Machine);
+    let choice = match &command {
+        // Asks nobody, and reads the manifest itself: a pipe would be empty by then.
+        Control::Check(args) if !args.against_running => SocketChoice::usual(&Machine),
+        _ => SocketChoice::find(options, &Machine),
+    };
     let asking = Asking { client: Client::new(choice.path()), printer };
     match runtime.block_on(carry_out(&asking, command, options)) {
         Ok(exit) => exit,
@@ -102,6 +113,7 @@ fn exit_of(error: &ClientError) -> Exit {
         ClientError::Said(_)
         | ClientError::Denied(_)
         | ClientError::Stranger(_)
+        | ClientError::Silent(_)
         | ClientError::Broken(..)
         | ClientError::OtherVersion { .. } => Exit::Failed,
     }

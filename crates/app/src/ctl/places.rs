@@ -69,8 +69,13 @@ impl SocketChoice {
             Ok(None) => None,
             Err(why) => Some(why),
         };
+        Self { note, ..Self::usual(world) }
+    }
+
+    /// The places of daemons that were told nothing.
+    pub(crate) fn usual(world: &dyn World) -> Self {
         let candidates = [PathBuf::from(SYSTEM_SOCKET)].into_iter().chain(user_socket(world)).collect();
-        Self { candidates, note }
+        Self { candidates, note: None }
     }
 
     /// The first place where somebody listens, else the first of all.
@@ -97,18 +102,19 @@ impl fmt::Display for SocketChoice {
 }
 
 /// `control.socket` of the manifest; `None` when it does not say, or when nobody named a manifest and the usual ones are
-/// absent or not for us to read (a member of the socket's group need not be able to read secrets).
+/// absent or not for us to read (a member of the socket's group need not be able to read secrets). One that is broken is
+/// told: the socket may be named in it.
 fn socket_in_manifest(options: &Options, world: &dyn World) -> Result<Option<PathBuf>, String> {
     let named = named_manifest(options, world);
     let Some(path) = named.clone().or_else(|| manifest(options, world).ok()) else { return Ok(None) };
     let shown = path.display().to_string();
-    let socket = match std::fs::read_to_string(&path) {
+    match std::fs::read_to_string(&path) {
         Ok(text) => {
             qfleet_manifest::control_socket(&shown, &text, world).map_err(|problems| problems.to_string())
         }
-        Err(error) => Err(format!("cannot read `{shown}`: {error}")),
-    };
-    if named.is_some() { socket } else { Ok(socket.unwrap_or(None)) }
+        Err(error) if named.is_some() => Err(format!("cannot read `{shown}`: {error}")),
+        Err(_) => Ok(None),
+    }
 }
 
 #[cfg(test)]

@@ -1,13 +1,22 @@
 //! Everything the short commands print goes through here: text or JSON to standard output, problems to standard error.
 //!
-//! Nobody reading any more (`qfleet status | head -1`) is not an error worth a word, so failed writes are ignored.
+//! Nobody reading any more (`qfleet status | head -1`) is not an error worth a word. A disk that is full is.
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, ErrorKind, IsTerminal, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use qfleet_model::snapshot::StateWord;
 use serde::Serialize;
 
 use crate::args::{Color, Options};
+
+/// Something that was to be printed is missing where it was to go.
+static CUT_OFF: AtomicBool = AtomicBool::new(false);
+
+/// Whether a part of the answer could not be written, other than for want of a reader.
+pub(crate) fn is_cut_off() -> bool {
+    CUT_OFF.load(Ordering::Relaxed)
+}
 
 /// Where and how to print.
 #[derive(Debug, Clone, Copy)]
@@ -50,11 +59,17 @@ impl Printer {
     /// Bytes as they are, at once.
     ///
     /// # Errors
-    /// Nobody reads any more.
+    /// Nobody reads any more, or there is no room; the latter has been said.
     pub(crate) fn bytes(self, bytes: &[u8]) -> io::Result<()> {
         let mut out = io::stdout().lock();
-        out.write_all(bytes)?;
-        out.flush()
+        let written = out.write_all(bytes).and_then(|()| out.flush());
+        if let Err(error) = &written
+            && error.kind() != ErrorKind::BrokenPipe
+            && !CUT_OFF.swap(true, Ordering::Relaxed)
+        {
+            self.problem(&format_args!("cannot write to standard output: {error}"));
+        }
+        written
     }
 
     /// A value as JSON.

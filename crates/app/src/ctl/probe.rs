@@ -9,12 +9,12 @@ use std::time::Duration;
 use qfleet_manifest::handler::{Handler, HttpHandler, HttpTarget, ShellCommand};
 use qfleet_manifest::queue::Connection;
 use qfleet_manifest::settings::Manifest;
-use qfleet_model::job::Format;
 use qfleet_queue::driver::LaneId;
-use qfleet_queue::{LaneQueues, NodeSettings, OpenSettings, PrefixSearch, find_prefix};
+use qfleet_queue::{LaneQueues, NodeSettings, OpenSettings};
 use serde::Serialize;
 
 use super::print::Paint;
+use crate::prefixes;
 
 /// Longest wait for one answer.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -97,9 +97,9 @@ async fn depths(manifest: &Manifest, connection: &Connection) -> Result<String, 
     let depths = tokio::time::timeout(PATIENCE, driver.depth(&ids)).await;
     let depths = depths.map_err(|_| format!("no answer within {} s", PATIENCE.as_secs()))?;
     let depths = depths.map_err(|error| error.to_string())?;
-    if connection.driver == Format::Laravel {
-        for queue in lanes.iter().flat_map(|lane| &lane.queues) {
-            under_other_prefixes(connection, queue).await?;
+    for queue in lanes.iter().flat_map(|lane| &lane.queues) {
+        if let Some(hint) = prefixes::elsewhere(connection, queue).await {
+            return Err(hint);
         }
     }
     let found =
@@ -110,22 +110,6 @@ async fn depths(manifest: &Manifest, connection: &Connection) -> Result<String, 
     } else {
         format!("answers; {}", found.join(", "))
     })
-}
-
-/// A queue without keys whose name is there under another prefix: most likely the manifest's prefix is wrong.
-async fn under_other_prefixes(connection: &Connection, queue: &str) -> Result<(), String> {
-    let search = tokio::time::timeout(PATIENCE, find_prefix(connection, queue)).await;
-    // A search that takes too long or is not allowed says nothing about the queue.
-    let Ok(Ok(PrefixSearch::Elsewhere(found))) = search else { return Ok(()) };
-    match found.first() {
-        Some(first) => Err(format!(
-            "`{queue}` has no keys here; found `{}` with {} jobs; set `prefix: {}`",
-            first.key,
-            first.jobs,
-            if first.prefix.is_empty() { "\"\"" } else { &first.prefix }
-        )),
-        None => Ok(()),
-    }
 }
 
 /// Opens a connection to an HTTP endpoint and closes it again.

@@ -102,3 +102,21 @@ fn five_hundred_jobs_reach_the_shell_handler_byte_for_byte() {
     assert_eq!(queue_keys(&redis), Vec::<String>::new());
     assert_eq!(fleet.stop(), 0);
 }
+
+#[test]
+fn a_wrong_prefix_is_noticed_and_the_right_one_named() {
+    let redis = RedisServer::start();
+    let receiver = Receiver::start(|_| Answer::ok());
+    Php::on(&redis).prefix("laravel-database-").produce("mail", JobKind::Plain, 2);
+    let mut fleet = Fleet::start_and_wait(&format!(
+        "redis: {{url: '{}'}}\nqueues:\n  mail: {{handler: {{http: {{url: '{}/'}}}}}}\n",
+        redis.url(),
+        receiver.url()
+    ));
+    let hint = "found `laravel-database-queues:mail` with 2 jobs; set `prefix: laravel-database-`";
+    eventually(SOON, "the hint", || fleet.log().contains(hint).then_some(()));
+    let probe = fleet.qfleet(&["check", "--probe"]);
+    assert_eq!(probe.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&probe.stdout).contains(hint), "{probe:?}");
+    assert_eq!(fleet.stop(), 0);
+}

@@ -4,6 +4,7 @@
 
 mod support;
 
+mod answers;
 mod bullmq;
 mod commands;
 mod crash;

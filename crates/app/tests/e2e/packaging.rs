@@ -2,8 +2,10 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
 use qfleet_testkit::{Guarded, Scratch, eventually};
 
 use crate::support::{QFLEET, SOON, text};
@@ -27,14 +29,35 @@ fn the_systemd_unit_is_valid() {
     assert!(output.status.success() && !said.contains("qfleet.service:"), "{said}");
 }
 
-#[test]
-fn the_demonstration_handles_its_jobs_and_leaves_nothing_behind() {
-    let place = Scratch::new();
+fn demonstration(place: &Scratch) -> Guarded {
     let log = std::fs::File::create(place.join("log")).unwrap();
     let mut command = Command::new(repository().join("deploy/demo/run.sh"));
     command.arg(QFLEET).env("TMPDIR", place.path()).stdin(Stdio::null());
     command.stdout(log.try_clone().unwrap()).stderr(log);
-    let mut demo = Guarded::spawn(&mut command);
+    Guarded::spawn(&mut command)
+}
+
+#[test]
+fn the_demonstration_leaves_nothing_behind_when_it_is_interrupted_too_early_or_twice() {
+    for pauses in [&[20][..], &[150], &[400], &[2000, 100], &[2000, 1100]] {
+        let place = Scratch::new();
+        let mut demo = demonstration(&place);
+        for pause in pauses {
+            std::thread::sleep(Duration::from_millis(*pause));
+            // As Ctrl-C does: to all of them.
+            let _ended = killpg(Pid::from_raw(i32::try_from(demo.pid()).unwrap()), Signal::SIGINT);
+        }
+        demo.wait(SOON);
+        let left: Vec<_> =
+            std::fs::read_dir(place.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(left, ["log"], "interrupted after {pauses:?} ms:\n{}", place.read("log"));
+    }
+}
+
+#[test]
+fn the_demonstration_handles_its_jobs_and_leaves_nothing_behind() {
+    let place = Scratch::new();
+    let mut demo = demonstration(&place);
     let shown = eventually(SOON * 2, "the demonstration to show its jobs", || {
         let log = place.read("log");
         log.contains("the fleet goes on").then_some(log)
