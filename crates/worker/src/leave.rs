@@ -79,12 +79,19 @@ impl Worker {
         let strays_left = self.give_back_strays().await;
         self.speaker.finish().await;
         let held = self.slots.held();
-        if held > 0 || strays_left {
+        if held > 0 {
             error!(
                 jobs = held,
                 "leaving while the store is away: what is in hand is given back when it can be reached"
             );
             return CUT_OFF;
+        }
+        if strays_left {
+            warn!(
+                code,
+                "ends while the store is away: what it may have handed out is looked for when it can be reached"
+            );
+            return code;
         }
         if let Err(cause) = self.ledger.remove() {
             warn!("cannot remove the ledger: {cause}");

@@ -14,8 +14,8 @@ use super::slot::Slot;
 use super::view::similar;
 use super::{AskId, Effect, Fleet, Now, SlotId};
 
-/// More processes than this in one group are surely a slip of the finger.
-const MOST_PROCESSES: u32 = 10_000;
+/// More processes than this in one group are surely a slip of the finger; a manifest may have no more, either.
+const MOST_PROCESSES: u32 = 1_000;
 
 impl Fleet {
     pub(super) fn asked(&mut self, ask: AskId, command: Command, now: Now) {
