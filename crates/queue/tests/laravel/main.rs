@@ -13,4 +13,5 @@ mod promises;
 mod proxy;
 mod reaching;
 mod rig;
+mod spoilt;
 mod wakeups;

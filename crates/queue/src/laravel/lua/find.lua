@@ -13,13 +13,7 @@ local MOST_BYTES = 1048576
 local function note(place, bytes, score)
   local identity = ''
   if #bytes <= MOST_BYTES then identity = select(4, scan(bytes)) end
-  local counters = false
-  if identity ~= '' then
-    local key = ARGV[place + 1] .. identity
-    if redis.call('EXISTS', key) == 1 then
-      counters = redis.call('HMGET', key, 'deliveries', 'snoozes', 'first', 'crashes', 'exceptions', 'previous')
-    end
-  end
+  local counters = identity ~= '' and kept_at(ARGV[place + 1] .. identity)
   found[#found + 1] = {place, bytes, score, identity, counters}
 end
 

@@ -94,6 +94,13 @@ local function scan(payload)
   return digits, length, count, identity
 end
 
+-- What is kept beside a job under this key; false when there is nothing, or something that is not ours.
+local function kept_at(key)
+  if redis.call('EXISTS', key) == 0 then return false end
+  local kept = redis.pcall('HMGET', key, 'deliveries', 'snoozes', 'first', 'crashes', 'exceptions', 'previous')
+  return not kept.err and kept
+end
+
 local function splice(payload, at, length, digits)
   return string.sub(payload, 1, at - 1) .. digits .. string.sub(payload, at + length)
 end

@@ -18,9 +18,8 @@ local function forget(job)
   if job.counters ~= '' then redis.call('DEL', job.counters) end
 end
 
-local function remember(job)
+local function write_counters(job)
   local note = job.note
-  if job.counters == '' or not note.counted then return end
   for _, field in ipairs({'snoozes', 'crashes', 'exceptions'}) do
     if note[field] == '1' then redis.call('HINCRBY', job.counters, field, 1) end
   end
@@ -28,6 +27,12 @@ local function remember(job)
   redis.call('HSETNX', job.counters, 'first', note.first)
   if note.previous ~= '' then redis.call('HSET', job.counters, 'previous', note.previous) end
   redis.call('EXPIRE', job.counters, 604800)
+end
+
+-- A key that somebody else has spoilt costs what was known of the job, never the job.
+local function remember(job)
+  if job.counters == '' or not job.note.counted then return end
+  if not pcall(write_counters, job) then redis.pcall('DEL', job.counters) end
 end
 
 local function again(queue, job, bytes)
@@ -60,23 +65,24 @@ function verbs.later(queue, job)
   remember(job)
 end
 
-function verbs.back(queue, job)
+-- Goes back when all verdicts are known; looked at now is only whether it can.
+local function back(queue, job, bytes)
   redis.call('LLEN', ready_of(queue))
-  let_go(queue, job)
-  backs[#backs + 1] = {queue, as_found(job)}
+  backs[#backs + 1] = {queue, job, bytes}
 end
+
+function verbs.back(queue, job) back(queue, job, as_found(job)) end
 
 -- The worker that held the job is dead. Answers 2 and changes nothing when the job is to blame for it once too often.
 function verbs.crash(queue, job)
-  local crashes = job.counters ~= '' and tonumber(redis.call('HGET', job.counters, 'crashes') or 0) or 0
-  if job.alone == '1' and crashes >= 2 then return 2 end
-  redis.call('LLEN', ready_of(queue))
+  local crashes = job.counters ~= '' and redis.pcall('HGET', job.counters, 'crashes')
+  if job.alone == '1' and type(crashes) == 'string' and (tonumber(crashes) or 0) >= 2 then return 2 end
   if job.due == '' then
-    backs[#backs + 1] = {queue, job.bytes}
+    back(queue, job, job.bytes)
   else
     again(queue, job, job.bytes)
+    let_go(queue, job)
   end
-  let_go(queue, job)
   remember(job)
 end
 
@@ -106,7 +112,7 @@ local function read_note()
   return note
 end
 
-local settled = {}
+local settled, unforeseen = {}, nil
 for place = 1, number() do
   local verb, queue = arg(), number()
   local job = {bytes = arg(), at = number(), length = number(), text = arg(), counters = arg()}
@@ -123,7 +129,13 @@ for place = 1, number() do
   if ours(queue, job) then
     begin_writing(ready_of(queue))
     local moved, answer = pcall(verbs[verb], queue, job)
-    settled[place] = moved and (answer or 1) or own_fault(answer)
+    if moved then
+      settled[place] = answer or 1
+    else
+      local own, text = pcall(own_fault, answer)
+      settled[place] = text
+      if not own then unforeseen = text end
+    end
   else
     settled[place] = 0
   end
@@ -131,8 +143,12 @@ end
 
 -- The last one goes first, so that the queue has them in the order they were taken.
 for place = #backs, 1, -1 do
-  local ready = ready_of(backs[place][1])
-  redis.call('LPUSH', ready, backs[place][2])
-  wake(ready, 1)
+  local queue, job, bytes = unpack(backs[place])
+  if ours(queue, job) then
+    redis.call('LPUSH', ready_of(queue), bytes)
+    let_go(queue, job)
+    wake(ready_of(queue), 1)
+  end
 end
+if unforeseen then error(unforeseen, 0) end
 

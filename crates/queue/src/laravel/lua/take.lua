@@ -50,13 +50,6 @@ end
 
 local jobs = {}
 
-local function counters_of(queue, identity)
-  if identity == '' then return false end
-  local key = memories[queue] .. identity
-  if redis.call('EXISTS', key) == 0 then return false end
-  return redis.call('HMGET', key, 'deliveries', 'snoozes', 'first', 'crashes', 'exceptions', 'previous')
-end
-
 -- Every byte is read, and nobody else is served meanwhile: after so many of them the rest is for the next turn.
 local MOST_BYTES = 1048576
 
@@ -67,12 +60,13 @@ local function take(place, queue, room, woken)
     local at, length, count, identity = scan(payload)
     local raised = at and string.format('%d', count + 1) or ''
     local reserved = at and splice(payload, at, length, raised) or payload
+    local counters = identity ~= '' and kept_at(memories[queue] .. identity)
     local added = redis.pcall('ZADD', ready .. ':reserved', 'NX', score, reserved)
     if type(added) == 'table' then
       problem = added
     elseif added == 1 then
       taken = taken + 1
-      jobs[#jobs + 1] = {place, payload, at and at - 1 or -1, length or 0, raised, identity, counters_of(queue, identity)}
+      jobs[#jobs + 1] = {place, payload, at and at - 1 or -1, length or 0, raised, identity, counters}
     else
       -- Somebody works on the very same bytes. As a member of the set they cannot be held twice: behind the others.
       twins[#twins + 1] = payload
@@ -84,7 +78,11 @@ local function take(place, queue, room, woken)
     local seen = taken + #twins
     local payloads = redis.call('LRANGE', ready, seen, math.min(seen + 16, room) - 1)
     for _, payload in ipairs(payloads) do
-      if has_room() then hold(payload) end
+      if has_room() then
+        -- What is held already has to leave the list whatever happens here.
+        local fine, why = pcall(hold, payload)
+        if not fine then problem = why end
+      end
     end
     if #payloads < 16 then break end
   end
