@@ -71,8 +71,9 @@ impl Supervisor {
         if !dry_run {
             self.telling.reloading(clock::now());
         }
-        let (reload, done) = (self.reload.clone(), self.read.clone());
+        let (reload, done, reading) = (self.reload.clone(), self.read.clone(), self.reading.clone());
         self.world.tasks.spawn_local(async move {
+            let _turn = reading.lock().await;
             let read = spawn_blocking(move || read(ask, dry_run, &reload)).await;
             let failed = |_| Read { ask, dry_run, result: Err(String::from("reading the manifest failed")) };
             // The receiver lives as long as the loop.

@@ -10,6 +10,7 @@ use std::ffi::OsString;
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use jiff::tz::TimeZone;
@@ -23,7 +24,7 @@ use qfleet_os::service::Service;
 use qfleet_os::signal::Received;
 use qfleet_os::spawn::OwnImage;
 use qfleet_os::{clock, descriptors};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Mutex, mpsc, oneshot, watch};
 
 use crate::fleet::view::Seen;
 use crate::fleet::{AskId, Effect, Event, Fleet, Now};
@@ -91,6 +92,8 @@ pub struct Supervisor {
     requests: mpsc::Receiver<Request>,
     heard: mpsc::UnboundedReceiver<Heard>,
     read: mpsc::UnboundedSender<Read>,
+    /// One manifest is read at a time, so that the one asked for last is in force in the end.
+    reading: Rc<Mutex<()>>,
     reads: mpsc::UnboundedReceiver<Read>,
     reaper: Reaper,
     received: Received,
@@ -144,6 +147,7 @@ impl Supervisor {
             requests,
             heard,
             read,
+            reading: Rc::default(),
             reads,
             reaper,
             received,

@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use qfleet_manifest::World;
 use qfleet_manifest::problem::Problems;
@@ -15,6 +16,9 @@ use qfleet_os::spawn::OwnImage;
 use qfleet_supervisor::{Handle, Setup, Stream, Supervisor};
 
 use crate::harness::{LIMIT, until};
+
+/// A manifest with this comment takes its time to be read.
+pub const SLOW: &str = "# slow";
 
 /// The tester's view of the daemon.
 pub struct Tester {
@@ -48,7 +52,13 @@ pub fn daemon_with(
         manifest: load(&manifest).unwrap(),
         reload: {
             let text = text.clone();
-            Arc::new(move || load(&text.lock().unwrap()))
+            Arc::new(move || {
+                let text = text.lock().unwrap().clone();
+                if text.contains(SLOW) {
+                    std::thread::sleep(Duration::from_millis(300));
+                }
+                load(&text)
+            })
         },
         image: OwnImage::open().unwrap(),
         child_args: vec!["child".to_owned()],
@@ -127,6 +137,19 @@ impl Tester {
     pub fn reload(&self, manifest: &str) -> Vec<String> {
         *self.manifest.lock().unwrap() = manifest.replace("DIR", &self.dir.display().to_string());
         self.told(Command::Reload { dry_run: false, reset: false })
+    }
+
+    /// The same for two, one right after the other.
+    pub fn reload_twice(&self, first: &str, second: &str) {
+        let reload = || self.handle.ask(Command::Reload { dry_run: false, reset: false });
+        *self.manifest.lock().unwrap() = first.to_owned();
+        let later = async {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            *self.manifest.lock().unwrap() = second.to_owned();
+            reload().await
+        };
+        let (first, second) = self.runtime.block_on(async { tokio::join!(reload(), later) });
+        first.and(second).unwrap();
     }
 
     pub fn processes(&self) -> Vec<ProcessView> {

@@ -8,7 +8,7 @@ use qfleet_model::snapshot::{Exit, StateWord};
 use qfleet_os::{signal, usage};
 use qfleet_supervisor::Stream;
 
-use crate::daemon::{daemon, daemon_with, names};
+use crate::daemon::{SLOW, daemon, daemon_with, names};
 use crate::harness::{Case, own_output, until};
 
 pub const CASES: &[Case] = &[
@@ -31,6 +31,7 @@ pub const CASES: &[Case] = &[
     ("a_second_interrupt_later_cuts_off", a_second_interrupt_later_cuts_off),
     ("orphans_of_others_are_reaped", orphans_of_others_are_reaped),
     ("a_reload_touches_only_what_changed", a_reload_touches_only_what_changed),
+    ("of_two_reloads_the_later_one_is_in_force", of_two_reloads_the_later_one_is_in_force),
     (
         "hundreds_start_and_end_quickly_and_then_cost_nothing",
         hundreds_start_and_end_quickly_and_then_cost_nothing,
@@ -267,6 +268,18 @@ programs: {parent: {command: \"sh -c '(setsid sh -c \\\"echo \\\\$\\\\$; exec sl
         until("the orphan to be gone, zombie and all", || usage::of(orphan).is_err().then_some(()));
         tester.shutdown();
     });
+}
+
+fn of_two_reloads_the_later_one_is_in_force() {
+    let program = |name: &str| format!("programs: {{{name}: {{command: sleep 1000, startsecs: 0}}}}\n");
+    let code = daemon(&program("before"), move |tester| {
+        tester.until_up();
+        tester.reload_twice(&format!("{}{SLOW}\n", program("slow")), &program("last"));
+        tester.until_state("last", StateWord::Running);
+        until("the others to be gone", || (tester.processes().len() == 1).then_some(()));
+        tester.shutdown();
+    });
+    assert_eq!(code, 0);
 }
 
 fn a_reload_touches_only_what_changed() {
