@@ -318,7 +318,8 @@ pub trait QueueDriver: Send + Sync + fmt::Debug {
     /// Any; call again later.
     async fn recover(&self, dead: &DeadWorker) -> Result<Recovered, QueueError>;
 
-    /// Adds a payload as it is, ready or due later, waking whoever sleeps.
+    /// Adds a payload as it is, ready or due later, waking whoever sleeps. Answers the job's id where the store gives
+    /// one; elsewhere it is in the payload.
     ///
     /// # Errors
     /// Any; on [`QueueError::Unreachable`] it may have been added.
@@ -328,7 +329,7 @@ pub trait QueueDriver: Send + Sync + fmt::Debug {
         queue: &str,
         payload: &[u8],
         delay: Option<Duration>,
-    ) -> Result<(), QueueError>;
+    ) -> Result<Option<String>, QueueError>;
 
     /// A payload in the family's format for a job named `name` with JSON `data`.
     ///
@@ -354,9 +355,10 @@ pub trait QueueDriver: Send + Sync + fmt::Debug {
         count: u64,
     ) -> Result<Vec<ListedJob>, QueueError>;
 
-    /// Stops (or allows again) all taking from the lane's queues, by every process of every host.
+    /// Stops (or allows again) all taking from the lane's queues, by every process of every host. Answers what its
+    /// operator should also know, a sentence each.
     ///
     /// # Errors
     /// Any.
-    async fn set_paused(&self, lane: LaneId, paused: bool) -> Result<(), QueueError>;
+    async fn set_paused(&self, lane: LaneId, paused: bool) -> Result<Vec<String>, QueueError>;
 }

@@ -9,18 +9,18 @@ use std::sync::Arc;
 use qfleet_manifest::queue::Connection;
 use qfleet_model::job::Format;
 
-pub use crate::bull::{Keep, NodeSettings, RateLimit};
 use crate::driver::QueueDriver;
 use crate::error::QueueError;
 use crate::failed::FailedJobs;
 pub use crate::laravel::prefix::{FoundPrefix, PrefixSearch, find_prefix};
+pub use crate::node::{Keep, NodeSettings, RateLimit};
 
-mod bull;
 mod clock;
 pub mod driver;
 pub mod error;
 pub mod failed;
 mod laravel;
+mod node;
 mod redis;
 
 /// What a driver is opened with.
@@ -55,7 +55,7 @@ pub struct LaneQueues {
 pub fn open(settings: &OpenSettings) -> Result<Arc<dyn QueueDriver>, QueueError> {
     match settings.connection.driver {
         Format::Laravel => Ok(Arc::new(laravel::Laravel::open(settings)?)),
-        Format::Bullmq => Ok(Arc::new(bull::bullmq::Bullmq::open(settings)?)),
+        Format::Bullmq => Ok(Arc::new(node::bullmq::Bullmq::open(settings)?)),
         family @ Format::Bull => {
             Err(QueueError::Refused(format!("driver `{family}` is not yet in this version")))
         }
@@ -69,7 +69,7 @@ pub fn open(settings: &OpenSettings) -> Result<Arc<dyn QueueDriver>, QueueError>
 /// [`QueueError::Refused`] when a file named by the settings cannot be read.
 pub fn open_failed(connection: &Connection) -> Result<Arc<dyn FailedJobs>, QueueError> {
     match connection.driver {
-        Format::Bullmq => Ok(Arc::new(bull::bullmq::BullmqFailedJobs::open(connection)?)),
+        Format::Bullmq => Ok(Arc::new(node::bullmq::BullmqFailedJobs::open(connection)?)),
         Format::Laravel | Format::Bull => Ok(Arc::new(failed::redis::RedisFailedJobs::open(connection)?)),
     }
 }

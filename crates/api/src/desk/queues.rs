@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use qfleet_manifest::settings::Manifest;
-use qfleet_model::job::Format;
 use qfleet_queue::driver::{Depth, JobState, LaneId, QueueDriver};
 use serde::Deserialize;
 
@@ -99,10 +98,10 @@ impl Desk {
             results.push(Done {
                 name: place.name.clone(),
                 ok: done.is_ok(),
-                note: done.is_ok().then(|| pause_note(place, paused)).flatten(),
+                note: done.as_ref().ok().filter(|notes| !notes.is_empty()).map(|notes| notes.join("; ")),
                 text: match done {
-                    Ok(()) if paused => "paused".to_owned(),
-                    Ok(()) => "resumed".to_owned(),
+                    Ok(_) if paused => "paused".to_owned(),
+                    Ok(_) => "resumed".to_owned(),
                     Err(error) => error.to_string(),
                 },
             });
@@ -153,12 +152,13 @@ impl Desk {
         manifest: &Manifest,
         place: &Place,
         paused: bool,
-    ) -> Result<(), DeskError> {
+    ) -> Result<Vec<String>, DeskError> {
         let (driver, lanes) = self.cabinet.driver(manifest, &place.connection, &[place]).await?;
+        let mut notes = Vec::new();
         for lane in lanes {
-            in_time(&place.connection, driver.set_paused(lane, paused)).await?;
+            notes.extend(in_time(&place.connection, driver.set_paused(lane, paused)).await?);
         }
-        Ok(())
+        Ok(notes)
     }
 }
 
@@ -217,14 +217,6 @@ fn drain_seconds(row: &QueueRow) -> Option<f64> {
     row.rate.filter(|rate| *rate > 0.0).map(|rate| row.waiting as f64 / rate)
 }
 
-/// What an operator should know about a pause.
-fn pause_note(place: &Place, paused: bool) -> Option<String> {
-    match place.connection.driver {
-        Format::Laravel if paused => Some("PHP workers on the same queue are not affected".to_owned()),
-        Format::Laravel | Format::Bull | Format::Bullmq => None,
-    }
-}
-
 async fn put_in(
     place: &Place,
     driver: Arc<dyn QueueDriver>,
@@ -234,11 +226,11 @@ async fn put_in(
 ) -> Result<Pushed, DeskError> {
     let queue = place.for_push();
     let delay = (delay_ms > 0).then(|| Duration::from_millis(delay_ms));
-    in_time(&place.connection, driver.push(lane, queue, payload, delay)).await?;
+    let given = in_time(&place.connection, driver.push(lane, queue, payload, delay)).await?;
     Ok(Pushed {
         connection: place.connection.name.clone(),
         queue: queue.to_owned(),
-        id: id_of(payload),
+        id: given.or_else(|| id_of(payload)),
         note: (!place.served)
             .then(|| format!("no queue of the manifest takes jobs from `{}/{queue}`", place.connection.name)),
     })

@@ -17,7 +17,7 @@ impl Laravel {
         queue: &str,
         payload: &[u8],
         delay: Option<Duration>,
-    ) -> Result<(), QueueError> {
+    ) -> Result<Option<String>, QueueError> {
         let mut call = Call::default();
         call.key(self.keys.ready(queue)).arg(payload);
         match delay {
@@ -25,7 +25,7 @@ impl Laravel {
             None => call.arg(""),
         };
         match self.link.run(&self.scripts.push, &call).await?.number::<u8>() {
-            Some(1) => Ok(()),
+            Some(1) => Ok(None),
             _ => Err(QueueError::Refused(format!(
                 "the very same payload is delayed in `{queue}` already; give it another `uuid`"
             ))),
@@ -106,13 +106,13 @@ impl Laravel {
         }
     }
 
-    pub(super) async fn pause(&self, lane: LaneId, paused: bool) -> Result<(), QueueError> {
+    pub(super) async fn pause(&self, lane: LaneId, paused: bool) -> Result<Vec<String>, QueueError> {
         for queue in self.queues_of(lane) {
             let name = self.queue_name(*queue);
             let mut command = redis::cmd(if paused { "SADD" } else { "SREM" });
             let _: Value = self.link.call(command.arg(self.keys.paused(name)).arg(name)).await?;
         }
-        Ok(())
+        Ok(paused.then(|| "PHP workers on the same queue are not affected".to_owned()).into_iter().collect())
     }
 }
 

@@ -5,7 +5,7 @@ use qfleet_model::time::WallTime;
 use serde_json::value::RawValue;
 
 use super::held::Held;
-use crate::bull::Keep;
+use crate::node::Keep;
 use crate::redis::Call;
 
 /// Adds one verdict to a turn. `queue` is the place of the job's queue in the call; false when nothing is to be done.

@@ -9,10 +9,10 @@ use qfleet_manifest::queue::Connection;
 use qfleet_model::time::WallTime;
 
 use super::script;
-use crate::bull::keys::Keys;
 use crate::clock;
 use crate::error::QueueError;
 use crate::failed::{FailedJob, FailedJobs};
+use crate::node::keys::Keys;
 use crate::redis::{Call, Link, Reply, Script};
 
 /// Jobs removed in one call.

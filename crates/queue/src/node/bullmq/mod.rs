@@ -251,7 +251,7 @@ impl QueueDriver for Bullmq {
         queue: &str,
         payload: &[u8],
         delay: Option<Duration>,
-    ) -> Result<(), QueueError> {
+    ) -> Result<Option<String>, QueueError> {
         self.add(queue, payload, delay).await
     }
 
@@ -273,7 +273,7 @@ impl QueueDriver for Bullmq {
         self.list(lane, state, from, count).await
     }
 
-    async fn set_paused(&self, lane: LaneId, paused: bool) -> Result<(), QueueError> {
+    async fn set_paused(&self, lane: LaneId, paused: bool) -> Result<Vec<String>, QueueError> {
         self.pause(lane, paused).await
     }
 }

@@ -18,7 +18,7 @@ impl Bullmq {
         queue: &str,
         payload: &[u8],
         delay: Option<Duration>,
-    ) -> Result<(), QueueError> {
+    ) -> Result<Option<String>, QueueError> {
         let mut new = compose::read(payload).map_err(QueueError::Refused)?;
         if let Some(delay) = delay {
             new.opts
@@ -39,7 +39,7 @@ impl Bullmq {
         call.arg(&new.name).arg(new.data.get()).arg(&opts).own(delay).own(priority).own(u8::from(first));
         call.arg(&wanted);
         match self.link.run(&self.scripts.push, &call).await?.bytes() {
-            Some(_) => Ok(()),
+            Some(id) => Ok(Some(String::from_utf8_lossy(&id).into_owned())),
             None => Err(QueueError::Refused(format!(
                 "`{queue}` has a job with the id `{wanted}` already; give it another `jobId`"
             ))),
@@ -115,7 +115,8 @@ impl Bullmq {
         Ok(listed)
     }
 
-    pub(super) async fn pause(&self, lane: LaneId, paused: bool) -> Result<(), QueueError> {
+    pub(super) async fn pause(&self, lane: LaneId, paused: bool) -> Result<Vec<String>, QueueError> {
+        let mut notes = Vec::new();
         for queue in self.lanes.of(lane) {
             let name = self.lanes.name(*queue);
             let mut call = Call::default();
@@ -123,13 +124,14 @@ impl Bullmq {
             call.own(u8::from(paused));
             let waiting = self.link.run(&self.scripts.pause, &call).await?.number::<u64>();
             if waiting.is_some_and(|waiting| waiting > 0) {
-                tracing::warn!(
-                    queue = name,
-                    "jobs wait in `wait` while the queue is paused; a resume by BullMQ 5 would destroy them"
-                );
+                notes.push(format!(
+                    "jobs wait in `{}wait` while the queue is paused, and a resume by BullMQ 5 would destroy them: \
+                     resume with `qfleet resume`",
+                    self.keys.base(name)
+                ));
             }
         }
-        Ok(())
+        Ok(notes)
     }
 }
 
