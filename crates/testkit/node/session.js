@@ -1,58 +1,54 @@
 // One Node process of a test. Reads lines {"id", "code"} and runs each code as the body of an async function that is given
 // `kit`; answers {"id", "value"} or {"id", "error"}. Everything the kit opened is closed when the input ends.
+//
+// The kit is alike for all libraries, so that one test serves them all; `bull.js` and `bullmq.js` have what differs.
 'use strict'
 
 const readline = require('node:readline')
+// Bull hangs a listener on its connection for each event that is asked for.
+require('node:events').defaultMaxListeners = 100
 const [library, socket] = process.argv.slice(2)
 const lib = require(library)
 const AsyncFunction = (async () => {}).constructor
-const open = []
 const named = new Map()
-
-const connection = () => ({ path: socket, maxRetriesPerRequest: null })
-const keep = (thing) => {
-  open.push(thing)
-  thing.on('error', () => {})
-  return thing
-}
-const once = (key, make) => {
-  if (!named.has(key)) named.set(key, make())
-  return named.get(key)
-}
 
 const kit = {
   lib,
-  connection,
+  library,
+  socket,
   require,
   memory: {},
   sleep: (ms) => new Promise((done) => setTimeout(done, ms)),
-  queue: (name, opts = {}) =>
-    once(`queue ${name}`, () => keep(new lib.Queue(name, { connection: connection(), ...opts }))),
-  flow: () => once('flow', () => keep(new lib.FlowProducer({ connection: connection() }))),
-  // Notes each event of a queue as [name, fields].
-  listen: async (name) => {
-    const events = keep(new lib.QueueEvents(name, { connection: connection() }))
-    const seen = []
-    const emit = events.emit.bind(events)
-    events.emit = (event, ...args) => {
-      if (!['error', 'ready', 'ioredis:close'].includes(event)) seen.push([event, args[0] ?? {}])
-      if (event === 'error') seen.push(['error', { message: String(args[0]) }])
-      return emit(event, ...args)
+  // Things of this process that live as long as it does, each made once.
+  once: (key, make) => {
+    if (!named.has(key)) named.set(key, make())
+    return named.get(key)
+  },
+  // Connections that are cut say so, and nobody needs to hear it.
+  keep: (thing) => {
+    thing.on('error', () => {})
+    return thing
+  },
+  // A connection of the test's own.
+  redis: () => kit.once('redis', () => kit.keep(new (require('ioredis'))({ path: socket }))),
+  // Asks again and again until the answer is one.
+  until: async (ask) => {
+    for (;;) {
+      const answer = await ask()
+      if (answer) return answer
+      await kit.sleep(5)
     }
-    await events.waitUntilReady()
-    kit.memory[`events ${name}`] = seen
-    named.set(`events ${name}`, events)
-    return null
   },
-  events: (name) => named.get(`events ${name}`),
-  seen: (name) => kit.memory[`events ${name}`],
-  // A worker that runs `run(job, token)`; with no function it completes every job with the number 1.
-  worker: async (name, run = async () => 1, opts = {}) => {
-    const worker = keep(new lib.Worker(name, run, { connection: connection(), ...opts }))
-    await worker.waitUntilReady()
-    return worker
+  // An error whose stack is the same wherever it is thrown.
+  error: (text, Kind = Error) => {
+    const error = new Kind(text)
+    error.stack = `${error.name}: ${text}`
+    return error
   },
+  // What the listener of a queue has heard, each as [event, fields].
+  seen: (name) => kit.memory[`seen ${name}`],
 }
+Object.assign(kit, require(library === 'bull' ? './bull.js' : './bullmq.js')(kit))
 
 readline.createInterface({ input: process.stdin }).on('line', async (line) => {
   const { id, code } = JSON.parse(line)
