@@ -13,6 +13,7 @@ use crate::driver::QueueDriver;
 use crate::error::QueueError;
 use crate::failed::FailedJobs;
 pub use crate::laravel::prefix::{FoundPrefix, PrefixSearch, find_prefix};
+use crate::node::queues::Queues;
 pub use crate::node::{Keep, NodeSettings, RateLimit};
 
 mod clock;
@@ -51,14 +52,12 @@ pub struct LaneQueues {
 /// Opens the queues of one connection: the only list of drivers. Redis is reached when it is first needed.
 ///
 /// # Errors
-/// [`QueueError::Refused`] for a family that is not yet in this version, or a file that cannot be read.
+/// [`QueueError::Refused`] when a file named by the settings cannot be read.
 pub fn open(settings: &OpenSettings) -> Result<Arc<dyn QueueDriver>, QueueError> {
     match settings.connection.driver {
         Format::Laravel => Ok(Arc::new(laravel::Laravel::open(settings)?)),
-        Format::Bullmq => Ok(Arc::new(node::bullmq::Bullmq::open(settings)?)),
-        family @ Format::Bull => {
-            Err(QueueError::Refused(format!("driver `{family}` is not yet in this version")))
-        }
+        Format::Bullmq => Ok(Arc::new(Queues::open(&node::bullmq::BULLMQ, settings)?)),
+        Format::Bull => Ok(Arc::new(Queues::open(&node::bull::BULL, settings)?)),
     }
 }
 

@@ -21,7 +21,7 @@ use crate::redis::{ANSWERS_WITHIN, Link, Live, Reply};
 /// One blocking call lasts this long at most, so that silent middle boxes do not forget the connection.
 const BLOCKS_FOR: Duration = Duration::from_secs(60);
 /// The wake-up connection's limit for an answer.
-pub(super) const BLOCKED_ANSWERS_WITHIN: Duration = Duration::from_secs(65);
+pub(in crate::node) const BLOCKED_ANSWERS_WITHIN: Duration = Duration::from_secs(65);
 /// A wish that is gone for this long is gone for good.
 const GRACE: Duration = Duration::from_millis(20);
 /// A key of a wrong type is tried again after this long.
@@ -29,7 +29,7 @@ const WRONG_FOR: Duration = Duration::from_secs(60);
 
 /// The front of the task; dropping it ends the task and closes the connection.
 #[derive(Debug)]
-pub(super) struct Sleeper {
+pub(in crate::node) struct Sleeper {
     shared: Arc<Shared>,
     task: Mutex<Option<JoinHandle<()>>>,
 }
@@ -64,7 +64,12 @@ struct State {
 
 impl Sleeper {
     /// Connects when somebody waits.
-    pub(super) fn new(link: Link, commands: Link, markers: Vec<String>, name: Option<String>) -> Self {
+    pub(in crate::node) fn new(
+        link: Link,
+        commands: Link,
+        markers: Vec<String>,
+        name: Option<String>,
+    ) -> Self {
         let shared = Shared {
             link,
             commands,
@@ -78,7 +83,11 @@ impl Sleeper {
     }
 
     /// Returns when one of the queues may have a job, or after `at_most`.
-    pub(super) async fn wait(&self, queues: Vec<usize>, at_most: Duration) -> Result<(), QueueError> {
+    pub(in crate::node) async fn wait(
+        &self,
+        queues: Vec<usize>,
+        at_most: Duration,
+    ) -> Result<(), QueueError> {
         self.run();
         self.shared.state().fault = None;
         let _wish = StatedWish::state(&self.shared, &queues);
@@ -106,19 +115,19 @@ impl Sleeper {
     }
 
     /// A turn asks this queue: whatever was known of it is used.
-    pub(super) fn take_woken(&self, queue: usize) {
+    pub(in crate::node) fn take_woken(&self, queue: usize) {
         let mut state = self.shared.state();
         state.woken.remove(&queue);
         state.due.remove(&queue);
     }
 
     /// The commands found Redis gone: the wake-up connection may be dead without showing it.
-    pub(super) fn reconnect(&self) {
+    pub(in crate::node) fn reconnect(&self) {
         self.shared.wish.send_modify(|wish| wish.epoch += 1);
     }
 
     /// Queues whose marker is of a wrong type.
-    pub(super) fn wrong(&self) -> Vec<usize> {
+    pub(in crate::node) fn wrong(&self) -> Vec<usize> {
         self.shared.state().wrong.keys().copied().collect()
     }
 

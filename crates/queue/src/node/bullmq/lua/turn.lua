@@ -221,7 +221,7 @@ local function activate(q, lane, id, max, row)
   redis.call('SET', q.base .. id .. ':lock', token, 'PX', lasts)
   event(q, 'active', 'jobId', id, 'prev', 'waiting')
   redis.call('HSET', q.base .. id, 'processedOn', now)
-  redis.call('HINCRBY', q.base .. id, 'ats', 1)
+  row[7] = redis.call('HINCRBY', q.base .. id, 'ats', 1)
 end
 
 local function serve(place, lane, room)
@@ -248,6 +248,7 @@ local function serve(place, lane, room)
       redis.call('LREM', q.base .. 'active', 1, id)
       if fine then redis.call('DEL', q.base .. id, q.base .. id .. ':lock') end
     else
+      local started_before = row[7]
       activate(q, lane, id, max, row)
       if row[11] then
         local reason = row[11]
@@ -258,7 +259,7 @@ local function serve(place, lane, room)
       else
         taken = taken + 1
         -- Only a job that was started before can have notes.
-        jobs[#jobs + 1] = {place, id, row, row[7] and notes_of(lane, id)}
+        jobs[#jobs + 1] = {place, id, row, started_before and notes_of(lane, id)}
       end
     end
   end
