@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use qfleet_manifest::queue::Connection;
 
-use super::bullmq::sleeper::{BLOCKED_ANSWERS_WITHIN, Sleeper};
+use super::bullmq::sleeper::Sleeper;
 use super::held::{Held, InHand};
 use super::keys::Keys;
 use super::library::{Library, Scripts};
@@ -26,7 +26,7 @@ use crate::driver::{
     Renewal, Settlement, Turn,
 };
 use crate::error::QueueError;
-use crate::redis::{Address, Call, Link};
+use crate::redis::{Blocked, Call, Link};
 
 /// All queues of one connection of one library that one process serves.
 #[derive(Debug)]
@@ -59,7 +59,7 @@ impl Queues {
         let keys = Keys::new(&connection.prefix);
         let lanes = Lanes::new(&settings.lanes);
         let link = Link::for_commands(&connection.redis)?;
-        let wakeups = Link::new(Address::new(&connection.redis)?, BLOCKED_ANSWERS_WITHIN);
+        let wakeups = Link::for_blocking(&connection.redis)?;
         let markers = lanes.queues().iter().map(|queue| keys.marker(&queue.name)).collect();
         // A connection has one name, so only the worker of a single queue can be seen by it.
         let name = match lanes.queues() {
@@ -69,7 +69,7 @@ impl Queues {
         Ok(Self {
             library,
             lease: lanes.lock_duration(),
-            sleeper: Sleeper::new(wakeups, link.clone(), markers, name),
+            sleeper: Sleeper::new(Blocked::new(wakeups, link.clone(), markers, name)),
             scripts: (library.scripts)(),
             in_hand: InHand::default(),
             lost: Lost::default(),
