@@ -45,7 +45,7 @@ pub struct LaneQueues {
     pub queues: Vec<String>,
     /// A job's own dispatch delay is its backoff when it has no other (Laravel 12.11 and newer).
     pub delay_as_backoff: bool,
-    /// What only Bull and BullMQ know.
+    /// What Bull and BullMQ know; of it the limit of starts holds for Laravel's queues, too.
     pub node: NodeSettings,
 }
 

@@ -37,7 +37,7 @@ pub(crate) struct Lane {
     pub(crate) concurrency: u32,
     /// When a dead worker's started jobs are delivered again.
     pub(crate) redeliver: Redeliver,
-    /// Its starts are counted when they are taken: nothing is taken that does not start.
+    /// The manifest limits its starts.
     pub(crate) counted: bool,
     /// Every endpoint its jobs may go to, each once.
     pub(crate) endpoints: Vec<usize>,

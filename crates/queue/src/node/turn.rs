@@ -230,12 +230,16 @@ impl Queues {
         let mut states = states.list().into_iter();
         let mut lanes: Vec<(LaneId, bool, bool)> = Vec::new();
         for from in asked {
-            let [state, left, due, text] = states.next().unwrap_or(Reply(redis::Value::Nil)).fields();
+            let [state, left, due, text, limited] =
+                states.next().unwrap_or(Reply(redis::Value::Nil)).fields();
             let left = left.number::<u64>().unwrap_or_default() > 0;
             let state = state.number::<u8>().unwrap_or_default();
             if state == 2 {
                 turn.broken
                     .push((from.lane, (self.library.refusal)(self.lanes.name(from.queue), &text.text())));
+            }
+            if limited.number() == Some(1_u8) && turn.limited.last() != Some(&from.lane) {
+                turn.limited.push(from.lane);
             }
             if let Some(due) = due.number::<i64>().map(WallTime::from_millis) {
                 turn.next_due = Some(turn.next_due.map_or(due, |known| known.min(due)));
