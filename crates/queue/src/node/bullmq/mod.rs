@@ -10,10 +10,14 @@ use qfleet_model::job::Format;
 pub(crate) use self::failed::BullmqFailedJobs;
 use super::library::{Library, Scripts};
 
-/// A script, after what all of them share.
+/// A script of this library, after what all of both share.
 macro_rules! script {
-    ($name:literal) => {
-        $crate::redis::Script::new(concat!(include_str!("lua/blocks.lua"), include_str!($name)))
+    ($($part:literal),+) => {
+        $crate::redis::Script::new(concat!(
+            include_str!("../lua/base.lua"),
+            include_str!("lua/blocks.lua"),
+            $(include_str!($part)),+
+        ))
     };
 }
 use script;
@@ -24,9 +28,9 @@ pub(crate) static BULLMQ: Library =
 
 fn scripts() -> Scripts {
     Scripts {
-        turn: script!("lua/turn.lua"),
-        renew: script!("lua/renew.lua"),
-        find: script!("lua/find.lua"),
+        turn: script!("../lua/turn_start.lua", "lua/turn.lua", "../lua/turn_end.lua"),
+        renew: script!("../lua/renew.lua"),
+        find: script!("../lua/find.lua"),
         push: script!("lua/push.lua"),
         pause: script!("lua/pause.lua"),
         depth: script!("lua/depth.lua"),

@@ -1,0 +1,188 @@
+-- What every script of both libraries is made of: reading arguments, and what is the same for both. Comes first in each
+-- of them, before the blocks of a library. Nothing is undone when a script fails half-way, so everything that only informs
+-- others (events, markers) cannot fail, and a job is in its new place before the next step may.
+
+local cursor = 0
+local function arg()
+  cursor = cursor + 1
+  return ARGV[cursor]
+end
+local function number() return tonumber(arg()) end
+
+local now = number()
+
+-- What each library brings: a queue by the start of its keys; a look at the types of the keys that a call may change, and
+-- of those of a job about to be settled; what a worker
+-- reads of a job, and what shows that nobody has started it since; the removal of a job that ended; what becomes of one
+-- found stalled.
+local queue_at, probe, row_of, unchanged, delete_ended, found_stalled
+
+local function said(problem)
+  if type(problem) == 'table' then return problem.err or 'unknown error' end
+  return tostring(problem)
+end
+
+-- What only this queue's keys are to blame for; anything else ends the script.
+local function own_fault(problem)
+  local text = said(problem)
+  for _, part in ipairs({'WRONGTYPE', 'NOPERM', 'ACL failure', 'user executing the script', 'not an integer'}) do
+    if string.find(text, part, 1, true) then return text end
+  end
+  error(problem, 0)
+end
+
+-- What the end of a job does to others cannot stop it.
+local function aside(effect, ...)
+  local fine, problem = pcall(effect, ...)
+  if not fine then own_fault(problem) end
+end
+
+local function decoded(text)
+  if not text then return {} end
+  local fine, value = pcall(cjson.decode, text)
+  return fine and type(value) == 'table' and value or {}
+end
+
+-- A field of a decoded object, nil where JSON says null.
+local function given(value)
+  if value == cjson.null then return nil end
+  return value
+end
+
+-- the end of a job ------------------------------------------------------------------------------------------------
+
+-- {count, age in s, limit}; no count keeps all.
+local function keep_rule(opts, name, default)
+  local rule = given(opts[name])
+  if rule == nil then rule = given(default) end
+  if rule == true then return {count = 0} end
+  if type(rule) == 'number' then return {count = rule} end
+  if type(rule) ~= 'table' then return {} end
+  return {count = tonumber(given(rule.count)), age = tonumber(given(rule.age)), limit = tonumber(given(rule.limit))}
+end
+
+local function remove_ended(q, set, ids)
+  for _, id in ipairs(ids) do delete_ended(q, id) end
+  for first = 1, #ids, 1000 do
+    redis.call('ZREM', set, unpack(ids, first, math.min(first + 999, #ids)))
+  end
+end
+
+local function keep(q, set, rule)
+  if rule.age then
+    local old = redis.call('ZREVRANGEBYSCORE', set, now - rule.age * 1000, 0, 'LIMIT', 0, rule.limit or 1000)
+    remove_ended(q, set, old)
+  end
+  if rule.count and rule.count > 0 then
+    remove_ended(q, set, redis.call('ZREVRANGE', set, rule.count, -1))
+  end
+end
+
+local function measure(q, name, size)
+  if size <= 0 then return end
+  local key = q.base .. 'metrics:' .. name
+  local count = redis.call('HINCRBY', key, 'count', 1)
+  local before = redis.call('HMGET', key, 'prevTS', 'prevCount')
+  local last = tonumber(before[1])
+  if not last then
+    redis.call('HSET', key, 'prevTS', now, 'prevCount', 0)
+    return
+  end
+  local minutes = math.min(math.floor(now / 60000) - math.floor(last / 60000), size)
+  if minutes <= 0 then return end
+  local data = key .. ':data'
+  redis.call('LPUSH', data, count - 1 - (tonumber(before[2]) or 0))
+  for _ = 2, minutes do redis.call('LPUSH', data, 0) end
+  redis.call('LTRIM', data, 0, size - 1)
+  redis.call('HSET', key, 'prevCount', count - 1, 'prevTS', now)
+end
+
+-- `trace` is a JSON string.
+local function note_failure(q, id, reason, trace)
+  local key = q.base .. id
+  local found = redis.call('HMGET', key, 'stacktrace', 'opts')
+  local limit = tonumber(given(decoded(found[2]).stackTraceLimit))
+  local rows = {}
+  for _, row in ipairs(decoded(found[1])) do
+    if type(row) == 'string' then rows[#rows + 1] = cjson.encode(row) end
+  end
+  local text = found[1]
+  if not limit and text and string.sub(text, 1, 2) == '["' and string.sub(text, -2) == '"]' and #rows > 0 then
+    -- What others wrote stays as they wrote it.
+    text = string.sub(text, 1, -2) .. ',' .. trace .. ']'
+  else
+    rows[#rows + 1] = trace
+    local first = limit and math.max(#rows - limit + 1, 1) or 1
+    text = '[' .. table.concat(rows, ',', first) .. ']'
+  end
+  redis.call('HSET', key, 'failedReason', reason, 'stacktrace', text)
+end
+
+-- Drops the lock and takes the job out of `active`; false when it was not there.
+local function leave_active(q, id)
+  redis.call('DEL', q.base .. id .. ':lock')
+  redis.call('SREM', q.base .. 'stalled', id)
+  return redis.call('LREM', q.base .. 'active', -1, id) > 0
+end
+
+-- A job is ours while our token locks it. A lock that ran out is still ours as long as nobody has started the job since.
+local function ours(q, id, token, proof)
+  local holder = redis.pcall('GET', q.base .. id .. ':lock')
+  if holder == token then return redis.call('HEXISTS', q.base .. id, 'name') == 1 end
+  if holder then return false end
+  if not unchanged(q, id, proof) then return false end
+  return redis.call('LPOS', q.base .. 'active', id) and true or false
+end
+
+-- stalled jobs ----------------------------------------------------------------------------------------------------
+
+local STALLED = 'job stalled more than allowable limit'
+
+-- Takes a job that nobody locks out of `active`.
+local function abandoned(q, id)
+  return redis.call('EXISTS', q.base .. id .. ':lock') == 0
+    and redis.call('LREM', q.base .. 'active', 1, id) > 0
+    and redis.call('EXISTS', q.base .. id) == 1
+end
+
+local function check_stalled(q, lane)
+  if redis.call('EXISTS', q.base .. 'stalled-check') == 1 then return end
+  probe(q)
+  redis.call('SET', q.base .. 'stalled-check', now, 'PX', lane.check)
+  local stalled = q.base .. 'stalled'
+  for _, id in ipairs(redis.call('SMEMBERS', stalled)) do found_stalled(q, lane, id) end
+  redis.call('DEL', stalled)
+  local active = redis.call('LRANGE', q.base .. 'active', 0, -1)
+  for first = 1, #active, 1000 do
+    redis.call('SADD', stalled, unpack(active, first, math.min(first + 999, #active)))
+  end
+end
+
+-- What the worker knows of each queue of the call, from 1.
+local function read_lanes()
+  local lanes = {}
+  for place = 1, number() do
+    lanes[place] = {
+      base = arg(), notes = arg(), accept = arg(), most_stalled = number(), check = number(), max = number(),
+      per = number(), completed = decoded(arg()).rule, failed = decoded(arg()).rule, metrics = number(),
+    }
+  end
+  return lanes
+end
+
+local function check_all(lanes)
+  local problems = {}
+  for _, lane in ipairs(lanes) do
+    if lane.check > 0 then
+      local fine, problem = pcall(function() check_stalled(queue_at(lane.base), lane) end)
+      if not fine then problems[#problems + 1] = own_fault(problem) end
+    end
+  end
+  return problems
+end
+
+local function notes_of(lane, id)
+  local key = lane.notes .. id
+  if redis.call('EXISTS', key) == 0 then return false end
+  return redis.call('HMGET', key, 'snoozes', 'exceptions', 'first', 'previous', 'uncounted')
+end
