@@ -118,6 +118,13 @@ impl Queues {
         due
     }
 
+    /// Time until stalled jobs are to be looked for again, which nothing in Redis wakes us for.
+    fn until_check(&self) -> Duration {
+        let checks = self.checks.lock().unwrap_or_else(PoisonError::into_inner);
+        let next = if self.tag == 0 { None } else { checks.iter().min() };
+        next.map_or(Duration::MAX, |next| next.saturating_duration_since(Instant::now()))
+    }
+
     /// What the scripts read of the queues in a call.
     pub(super) fn add_queues(&self, call: &mut Call<'_>, queues: &[usize], checks: &[usize]) {
         call.own(queues.len());
@@ -192,7 +199,7 @@ impl QueueDriver for Queues {
 
     async fn wait(&self, lanes: &[LaneId], at_most: Duration) -> Result<(), QueueError> {
         let queues = lanes.iter().flat_map(|lane| self.lanes.of(*lane).iter().copied()).collect();
-        self.sleeper.wait(queues, at_most).await
+        self.sleeper.wait(queues, at_most.min(self.until_check())).await
     }
 
     async fn renew(&self, held: &[Receipt]) -> Result<Vec<Renewal>, QueueError> {
