@@ -13,6 +13,7 @@ use crate::driver::QueueDriver;
 use crate::error::QueueError;
 use crate::failed::FailedJobs;
 pub use crate::laravel::prefix::{FoundPrefix, PrefixSearch, find_prefix};
+use crate::node::NodeFailedJobs;
 use crate::node::queues::Queues;
 pub use crate::node::{Keep, NodeSettings, RateLimit};
 
@@ -61,14 +62,15 @@ pub fn open(settings: &OpenSettings) -> Result<Arc<dyn QueueDriver>, QueueError>
     }
 }
 
-/// Opens the store of failed jobs in a connection's own Redis (BullMQ: the failed sets of its queues), which is reached
+/// Opens the store of failed jobs in a connection's own Redis (Bull, BullMQ: the failed sets of its queues), which is reached
 /// when it is first needed.
 ///
 /// # Errors
 /// [`QueueError::Refused`] when a file named by the settings cannot be read.
 pub fn open_failed(connection: &Connection) -> Result<Arc<dyn FailedJobs>, QueueError> {
     match connection.driver {
-        Format::Bullmq => Ok(Arc::new(node::bullmq::BullmqFailedJobs::open(connection)?)),
-        Format::Laravel | Format::Bull => Ok(Arc::new(failed::redis::RedisFailedJobs::open(connection)?)),
+        Format::Laravel => Ok(Arc::new(failed::redis::RedisFailedJobs::open(connection)?)),
+        Format::Bullmq => Ok(Arc::new(NodeFailedJobs::open(&node::bullmq::BULLMQ, connection)?)),
+        Format::Bull => Ok(Arc::new(NodeFailedJobs::open(&node::bull::BULL, connection)?)),
     }
 }

@@ -6,6 +6,7 @@ mod schedule;
 mod sleeper;
 
 use qfleet_model::job::Format;
+use serde_json::{Map, Value};
 
 use super::library::{Library, Scripts};
 
@@ -24,6 +25,8 @@ macro_rules! script {
 pub(crate) static BULL: Library = Library {
     format: Format::Bull,
     scripts,
+    sign: "failed",
+    complete,
     row: job::row,
     refusal,
     following: schedule::following,
@@ -39,9 +42,16 @@ fn scripts() -> Scripts {
         push: script!("lua/push.lua"),
         pause: script!("lua/pause.lua"),
         depth: script!("lua/depth.lua"),
-        look: script!("lua/look.lua"),
+        look: script!("../lua/look.lua"),
+        failed: script!("lua/failed.lua"),
         schedule: script!("lua/schedule.lua"),
         remark: script!("lua/remark.lua"),
+    }
+}
+
+fn complete(opts: &mut Map<String, Value>, now: i64) {
+    for (name, value) in [("attempts", 1), ("delay", 0), ("timestamp", now)] {
+        opts.entry(name).or_insert_with(|| Value::from(value));
     }
 }
 

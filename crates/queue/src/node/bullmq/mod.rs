@@ -1,13 +1,12 @@
 //! BullMQ 5 and 6.
 
-mod failed;
 mod job;
 mod schedule;
 mod sleeper;
 
 use qfleet_model::job::Format;
+use serde_json::{Map, Value};
 
-pub(crate) use self::failed::BullmqFailedJobs;
 use super::library::{Library, Scripts};
 
 /// A script of this library, after what all of both share.
@@ -20,12 +19,13 @@ macro_rules! script {
         ))
     };
 }
-use script;
 
 /// The library.
 pub(crate) static BULLMQ: Library = Library {
     format: Format::Bullmq,
     scripts,
+    sign: "meta",
+    complete,
     row: job::row,
     refusal,
     following: schedule::following,
@@ -41,10 +41,15 @@ fn scripts() -> Scripts {
         push: script!("lua/push.lua"),
         pause: script!("lua/pause.lua"),
         depth: script!("lua/depth.lua"),
-        look: script!("lua/look.lua"),
+        look: script!("../lua/look.lua"),
+        failed: script!("lua/failed.lua"),
         schedule: script!("lua/schedule.lua"),
         remark: script!("lua/remark.lua"),
     }
+}
+
+fn complete(opts: &mut Map<String, Value>, _now: i64) {
+    opts.entry("attempts").or_insert_with(|| Value::from(0));
 }
 
 fn refusal(name: &str, text: &str) -> String {

@@ -1,4 +1,4 @@
-//! Failed jobs where BullMQ keeps them: in the failed set of their own queue.
+//! Failed jobs where Node's libraries keep them: in the failed set of their own queue.
 //!
 //! Ids are only unique within a queue, so a record is named `queue/id`.
 
@@ -8,38 +8,38 @@ use async_trait::async_trait;
 use qfleet_manifest::queue::Connection;
 use qfleet_model::time::WallTime;
 
-use super::script;
+use super::keys::Keys;
+use super::library::{Library, Scripts};
 use crate::clock;
 use crate::error::QueueError;
 use crate::failed::{FailedJob, FailedJobs};
-use crate::node::keys::Keys;
-use crate::redis::{Call, Link, Reply, Script};
+use crate::redis::{Call, Link, Reply};
 
 /// Jobs removed in one call.
 const BATCH: u64 = 500;
 
 /// The failed sets of one connection's queues.
 #[derive(Debug)]
-pub(crate) struct BullmqFailedJobs {
+pub(crate) struct NodeFailedJobs {
     name: String,
     keys: Keys,
     link: Link,
-    look: Script,
-    change: Script,
+    library: &'static Library,
+    scripts: Scripts,
 }
 
-impl BullmqFailedJobs {
+impl NodeFailedJobs {
     /// A store with a connection of its own, made when it is first needed.
     ///
     /// # Errors
     /// [`QueueError::Refused`] when a file named by the settings cannot be read.
-    pub(crate) fn open(connection: &Connection) -> Result<Self, QueueError> {
+    pub(crate) fn open(library: &'static Library, connection: &Connection) -> Result<Self, QueueError> {
         Ok(Self {
             name: connection.name.clone(),
             keys: Keys::new(&connection.prefix),
             link: Link::for_commands(&connection.redis)?,
-            look: script!("lua/look.lua"),
-            change: script!("lua/failed.lua"),
+            library,
+            scripts: (library.scripts)(),
         })
     }
 
@@ -49,12 +49,12 @@ impl BullmqFailedJobs {
         let mut cursor = String::from("0");
         loop {
             let mut command = redis::cmd("SCAN");
-            command.arg(&cursor).arg("MATCH").arg(self.keys.every_meta()).arg("COUNT").arg(1000);
+            command.arg(&cursor).arg("MATCH").arg(self.keys.every(self.library.sign)).arg("COUNT").arg(1000);
             let [next, page] = Reply(self.link.call(&command).await?).fields();
             found.extend(
                 page.list()
                     .into_iter()
-                    .filter_map(|key| self.keys.queue_of_meta(&key.text()).map(str::to_owned)),
+                    .filter_map(|key| self.keys.queue_of(&key.text(), self.library.sign).map(str::to_owned)),
             );
             cursor = next.text();
             if cursor == "0" || cursor.is_empty() {
@@ -67,13 +67,13 @@ impl BullmqFailedJobs {
         let mut call = Call::default();
         call.key(self.keys.meta(queue)).own(clock::now().as_millis()).own(self.keys.base(queue));
         call.arg("failed").own(from).own(count);
-        let mut rows = self.link.run(&self.look, &call).await?.list().into_iter();
+        let mut rows = self.link.run(&self.scripts.look, &call).await?.list().into_iter();
         let total = rows.next().and_then(|total| total.number::<u64>()).unwrap_or_default();
         Ok((total, rows.map(|row| self.job(queue, row)).collect()))
     }
 
     fn job(&self, queue: &str, row: Reply) -> FailedJob {
-        let [id, date, name, data, _, _, reason] = row.fields();
+        let [id, date, name, data, _, reason] = row.fields();
         FailedJob {
             id: format!("{queue}/{}", id.text()),
             connection: self.name.clone(),
@@ -91,12 +91,12 @@ impl BullmqFailedJobs {
         let mut call = Call::default();
         call.key(self.keys.meta(queue)).own(clock::now().as_millis()).own(self.keys.base(queue));
         call.arg(verb).arg(what).own(BATCH);
-        Ok(self.link.run(&self.change, &call).await?.number().unwrap_or_default())
+        Ok(self.link.run(&self.scripts.failed, &call).await?.number().unwrap_or_default())
     }
 }
 
 #[async_trait]
-impl FailedJobs for BullmqFailedJobs {
+impl FailedJobs for NodeFailedJobs {
     /// The verdict itself puts the job there.
     async fn record(&self, _job: &FailedJob) -> Result<(), QueueError> {
         Ok(())
