@@ -59,8 +59,8 @@ impl Row {
         let stalled = self.stalls > 0 && !self.failed_before;
         let history = History {
             deliveries: self.deliveries.unwrap_or_else(|| {
-                let uncounted = uncounted.number::<u32>().unwrap_or_default();
-                self.ended.saturating_add(self.stalls).saturating_add(uncounted)
+                let uncounted = uncounted.number::<i32>().unwrap_or_default();
+                self.ended.saturating_add(self.stalls).saturating_add_signed(uncounted)
             }),
             snoozes: snoozes.number().unwrap_or_default(),
             first_delivery: first.number::<i64>().map(WallTime::from_millis),

@@ -6,55 +6,12 @@ use qfleet_model::job::Job;
 use qfleet_model::outcome::Verdict;
 use qfleet_queue::{Keep, NodeSettings};
 
-use crate::rig::{BullmqRig, bury, complete, dump, retry, soon, work};
+use crate::rig::{bury, complete, retry};
+use crate::story::Story;
 
-/// A story told twice.
-struct Story<'a> {
-    /// Adds the jobs; `queue` is the queue.
-    add: &'a str,
-    /// The body of the library's processor, given `job`; `fail(text)` throws an error without a stack.
-    process: &'a str,
-    /// Its worker's options.
-    options: &'a str,
-    /// Verdicts until nothing is left to do.
-    verdicts: usize,
-}
-
-/// Both workers go through the story; returns when all their keys are the same.
 async fn same(story: Story<'_>, settings: &NodeSettings, verdict: impl Fn(&Job) -> Verdict) {
     for library in ["bullmq", "bullmq6"] {
-        let (theirs, ours) = (BullmqRig::new(), BullmqRig::new());
-        let Story { add, process, options, verdicts } = story;
-        let node = theirs.node(library);
-        node.run(&format!("const queue = kit.queue('demo'); await queue.waitUntilReady(); {add}"));
-        let attempts = format!(
-            "const fail = (text, Kind = Error) => {{ const e = new Kind(text); e.stack = e.name + ': ' + text; throw e }};
-             kit.memory.ended = 0;
-             const worker = await kit.worker('demo', async (job) => {{ {process} }}, {options});
-             worker.on('completed', () => kit.memory.ended++); worker.on('failed', () => kit.memory.ended++)"
-        );
-        node.run(&attempts);
-        soon(&node, "the library's worker", &format!("return kit.memory.ended >= {verdicts}"));
-        // Its last call looks for one more job, and may say `drained`.
-        std::thread::sleep(Duration::from_millis(50));
-        drop(node);
-
-        let node = ours.node(library);
-        node.run(&format!("const queue = kit.queue('demo'); await queue.waitUntilReady(); {add}"));
-        drop(node);
-        work(&*ours.worker_with(7, settings), verdicts, &verdict).await;
-        let (mut theirs, mut ours) = (dump(&mut theirs.redis()), dump(&mut ours.redis()));
-        for keys in [&mut theirs, &mut ours] {
-            keys.retain(|key, _| !key.contains("qfleet"));
-        }
-        let keys: std::collections::BTreeSet<_> = theirs.keys().chain(ours.keys()).cloned().collect();
-        for key in keys {
-            assert_eq!(
-                ours.get(&key),
-                theirs.get(&key),
-                "`{key}` beside {library}: ours (left), theirs (right)"
-            );
-        }
+        story.is_the_same(library, settings, &verdict).await;
     }
 }
 

@@ -7,7 +7,7 @@ use qfleet_queue::{NodeSettings, RateLimit};
 use serde_json::json;
 
 use crate::contract::{settle, take, take_soon};
-use crate::rig::{BullmqRig, DEMO, SOON, complete};
+use crate::rig::{DEMO, NodeRig, SOON, complete};
 
 async fn fill(driver: &dyn QueueDriver, jobs: usize) {
     for _ in 0..jobs {
@@ -22,7 +22,7 @@ fn limit(max: u32, per: u64) -> NodeSettings {
 
 #[tokio::test]
 async fn a_window_lets_so_many_start() {
-    let rig = BullmqRig::new();
+    let rig = NodeRig::bullmq();
     let driver = rig.worker_with(1, &limit(3, 400));
     fill(&*driver, 7).await;
     let mut started = Vec::new();
@@ -47,7 +47,7 @@ async fn a_window_lets_so_many_start() {
 
 #[tokio::test]
 async fn the_queues_own_limit_wins_and_is_shared_with_node() {
-    let rig = BullmqRig::new();
+    let rig = NodeRig::bullmq();
     let node = rig.node("bullmq");
     node.run("await kit.queue('demo').setGlobalRateLimit(2, 60000)");
     let driver = rig.worker_with(1, &limit(5, 60_000));
@@ -61,7 +61,7 @@ async fn the_queues_own_limit_wins_and_is_shared_with_node() {
 
 #[tokio::test]
 async fn a_limit_of_the_moment_is_obeyed() {
-    let rig = BullmqRig::new();
+    let rig = NodeRig::bullmq();
     let node = rig.node("bullmq");
     let driver = rig.worker_with(1, &limit(100, 60_000));
     fill(&*driver, 1).await;
@@ -73,7 +73,7 @@ async fn a_limit_of_the_moment_is_obeyed() {
 
 #[tokio::test]
 async fn no_more_run_than_the_queue_allows() {
-    let rig = BullmqRig::new();
+    let rig = NodeRig::bullmq();
     let node = rig.node("bullmq");
     node.run("await kit.queue('demo').setGlobalConcurrency(2)");
     let (first, second) = (rig.worker(1), rig.worker(2));
@@ -93,7 +93,7 @@ async fn a_turn_tells_of_limits_in_the_manifest_and_in_the_store() {
         (NodeSettings::default(), "await kit.queue('demo').setGlobalRateLimit(100, 60000)", vec![DEMO]),
         (NodeSettings::default(), "await kit.queue('demo').setGlobalConcurrency(100)", vec![DEMO]),
     ] {
-        let rig = BullmqRig::new();
+        let rig = NodeRig::bullmq();
         rig.node("bullmq").run(in_the_store);
         let driver = rig.worker_with(1, &settings);
         fill(&*driver, 1).await;

@@ -56,6 +56,11 @@ fn refusal(name: &str, text: &str) -> String {
     let Some(version) = text.strip_prefix("version ") else {
         return format!("queue `{name}` cannot be worked: {text}");
     };
+    if version == "bull" {
+        return format!(
+            "queue `{name}` belongs to Bull, whose jobs a BullMQ worker would spoil: it is left alone; use `driver: bull` for it"
+        );
+    }
     let major = version.split_once(':').and_then(|(_, number)| number.split('.').next()).unwrap_or("N");
     format!(
         "queue `{name}` belongs to `{version}`, and only BullMQ 5 and 6 are tested: it is left alone; set \

@@ -25,7 +25,9 @@ end
 local function remember(lane, job)
   if job.counted ~= '1' then return end
   local key = lane.notes .. job.id
-  if job.verb == 'later' then redis.call('HINCRBY', key, 'uncounted', 1) end
+  -- Deliveries that are counted nowhere else; a crash that ends an attempt is counted twice.
+  local uncounted = job.verb == 'later' and 1 or job.c == 'crash' and -1 or 0
+  if uncounted ~= 0 then redis.call('HINCRBY', key, 'uncounted', uncounted) end
   redis.call('HINCRBY', key, 'snoozes', job.snoozes)
   redis.call('HINCRBY', key, 'exceptions', job.exceptions)
   redis.call('HSETNX', key, 'first', job.first)

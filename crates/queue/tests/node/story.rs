@@ -1,0 +1,83 @@
+//! A story told twice, by the library's own worker and by ours: what both leave in Redis is the same, field by field.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use qfleet_model::job::Job;
+use qfleet_model::outcome::Verdict;
+use qfleet_queue::NodeSettings;
+use qfleet_testkit::Node;
+use serde_json::Value;
+
+use crate::rig::{NodeRig, dump, soon, work};
+
+/// A story told twice.
+#[derive(Clone, Copy)]
+pub(crate) struct Story<'a> {
+    /// Adds the jobs; `queue` is the queue.
+    pub(crate) add: &'a str,
+    /// The body of the library's processor, given `job`; `fail(text)` throws an error without a stack.
+    pub(crate) process: &'a str,
+    /// Its worker's options.
+    pub(crate) options: &'a str,
+    /// Verdicts until nothing is left to do.
+    pub(crate) verdicts: usize,
+}
+
+impl Story<'_> {
+    /// Both workers go through it; returns when all their keys are the same.
+    pub(crate) async fn is_the_same(
+        self,
+        library: &str,
+        settings: &NodeSettings,
+        verdict: impl Fn(&Job) -> Verdict,
+    ) {
+        let rig = || if library == "bull" { NodeRig::bull() } else { NodeRig::bullmq() };
+        let (theirs, ours) = (rig(), rig());
+        let Story { process, options, verdicts, .. } = self;
+        let node = self.begin(&theirs, library);
+        node.run(&format!(
+            "const fail = (text, Kind) => {{ throw kit.error(text, Kind) }};
+             kit.memory.ended = 0;
+             const worker = await kit.worker('demo', async (job) => {{ {process} }}, {options});
+             worker.on('completed', () => kit.memory.ended++); worker.on('failed', () => kit.memory.ended++)"
+        ));
+        soon(&node, "the library's worker", &format!("return kit.memory.ended >= {verdicts}"));
+        // Its last call looks for one more job, and may say `drained`.
+        std::thread::sleep(Duration::from_millis(50));
+        let told_theirs = told(&node);
+        drop(node);
+
+        let node = self.begin(&ours, library);
+        work(&*ours.worker_with(7, settings), verdicts, &verdict).await;
+        assert_eq!(told(&node), told_theirs, "messages beside {library}: ours (left), theirs (right)");
+        drop(node);
+        let [theirs, ours] = [theirs, ours].map(|rig| without_ours(dump(&mut rig.redis())));
+        let keys: BTreeSet<_> = theirs.keys().chain(ours.keys()).cloned().collect();
+        for key in keys {
+            assert_eq!(
+                ours.get(&key),
+                theirs.get(&key),
+                "`{key}` beside {library}: ours (left), theirs (right)"
+            );
+        }
+    }
+
+    fn begin(&self, rig: &NodeRig, library: &str) -> Node {
+        let node = rig.node(library);
+        node.run("await kit.listen('demo')");
+        node.run(&format!("const queue = kit.queue('demo'); await queue.getJobCounts(); {}", self.add));
+        node
+    }
+}
+
+/// What was told beside the keys; dates that somebody waits for are told by whoever sees them.
+fn told(node: &Node) -> Vec<Value> {
+    let told = node.run("return kit.library === 'bull' ? kit.told('demo') : []");
+    told.as_array().unwrap().iter().filter(|message| message[0] != "delayed").cloned().collect()
+}
+
+fn without_ours(mut keys: BTreeMap<String, Value>) -> BTreeMap<String, Value> {
+    keys.retain(|key, _| !key.contains("qfleet"));
+    keys
+}
