@@ -23,6 +23,8 @@ mod rig;
 mod schedules;
 #[path = "../node/shared_fleet.rs"]
 mod shared_fleet;
+#[path = "../node/presence.rs"]
+mod shared_presence;
 mod stalled;
 #[path = "../node/story.rs"]
 mod story;
