@@ -8,19 +8,7 @@ mod sleeper;
 use qfleet_model::job::Format;
 
 pub(crate) use self::failed::BullmqFailedJobs;
-use super::library::{Library, Scripts};
-
-/// A script of this library, after what all of both share.
-macro_rules! script {
-    ($($part:literal),+) => {
-        $crate::redis::Script::new(concat!(
-            include_str!("../lua/base.lua"),
-            include_str!("lua/blocks.lua"),
-            $(include_str!($part)),+
-        ))
-    };
-}
-use script;
+use super::library::{Library, Scripts, script, scripts};
 
 /// The library.
 pub(crate) static BULLMQ: Library = Library {
@@ -34,17 +22,7 @@ pub(crate) static BULLMQ: Library = Library {
 };
 
 fn scripts() -> Scripts {
-    Scripts {
-        turn: script!("../lua/turn_start.lua", "lua/turn.lua", "../lua/turn_end.lua"),
-        renew: script!("../lua/renew.lua"),
-        find: script!("../lua/find.lua"),
-        push: script!("lua/push.lua"),
-        pause: script!("lua/pause.lua"),
-        depth: script!("lua/depth.lua"),
-        look: script!("lua/look.lua"),
-        schedule: script!("lua/schedule.lua"),
-        remark: script!("lua/remark.lua"),
-    }
+    scripts!()
 }
 
 fn refusal(name: &str, text: &str) -> String {

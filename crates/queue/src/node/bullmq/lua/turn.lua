@@ -44,7 +44,7 @@ function verbs.done(q, lane, job)
     end
     fail(q, lane, job.id, reason, cjson.encode('Error: ' .. reason))
   else
-    finish(q, job.id, 'completed', job.a, lane)
+    finish(q, job.id, 'completed', job.a, lane, job.ties)
   end
   forget(lane, job)
 end
@@ -105,8 +105,8 @@ local function activate(q, lane, id, max, row)
   end
   redis.call('SET', q.base .. id .. ':lock', token, 'PX', lasts)
   event(q, 'active', 'jobId', id, 'prev', 'waiting')
-  redis.call('HSET', q.base .. id, 'processedOn', now)
-  row[7] = redis.call('HINCRBY', q.base .. id, 'ats', 1)
+  row[7] = (tonumber(row[7]) or 0) + 1
+  redis.call('HSET', q.base .. id, 'processedOn', now, 'ats', row[7])
 end
 
 function serve(place, lane, room)
