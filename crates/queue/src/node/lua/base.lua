@@ -11,12 +11,11 @@ local function number() return tonumber(arg()) end
 
 local now = number()
 
--- What each library brings: a queue by the start of its keys; a look at the types of the keys that a call may change, and
--- of those of a job about to be settled; what a worker
--- reads of a job, what shows that nobody has started it since, and what
--- its end depends on, with its `name`; the removal of a job that ended; what becomes of one
--- found stalled.
-local queue_at, probe, row_of, unchanged, ties_of, delete_ended, found_stalled
+-- What each library brings: a queue by the start of its keys, and whether it is one that may be worked; a look at the types
+-- of the keys that a call may change, and of those of a job about to be settled; what a worker reads of a job, what shows
+-- that nobody has started it since, and what its end depends on, with its `name`; the removal of a job that ended; what
+-- becomes of one found stalled.
+local queue_at, accepted, probe, row_of, unchanged, ties_of, delete_ended, found_stalled
 
 local function said(problem)
   if type(problem) == 'table' then return problem.err or 'unknown error' end
@@ -194,7 +193,10 @@ local function check_all(lanes)
   local problems = {}
   for _, lane in ipairs(lanes) do
     if lane.check > 0 then
-      local fine, problem = pcall(function() check_stalled(queue_at(lane.base), lane) end)
+      local fine, problem = pcall(function()
+        local q = queue_at(lane.base)
+        if accepted(q, lane) then check_stalled(q, lane) end
+      end)
       if not fine then problems[#problems + 1] = own_fault(problem) end
     end
   end

@@ -19,6 +19,8 @@ function queue_at(base)
   return q
 end
 
+function accepted(q, lane) return lane.accept ~= '' or not q.foreign end
+
 -- Producers keep waiting jobs aside while the queue is paused, and their resume overwrites the other list.
 local function target(q) return q.base .. (q.paused and 'paused' or 'wait') end
 

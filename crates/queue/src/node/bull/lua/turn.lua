@@ -95,7 +95,7 @@ end
 
 function serve(place, lane, room)
   local q = queue_at(lane.base)
-  if q.foreign and lane.accept == '' then return 0, {2, 0, '', 'foreign', 0} end
+  if not accepted(q, lane) then return 0, {2, 0, '', 'foreign', 0} end
   promote(q)
   gather(q)
   local wait, delayed = q.base .. 'wait', q.base .. 'delayed'

@@ -333,6 +333,22 @@ function probe(q, job)
   q.probed = true
 end
 
+-- What only Bull has; its jobs are spoilt by our rules.
+local function of_bull(q)
+  return not q.events and redis.call('EXISTS', q.base .. 'meta-paused', q.base .. 'priority') > 0
+end
+
+function accepted(q, lane)
+  if lane.accept == '' and q.version == '' and of_bull(q) then
+    q.version = 'bull'
+    return false
+  end
+  if q.version == '' then return true end
+  if q.major == 5 or q.major == 6 then return true end
+  if q.major > 0 then return lane.accept == tostring(q.major) end
+  return lane.accept ~= ''
+end
+
 -- What a worker reads of a job.
 function row_of(q, id)
   return redis.call('HMGET', q.base .. id, 'name', 'data', 'opts', 'timestamp', 'atm', 'attemptsMade', 'ats', 'stc',

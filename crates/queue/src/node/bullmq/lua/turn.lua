@@ -51,22 +51,6 @@ end
 
 -- taking ----------------------------------------------------------------------------------------------------------
 
--- What only Bull has; its jobs are spoilt by our rules.
-local function of_bull(q)
-  return not q.events and redis.call('EXISTS', q.base .. 'meta-paused', q.base .. 'priority') > 0
-end
-
-local function accepted(q, lane)
-  if lane.accept == '' and q.version == '' and of_bull(q) then
-    q.version = 'bull'
-    return false
-  end
-  if q.version == '' then return true end
-  if q.major == 5 or q.major == 6 then return true end
-  if q.major > 0 then return lane.accept == tostring(q.major) end
-  return lane.accept ~= ''
-end
-
 -- Time (ms) for which no more may be started, if any.
 local function limited(q, lane)
   local max = q.max or (lane.max > 0 and lane.max)
