@@ -37,13 +37,13 @@ async fn retried_and_promoted_jobs_keep_their_priority() {
     node.run(
         "const queue = kit.queue('demo');
          await queue.add('first', {}, {priority: 2, attempts: 3}); await queue.add('second', {}, {priority: 2});
-         await queue.add('third', {}, {priority: 5}); await queue.add('plain', {});
-         await queue.add('late', {}, {priority: 1, delay: 20})",
+         await queue.add('third', {}, {priority: 5}); await queue.add('plain', {})",
     );
     let driver = rig.worker(1);
     let first = take(&*driver, DEMO, 1).await.jobs;
     assert_eq!(names(&first), ["first"]);
     settle(&*driver, &first[0], retry(Duration::ZERO, "once")).await;
+    node.run("await kit.queue('demo').add('late', {}, {priority: 1, delay: 20})");
     tokio::time::sleep(Duration::from_millis(25)).await;
     let jobs = take(&*driver, DEMO, 9).await.jobs;
     assert_eq!(names(&jobs), ["late", "second", "first", "third", "plain"]);

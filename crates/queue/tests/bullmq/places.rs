@@ -19,8 +19,8 @@ async fn a_listener_sees_what_happens_to_jobs() {
         let driver = rig.worker(1);
         let job = take_one(&*driver, DEMO).await;
         assert_eq!(job_of(&job).payload, br#"{"who":"ann"}"#);
-        settle(&*driver, &job, retry(Duration::from_millis(5), "not yet")).await;
         let other = take_one(&*driver, DEMO).await;
+        settle(&*driver, &job, retry(Duration::from_millis(5), "not yet")).await;
         settle(&*driver, &other, bury("never")).await;
         let again = take_soon(&*driver, DEMO, SOON).await;
         let result = Verdict::Complete { result: Some(Output::Text("say \"hi\"".into())) };
@@ -43,8 +43,8 @@ async fn a_listener_sees_what_happens_to_jobs() {
             ("added", "2"),
             ("waiting", "2"),
             ("active", "1"),
-            ("delayed", "1"),
             ("active", "2"),
+            ("delayed", "1"),
             ("failed", "2"),
             ("retries-exhausted", "2"),
             ("waiting", "1"),

@@ -73,7 +73,11 @@ impl Story<'_> {
 
 /// What was told beside the keys; dates that somebody waits for are told by whoever sees them.
 fn told(node: &Node) -> Vec<Value> {
-    let told = node.run("return kit.library === 'bull' ? kit.told('demo') : []");
+    let told = node.run(
+        "if (kit.library !== 'bull') return []
+         await kit.redis().publish('bull:demo:end', '')
+         return await kit.until(async () => { const told = await kit.told('demo'); return told.at(-1)?.[0] === 'end' && told })",
+    );
     told.as_array().unwrap().iter().filter(|message| message[0] != "delayed").cloned().collect()
 }
 

@@ -8,18 +8,7 @@ mod sleeper;
 use qfleet_model::job::Format;
 use serde_json::{Map, Value};
 
-use super::library::{Library, Scripts};
-
-/// A script of this library, after what all of both share.
-macro_rules! script {
-    ($($part:literal),+) => {
-        $crate::redis::Script::new(concat!(
-            include_str!("../lua/base.lua"),
-            include_str!("lua/blocks.lua"),
-            $(include_str!($part)),+
-        ))
-    };
-}
+use super::library::{Library, Scripts, script, scripts};
 
 /// The library.
 pub(crate) static BULL: Library = Library {
@@ -35,18 +24,7 @@ pub(crate) static BULL: Library = Library {
 };
 
 fn scripts() -> Scripts {
-    Scripts {
-        turn: script!("../lua/turn_start.lua", "lua/turn.lua", "../lua/turn_end.lua"),
-        renew: script!("../lua/renew.lua"),
-        find: script!("../lua/find.lua"),
-        push: script!("lua/push.lua"),
-        pause: script!("lua/pause.lua"),
-        depth: script!("lua/depth.lua"),
-        look: script!("../lua/look.lua"),
-        failed: script!("lua/failed.lua"),
-        schedule: script!("lua/schedule.lua"),
-        remark: script!("lua/remark.lua"),
-    }
+    scripts!()
 }
 
 fn complete(opts: &mut Map<String, Value>, now: i64) {

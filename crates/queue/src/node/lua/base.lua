@@ -11,11 +11,11 @@ local function number() return tonumber(arg()) end
 
 local now = number()
 
--- What each library brings: a queue by the start of its keys; a look at the types of the keys that a call may change, and
--- of those of a job about to be settled; what a worker
--- reads of a job, and what shows that nobody has started it since; the removal of a job that ended; what becomes of one
--- found stalled.
-local queue_at, probe, row_of, unchanged, delete_ended, found_stalled
+-- What each library brings: a queue by the start of its keys, and whether it is one that may be worked; a look at the types
+-- of the keys that a call may change, and of those of a job about to be settled; what a worker reads of a job, what shows
+-- that nobody has started it since, and what its end depends on, with its `name`; the removal of a job that ended; what
+-- becomes of one found stalled.
+local queue_at, accepted, probe, row_of, unchanged, ties_of, delete_ended, found_stalled
 
 local function said(problem)
   if type(problem) == 'table' then return problem.err or 'unknown error' end
@@ -83,7 +83,11 @@ local function remove_ended(q, set, ids)
   end
 end
 
-local function keep(q, set, rule)
+local rooms = {}
+
+local function make_room(set)
+  local q, rule = rooms[set].q, rooms[set].rule
+  rooms[set] = nil
   if rule.age then
     local old = redis.call('ZREVRANGEBYSCORE', set, now - rule.age * 1000, 0, 'LIMIT', 0, rule.limit or 1000)
     remove_ended(q, set, old)
@@ -91,6 +95,18 @@ local function keep(q, set, rule)
   if rule.count and rule.count > 0 then
     remove_ended(q, set, redis.call('ZREVRANGE', set, rule.count, -1))
   end
+end
+
+-- Room for a job that is about to come into the set. Jobs with the same rule, one after the other, need it made only once.
+local function keep(q, set, rule)
+  local before = rooms[set] and rooms[set].rule
+  if before and (before.count ~= rule.count or before.age ~= rule.age or before.limit ~= rule.limit) then make_room(set) end
+  rooms[set] = {q = q, rule = rule}
+end
+
+-- To be called when all is finished that a call finishes.
+local function make_rooms()
+  for set in pairs(rooms) do aside(make_room, set) end
 end
 
 local function measure(q, name, size)
@@ -136,17 +152,19 @@ end
 -- Drops the lock and takes the job out of `active`; false when it was not there.
 local function leave_active(q, id)
   redis.call('DEL', q.base .. id .. ':lock')
-  redis.call('SREM', q.base .. 'stalled', id)
+  if q.watched == nil then q.watched = redis.call('EXISTS', q.base .. 'stalled') == 1 end
+  if q.watched then redis.call('SREM', q.base .. 'stalled', id) end
   return redis.call('LREM', q.base .. 'active', -1, id) > 0
 end
 
--- A job is ours while our token locks it. A lock that ran out is still ours as long as nobody has started the job since.
+-- What the end of a job of ours depends on, false when it is not ours. It is while our token locks it; a lock that ran out
+-- is still ours as long as nobody has started the job since.
 local function ours(q, id, token, proof)
   local holder = redis.pcall('GET', q.base .. id .. ':lock')
-  if holder == token then return redis.call('HEXISTS', q.base .. id, 'name') == 1 end
-  if holder then return false end
-  if not unchanged(q, id, proof) then return false end
-  return redis.call('LPOS', q.base .. 'active', id) and true or false
+  if holder and holder ~= token then return false end
+  if not holder and not (unchanged(q, id, proof) and redis.call('LPOS', q.base .. 'active', id)) then return false end
+  local ties = ties_of(q, id)
+  return (not holder or ties.name) and ties
 end
 
 -- stalled jobs ----------------------------------------------------------------------------------------------------
@@ -167,6 +185,7 @@ local function check_stalled(q, lane)
   local stalled = q.base .. 'stalled'
   for _, id in ipairs(redis.call('SMEMBERS', stalled)) do found_stalled(q, lane, id) end
   redis.call('DEL', stalled)
+  q.watched = nil
   local active = redis.call('LRANGE', q.base .. 'active', 0, -1)
   for first = 1, #active, 1000 do
     redis.call('SADD', stalled, unpack(active, first, math.min(first + 999, #active)))
@@ -189,10 +208,14 @@ local function check_all(lanes)
   local problems = {}
   for _, lane in ipairs(lanes) do
     if lane.check > 0 then
-      local fine, problem = pcall(function() check_stalled(queue_at(lane.base), lane) end)
+      local fine, problem = pcall(function()
+        local q = queue_at(lane.base)
+        if accepted(q, lane) then check_stalled(q, lane) end
+      end)
       if not fine then problems[#problems + 1] = own_fault(problem) end
     end
   end
+  make_rooms()
   return problems
 end
 

@@ -6,7 +6,8 @@ local function settle(place)
   local job = verdicts[place]
   local moved, answer = pcall(function()
     local q = queue_at(job.lane.base)
-    if not ours(q, job.id, job.token, job.proof) then return 0 end
+    job.ties = ours(q, job.id, job.token, job.proof)
+    if not job.ties then return 0 end
     probe(q, job)
     -- Whoever moved it meanwhile has the say.
     if not leave_active(q, job.id) then return 0 end
@@ -48,5 +49,6 @@ for _ = 1, number() do
   end
 end
 
+make_rooms()
 close()
 return {settled, jobs, queues, ended}

@@ -19,6 +19,8 @@ function queue_at(base)
   return q
 end
 
+function accepted(q, lane) return lane.accept ~= '' or not q.foreign end
+
 -- Producers keep waiting jobs aside while the queue is paused, and their resume overwrites the other list.
 local function target(q) return q.base .. (q.paused and 'paused' or 'wait') end
 
@@ -133,24 +135,29 @@ local function end_debounce(q, name)
   if ttl == 0 or ttl == -1 then redis.call('DEL', holder) end
 end
 
+function ties_of(q, id)
+  local ties = redis.call('HMGET', q.base .. id, 'deid', 'opts', 'name')
+  ties.name = ties[3]
+  return ties
+end
+
 -- To its set, or away, as the job or else the worker says.
-local function keep_ended(q, id, set, property, value, lane)
+local function keep_ended(q, id, set, property, value, lane, ties)
   local key = q.base .. id
-  local found = redis.call('HMGET', key, 'deid', 'opts')
-  if found[1] then aside(end_debounce, q, found[1]) end
-  local rule = keep_rule(decoded(found[2]), set == 'completed' and 'removeOnComplete' or 'removeOnFail', lane[set])
+  if ties[1] then aside(end_debounce, q, ties[1]) end
+  local rule = keep_rule(decoded(ties[2]), set == 'completed' and 'removeOnComplete' or 'removeOnFail', lane[set])
   if rule.count == 0 then
     delete_ended(q, id)
   else
+    keep(q, q.base .. set, rule)
     redis.call('ZADD', q.base .. set, now, id)
     redis.call('HSET', key, property, value, 'finishedOn', now)
-    keep(q, q.base .. set, rule)
   end
 end
 
 -- A job that has left `active` ends. `told` is what listeners learn, if anything. `lane` has the defaults of the worker.
-local function finish(q, id, set, value, told, lane)
-  keep_ended(q, id, set, set == 'completed' and 'returnvalue' or 'failedReason', value, lane)
+local function finish(q, id, set, value, told, lane, ties)
+  keep_ended(q, id, set, set == 'completed' and 'returnvalue' or 'failedReason', value, lane, ties)
   aside(measure, q, set, lane.metrics)
   local val = told and ',"val":' .. cjson.encode(told) or ''
   say(q, set, '{"jobId":' .. cjson.encode(id) .. val .. '}')
@@ -168,7 +175,7 @@ end
 
 -- The attempt does not count, and how many there may be does not matter.
 local function fail_stalled(q, lane, id)
-  keep_ended(q, id, 'failed', 'failedReason', STALLED, lane)
+  keep_ended(q, id, 'failed', 'failedReason', STALLED, lane, ties_of(q, id))
   say(q, 'failed', '{"jobId":' .. cjson.encode(id) .. ', "val": "job stalled more than maxStalledCount"}')
 end
 

@@ -13,7 +13,7 @@ local function count_attempt(q, id)
 end
 
 function verbs.done(q, lane, job)
-  finish(q, job.id, 'completed', job.a, job.c ~= 'none' and job.a or nil, lane)
+  finish(q, job.id, 'completed', job.a, job.c ~= 'none' and job.a or nil, lane, job.ties)
   ended(q)
   forget(lane, job)
 end
@@ -21,7 +21,7 @@ end
 function fail(q, lane, id, reason, trace)
   count_attempt(q, id)
   note_failure(q, id, reason, trace)
-  finish(q, id, 'failed', reason, reason, lane)
+  finish(q, id, 'failed', reason, reason, lane, ties_of(q, id))
   ended(q)
 end
 
@@ -96,7 +96,7 @@ end
 
 function serve(place, lane, room)
   local q = queue_at(lane.base)
-  if q.foreign and lane.accept == '' then return 0, {2, 0, '', 'foreign', 0} end
+  if not accepted(q, lane) then return 0, {2, 0, '', 'foreign', 0} end
   promote(q)
   gather(q)
   local wait, delayed = q.base .. 'wait', q.base .. 'delayed'

@@ -255,24 +255,30 @@ local function end_deduplication(q, id, name)
   redis.call('DEL', stored)
 end
 
--- A job that has left `active` ends. `lane` has the defaults of the worker.
-local function finish(q, id, set, value, lane)
+function ties_of(q, id)
+  local ties = redis.call('HMGET', q.base .. id, 'parentKey', 'parent', 'deid', 'opts', 'atm', 'name')
+  ties.name = ties[6]
+  return ties
+end
+
+-- A job that has left `active` ends. `lane` has the defaults of the worker; `ties` may be known already.
+local function finish(q, id, set, value, lane, ties)
   local key = q.base .. id
-  local found = redis.call('HMGET', key, 'parentKey', 'parent', 'deid', 'opts')
+  local found = ties or ties_of(q, id)
   local opts = decoded(found[4])
   if found[3] then aside(end_deduplication, q, id, found[3]) end
   if found[1] then aside(tell_parent, key, found[1], found[2], opts, set, value) end
-  local made = redis.call('HINCRBY', key, 'atm', 1)
+  local made = (tonumber(found[5]) or 0) + 1
   local rule = keep_rule(opts, set == 'completed' and 'removeOnComplete' or 'removeOnFail', lane[set])
   local property = set == 'completed' and 'returnvalue' or 'failedReason'
   if rule.count == 0 then
     delete_job(q, id)
     if found[1] then aside(forsake, key, found[1], found[2]) end
   else
-    redis.call('ZADD', q.base .. set, now, id)
-    redis.call('HSET', key, property, value, 'finishedOn', now)
-    if set == 'failed' then redis.call('HDEL', key, 'defa') end
     keep(q, q.base .. set, rule)
+    redis.call('ZADD', q.base .. set, now, id)
+    redis.call('HSET', key, 'atm', made, property, value, 'finishedOn', now)
+    if set == 'failed' then redis.call('HDEL', key, 'defa') end
   end
   event(q, set, 'jobId', id, property, value, 'prev', 'active')
   if set == 'failed' and made >= (tonumber(given(opts.attempts)) or 0) then
@@ -317,14 +323,32 @@ end
 
 function probe(q, job)
   if job and (job.verb == 'done' or job.verb == 'discard') then
-    job.failed_children = redis.call('ZCARD', q.base .. job.id .. ':unsuccessful')
-    job.pending_children = redis.call('SCARD', q.base .. job.id .. ':dependencies')
+    local unsuccessful, dependencies = q.base .. job.id .. ':unsuccessful', q.base .. job.id .. ':dependencies'
+    local childless = redis.call('EXISTS', unsuccessful, dependencies) == 0
+    job.failed_children = childless and 0 or redis.call('ZCARD', unsuccessful)
+    job.pending_children = childless and 0 or redis.call('SCARD', dependencies)
   end
   if q.probed then return end
   redis.call('LLEN', target(q))
   redis.call('LLEN', q.base .. 'active')
   for _, set in ipairs({'delayed', 'prioritized', 'completed', 'failed'}) do redis.call('ZCARD', q.base .. set) end
   q.probed = true
+end
+
+-- What only Bull has; its jobs are spoilt by our rules.
+local function of_bull(q)
+  return not q.events and redis.call('EXISTS', q.base .. 'meta-paused', q.base .. 'priority') > 0
+end
+
+function accepted(q, lane)
+  if lane.accept == '' and q.version == '' and of_bull(q) then
+    q.version = 'bull'
+    return false
+  end
+  if q.version == '' then return true end
+  if q.major == 5 or q.major == 6 then return true end
+  if q.major > 0 then return lane.accept == tostring(q.major) end
+  return lane.accept ~= ''
 end
 
 -- What a worker reads of a job.

@@ -44,28 +44,12 @@ function verbs.done(q, lane, job)
     end
     fail(q, lane, job.id, reason, cjson.encode('Error: ' .. reason))
   else
-    finish(q, job.id, 'completed', job.a, lane)
+    finish(q, job.id, 'completed', job.a, lane, job.ties)
   end
   forget(lane, job)
 end
 
 -- taking ----------------------------------------------------------------------------------------------------------
-
--- What only Bull has; its jobs are spoilt by our rules.
-local function of_bull(q)
-  return not q.events and redis.call('EXISTS', q.base .. 'meta-paused', q.base .. 'priority') > 0
-end
-
-local function accepted(q, lane)
-  if lane.accept == '' and q.version == '' and of_bull(q) then
-    q.version = 'bull'
-    return false
-  end
-  if q.version == '' then return true end
-  if q.major == 5 or q.major == 6 then return true end
-  if q.major > 0 then return lane.accept == tostring(q.major) end
-  return lane.accept ~= ''
-end
 
 -- Time (ms) for which no more may be started, if any.
 local function limited(q, lane)
@@ -105,8 +89,8 @@ local function activate(q, lane, id, max, row)
   end
   redis.call('SET', q.base .. id .. ':lock', token, 'PX', lasts)
   event(q, 'active', 'jobId', id, 'prev', 'waiting')
-  redis.call('HSET', q.base .. id, 'processedOn', now)
-  row[7] = redis.call('HINCRBY', q.base .. id, 'ats', 1)
+  row[7] = (tonumber(row[7]) or 0) + 1
+  redis.call('HSET', q.base .. id, 'processedOn', now, 'ats', row[7])
 end
 
 function serve(place, lane, room)
