@@ -159,7 +159,7 @@ async fn a_pool_needs_two_connections() {
 /// Without a way to hear, or the right to, jobs are found all the same.
 #[tokio::test]
 async fn a_server_that_tells_nothing_is_looked_at() {
-    for line in ["rename-command HELLO \"\"", "user default on nopass ~* +@all -psubscribe"] {
+    for line in ["rename-command HELLO \"\"", "user default on nopass ~* &* +@all -psubscribe"] {
         let server = RedisServer::builder().config(line).start();
         let rig = NodeRig { server, ..NodeRig::bull() };
         let driver = rig.worker(1);
