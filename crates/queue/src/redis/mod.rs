@@ -5,6 +5,7 @@
 //! tries twice: a call fails at once with [`QueueError::Unreachable`], and pauses are the caller's business.
 
 mod connect;
+mod ear;
 mod fault;
 mod reply;
 mod script;
@@ -18,10 +19,11 @@ use redis::aio::MultiplexedConnection;
 use redis::{Cmd, Value};
 use tokio::sync::Mutex;
 
-use self::connect::Address;
+pub(crate) use self::connect::Address;
+pub(crate) use self::ear::{Ear, Message, pattern};
 pub(crate) use self::reply::Reply;
 pub(crate) use self::script::{Call, Script};
-pub(crate) use self::sleeper::{Blocked, News, Sleeper, Wakeups};
+pub(crate) use self::sleeper::{Blocked, Channels, News, Sleeper, Subscribed, Wakeups};
 use crate::error::QueueError;
 
 /// A server that is silent for this long is taken for gone.
@@ -170,7 +172,7 @@ impl Link {
     }
 
     fn sort(&self, error: &redis::RedisError) -> QueueError {
-        fault::sort(self.0.address.shown(), error)
+        self.0.address.sort(error)
     }
 }
 

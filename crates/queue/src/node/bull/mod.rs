@@ -1,7 +1,9 @@
 //! Bull 3.22 and later, and 4.
 
 mod job;
+mod md5;
 mod schedule;
+mod sleeper;
 
 use qfleet_model::job::Format;
 
@@ -15,8 +17,15 @@ macro_rules! script {
 }
 
 /// The library.
-pub(crate) static BULL: Library =
-    Library { format: Format::Bull, scripts, row: job::row, refusal, following: schedule::following };
+pub(crate) static BULL: Library = Library {
+    format: Format::Bull,
+    scripts,
+    row: job::row,
+    refusal,
+    following: schedule::following,
+    sleeper: sleeper::sleeper,
+    sleepless: sleeper::sleepless,
+};
 
 fn scripts() -> Scripts {
     Scripts {
