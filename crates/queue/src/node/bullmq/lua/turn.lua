@@ -69,7 +69,7 @@ function verbs.done(q, lane, job)
     end
     fail(q, lane, job.id, reason, cjson.encode('Error: ' .. reason))
   else
-    finish(q, job.id, 'completed', job.a, lane)
+    finish(q, job.id, 'completed', job.a, lane, job.ties)
   end
   forget(lane, job)
 end
@@ -134,15 +134,17 @@ end
 
 -- Where they cannot be counted, nothing that comes later could end the job otherwise.
 local function count_children(q, job)
-  local failed = redis.pcall('ZCARD', q.base .. job.id .. ':unsuccessful')
-  local pending = redis.pcall('SCARD', q.base .. job.id .. ':dependencies')
+  local unsuccessful, dependencies = q.base .. job.id .. ':unsuccessful', q.base .. job.id .. ':dependencies'
+  job.failed_children, job.pending_children = 0, 0
+  if redis.call('EXISTS', unsuccessful, dependencies) == 0 then return end
+  local failed, pending = redis.pcall('ZCARD', unsuccessful), redis.pcall('SCARD', dependencies)
   if type(failed) == 'number' and type(pending) == 'number' then
     job.failed_children, job.pending_children = failed, pending
     return
   end
   own_fault(type(failed) == 'table' and failed or pending)
-  job.children_unknown = 'Cannot complete job ' .. job.id .. ': its children cannot be counted, since `' .. q.base ..
-    job.id .. (type(failed) == 'table' and ':unsuccessful' or ':dependencies') .. '` is of a wrong type'
+  job.children_unknown = string.format('Cannot complete job %s: its children cannot be counted, since `%s` is of a wrong type',
+    job.id, type(failed) == 'table' and unsuccessful or dependencies)
 end
 
 local settled, verdicts = {}, {}
@@ -151,7 +153,8 @@ local function settle(place)
   local job = verdicts[place]
   local moved, answer = pcall(function()
     local q = queue_at(job.lane.base)
-    if not ours(q, job.id, job.token, job.starts) then return 0 end
+    job.ties = ours(q, job.id, job.token, job.starts)
+    if not job.ties then return 0 end
     if not q.probed then
       -- Types are looked at before anything is changed.
       redis.call('LLEN', target(q))
@@ -181,6 +184,7 @@ end
 for place = #verdicts, 1, -1 do
   if verdicts[place].returns then settle(place) end
 end
+make_rooms()
 
 check_all(lanes)
 
@@ -236,8 +240,8 @@ local function activate(q, lane, id, max, row)
   end
   redis.call('SET', q.base .. id .. ':lock', token, 'PX', lasts)
   event(q, 'active', 'jobId', id, 'prev', 'waiting')
-  redis.call('HSET', q.base .. id, 'processedOn', now)
-  row[7] = bump(q.base .. id, 'ats')
+  row[7] = (whole(row[7]) or 0) + 1
+  redis.call('HSET', q.base .. id, 'processedOn', now, 'ats', row[7])
 end
 
 local function serve(place, lane, room)
@@ -316,6 +320,7 @@ for _ = 1, number() do
     end
   end
 end
+make_rooms()
 
 local function tell_end(q)
   local left = redis.call('LLEN', q.base .. 'wait') + redis.call('ZCARD', q.base .. 'prioritized')
