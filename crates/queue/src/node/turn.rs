@@ -239,8 +239,6 @@ impl Queues {
                 states.next().unwrap_or(Reply(redis::Value::Nil)).fields();
             let left = left.number::<u64>().unwrap_or_default() > 0;
             let state = state.number::<u8>().unwrap_or_default();
-            // Wake-ups of a queue that is left alone are others'.
-            self.sleeper.rest(from.queue, (state == 2).then(|| clock::now() + BROKEN_FOR));
             if state == 2 {
                 turn.broken
                     .push((from.lane, (self.library.refusal)(self.lanes.name(from.queue), &text.text())));
@@ -251,7 +249,9 @@ impl Queues {
             let due = due.number::<i64>().map(WallTime::from_millis);
             // The script counted from when the call was sent, and what it saw of a limit was later than that.
             let due = if state == 3 { due.map(|due| due + clock::now().since(sent)) } else { due };
-            self.sleeper.rest(from.queue, due.filter(|_| state == 3));
+            // Wake-ups of a queue that is left alone, or may start nothing, are others'.
+            let rest = if state == 2 { Some(clock::now() + BROKEN_FOR) } else { due.filter(|_| state == 3) };
+            self.sleeper.rest(from.queue, rest);
             if let Some(due) = due {
                 turn.next_due = Some(turn.next_due.map_or(due, |known| known.min(due)));
             }
