@@ -312,7 +312,8 @@ impl Notes {
     }
 
     fn lane(&mut self, from: &Lane, to: &Lane, pooled: bool) {
-        let Lane { name: _, connection, queues, concurrency, tuning, routes, handler, node } = from;
+        let Lane { name: _, connection, queues, concurrency, tuning, routes, handler, rate_limit, node } =
+            from;
         self.plain("connection", connection, &to.connection);
         self.value("queue", queues, &to.queues, |queues| queues.join("+"));
         // Alone in its processes, its concurrency is theirs.
@@ -322,6 +323,12 @@ impl Notes {
         self.tuning(tuning, &to.tuning);
         self.hidden("routes", routes, &to.routes);
         self.hidden("handler", handler, &to.handler);
+        self.value("rate-limit", rate_limit, &to.rate_limit, |limit| {
+            limit.map_or_else(
+                || String::from("none"),
+                |limit| format!("{} per {}", limit.max, shown(limit.per)),
+            )
+        });
         if let (Some(node), Some(to)) = (node, &to.node) {
             self.node(node, to);
         }
@@ -334,7 +341,7 @@ impl Notes {
             max_stalled,
             keep_completed,
             keep_failed,
-            rate_limit,
+            metrics,
             accept_version,
         } = from;
         self.duration("lock-duration", lock_duration, &to.lock_duration);
@@ -342,11 +349,9 @@ impl Notes {
         self.plain("max-stalled", max_stalled, &to.max_stalled);
         self.value("keep-completed", keep_completed, &to.keep_completed, shown_keep);
         self.value("keep-failed", keep_failed, &to.keep_failed, shown_keep);
-        self.value("rate-limit", rate_limit, &to.rate_limit, |limit| {
-            limit.map_or_else(
-                || String::from("none"),
-                |limit| format!("{} per {}", limit.max, shown(limit.per)),
-            )
+        self.value("metrics", metrics, &to.metrics, |minutes| match minutes {
+            0 => String::from("off"),
+            minutes => shown(Duration::from_secs(u64::from(*minutes) * 60)),
         });
         self.value("accept-version", accept_version, &to.accept_version, |major| {
             major.map_or_else(|| String::from("none"), |major| major.to_string())

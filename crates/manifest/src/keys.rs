@@ -109,6 +109,7 @@ pub const CONNECTION: Table = Table {
         ("max-stalled", "this belongs to the queues: write it there, or under `defaults` for all of them"),
         ("keep-completed", "this belongs to the queues: write it there, or under `defaults` for all of them"),
         ("keep-failed", "this belongs to the queues: write it there, or under `defaults` for all of them"),
+        ("metrics", "this belongs to the queues: write it there, or under `defaults` for all of them"),
         ("accept-version", "this belongs to the queues: write it there, or under `defaults` for all of them"),
         ("host", "write `url: redis://HOST:PORT/DATABASE`"),
         ("port", "write `url: redis://HOST:PORT/DATABASE`"),
@@ -166,8 +167,15 @@ const QUEUE_OWN: &[&str] = &[
 ];
 
 /// What only queues of Node's libraries have.
-pub(crate) const NODE: &[&str] =
-    &["lock-duration", "stalled-interval", "max-stalled", "keep-completed", "keep-failed", "accept-version"];
+pub(crate) const NODE: &[&str] = &[
+    "lock-duration",
+    "stalled-interval",
+    "max-stalled",
+    "keep-completed",
+    "keep-failed",
+    "metrics",
+    "accept-version",
+];
 
 const QUEUE_LATER: &[&str] =
     &["overlap", "presence", "essential", "limit", "fetch-ahead", "depends-on", "ready", "health", "scale"];
@@ -241,7 +249,11 @@ pub const RATE_LIMIT: Table = Table {
     section: "queues.NAME.rate-limit",
     known: &[&["max", "per"]],
     later: &[],
-    instead: &[("duration", "write `per`"), ("groupKey", "not yet in this version")],
+    instead: &[
+        ("duration", "write `per`"),
+        ("groupKey", "not yet in this version"),
+        ("bounceBack", "remove it: a job that has to wait stays where it is"),
+    ],
 };
 
 /// Several queues in the same processes.

@@ -60,7 +60,8 @@ pub(crate) fn resolve(document: &Document<'_>) -> Manifest {
     let groups: Vec<Group> = groups.into_iter().map(|(_, group)| group).collect();
 
     let lanes: Vec<(Value<'_>, Lane)> = queues.into_iter().map(|queue| (queue.value, queue.lane)).collect();
-    check::warnings(document, &groups, &lanes);
+    check::one_family_a_queue(&connections, &lanes);
+    check::warnings(document, &connections, &groups, &lanes);
     Manifest {
         groups,
         connections,
@@ -169,6 +170,7 @@ fn lane(name: &str, connection: String, written: &QueueWritten<'_>) -> Lane {
         },
         routes: written.routes.clone().unwrap_or_default(),
         handler: written.handler.clone(),
+        rate_limit: written.rate_limit,
         node: None,
     }
 }

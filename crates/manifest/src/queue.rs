@@ -116,12 +116,15 @@ pub struct Lane {
     pub routes: Vec<Route>,
     /// The handler when no route matches.
     pub handler: Option<Handler>,
+    /// At most so many starts in a time, over all workers.
+    #[serde(default)]
+    pub rate_limit: Option<RateLimit>,
     /// What only queues of Node's libraries have; none for others.
     #[serde(default)]
     pub node: Option<NodeRules>,
 }
 
-/// What a worker of a BullMQ queue is told about it.
+/// What a worker of a Bull or BullMQ queue is told about it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NodeRules {
     /// A lock lasts this long when its worker is lost; renewed while the attempt runs.
@@ -134,8 +137,9 @@ pub struct NodeRules {
     pub keep_completed: Option<Keep>,
     /// Which failed jobs stay when the job does not say; `None` is all.
     pub keep_failed: Option<Keep>,
-    /// At most so many starts in a time, over all workers.
-    pub rate_limit: Option<RateLimit>,
+    /// Minutes of finished jobs that are counted one by one for dashboards; 0 is off.
+    #[serde(default)]
+    pub metrics: u32,
     /// A major version of the library that is worked although nobody has tested that.
     pub accept_version: Option<u32>,
 }

@@ -59,6 +59,7 @@ fn settings(redis: &RedisServer) -> WorkerSettings {
         tuning: lanes::tests::tuning(),
         routes: Vec::new(),
         handler: Some(HandlerSettings::shell_line("true")),
+        rate_limit: None,
         node: None,
     };
     WorkerSettings {

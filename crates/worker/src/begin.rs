@@ -326,7 +326,7 @@ pub(crate) fn open_sources(
             name: lane.name.clone(),
             queues: lane.queues.clone(),
             delay_as_backoff: lane.tuning.delay_as_backoff,
-            node: node_settings::of(lane.node.as_ref()),
+            node: node_settings::of_lane(lane),
         });
         let open = OpenSettings { connection: connection.clone(), lanes: queues.collect(), tag };
         let driver = qfleet_queue::open(&open).map_err(|error| error.to_string())?;

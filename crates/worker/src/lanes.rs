@@ -110,7 +110,7 @@ impl Lanes {
                 id,
                 concurrency: lane.concurrency,
                 redeliver: lane.tuning.redeliver,
-                counted: lane.node.as_ref().is_some_and(|node| node.rate_limit.is_some()),
+                counted: lane.rate_limit.is_some(),
                 endpoints,
                 routes,
                 otherwise,

@@ -29,7 +29,7 @@ use tokio::sync::Mutex;
 use self::held::{Held, InHand};
 pub(crate) use self::keys::Keys;
 use self::lost::Lost;
-use self::sleeper::{BLOCKED_ANSWERS_WITHIN, Sleeper};
+use self::sleeper::Sleeper;
 use crate::clock;
 use crate::driver::{
     Ask, DeadWorker, Depth, JobState, LaneId, ListedJob, Mark, QueueDriver, Receipt, Recovered, Renewal,
@@ -37,7 +37,7 @@ use crate::driver::{
 };
 use crate::error::QueueError;
 use crate::failed::redis::RedisFailedJobs;
-use crate::redis::{Address, Call, Link, Script};
+use crate::redis::{Blocked, Call, Link, Script};
 use crate::{LaneQueues, OpenSettings};
 
 /// The tag is a fraction of a score: so many parts of a second.
@@ -88,11 +88,11 @@ impl Laravel {
         let keys = Keys::new(&connection);
         let (lanes, queues) = lanes(&settings.lanes);
         let link = Link::for_commands(&connection.redis)?;
-        let wakeups = Link::new(Address::new(&connection.redis)?, BLOCKED_ANSWERS_WITHIN);
+        let wakeups = Link::for_blocking(&connection.redis)?;
         let lists = queues.iter().map(|queue| keys.notify(queue)).collect();
         Ok(Self {
             lease: Duration::from_secs(connection.retry_after.as_secs_f64().ceil().max(1.0) as u64),
-            sleeper: Sleeper::new(wakeups, link.clone(), lists),
+            sleeper: Sleeper::new(Blocked::new(wakeups, link.clone(), lists, None)),
             scripts: Scripts {
                 turn: Script::new(concat!(
                     include_str!("lua/scan.lua"),

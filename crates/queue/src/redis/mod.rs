@@ -8,6 +8,7 @@ mod connect;
 mod fault;
 mod reply;
 mod script;
+mod sleeper;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -17,9 +18,10 @@ use redis::aio::MultiplexedConnection;
 use redis::{Cmd, Value};
 use tokio::sync::Mutex;
 
-pub(crate) use self::connect::Address;
+use self::connect::Address;
 pub(crate) use self::reply::Reply;
 pub(crate) use self::script::{Call, Script};
+pub(crate) use self::sleeper::{Blocked, News, Sleeper, Wakeups};
 use crate::error::QueueError;
 
 /// A server that is silent for this long is taken for gone.
@@ -55,7 +57,7 @@ pub(crate) struct Live {
 
 impl Link {
     /// Connects later, when somebody calls.
-    pub(crate) fn new(address: Address, answers_within: Duration) -> Self {
+    fn new(address: Address, answers_within: Duration) -> Self {
         Self(Arc::new(Inner { address, answers_within, state: Mutex::default() }))
     }
 
@@ -65,6 +67,14 @@ impl Link {
     /// [`QueueError::Refused`] when the certificate file cannot be read.
     pub(crate) fn for_commands(settings: &RedisSettings) -> Result<Self, QueueError> {
         Ok(Self::new(Address::new(settings)?, ANSWERS_WITHIN))
+    }
+
+    /// The same for one blocking call after the other.
+    ///
+    /// # Errors
+    /// [`QueueError::Refused`] when the certificate file cannot be read.
+    pub(crate) fn for_blocking(settings: &RedisSettings) -> Result<Self, QueueError> {
+        Ok(Self::new(Address::new(settings)?, sleeper::BLOCKED_ANSWERS_WITHIN))
     }
 
     /// The connection; made now if there is none.

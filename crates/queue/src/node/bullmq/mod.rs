@@ -28,7 +28,7 @@ use qfleet_manifest::queue::Connection;
 pub(crate) use self::failed::BullmqFailedJobs;
 use self::held::{Held, InHand};
 use self::lost::Lost;
-use self::sleeper::{BLOCKED_ANSWERS_WITHIN, Sleeper};
+use self::sleeper::Sleeper;
 use super::Lanes;
 use super::keys::Keys;
 use crate::OpenSettings;
@@ -38,7 +38,7 @@ use crate::driver::{
     Renewal, Settlement, Turn,
 };
 use crate::error::QueueError;
-use crate::redis::{Address, Call, Link, Script};
+use crate::redis::{Blocked, Call, Link, Script};
 
 /// A script, after what all of them share.
 macro_rules! script {
@@ -91,7 +91,7 @@ impl Bullmq {
         let keys = Keys::new(&connection.prefix);
         let lanes = Lanes::new(&settings.lanes);
         let link = Link::for_commands(&connection.redis)?;
-        let wakeups = Link::new(Address::new(&connection.redis)?, BLOCKED_ANSWERS_WITHIN);
+        let wakeups = Link::for_blocking(&connection.redis)?;
         let markers = lanes.queues().iter().map(|queue| keys.marker(&queue.name)).collect();
         // A connection has one name, so only the worker of a single queue can be seen by it.
         let name = match lanes.queues() {
@@ -100,7 +100,7 @@ impl Bullmq {
         };
         Ok(Self {
             lease: lanes.lock_duration(),
-            sleeper: Sleeper::new(wakeups, link.clone(), markers, name),
+            sleeper: Sleeper::new(Blocked::new(wakeups, link.clone(), markers, name)),
             scripts: Scripts {
                 turn: script!("lua/turn.lua"),
                 renew: script!("lua/renew.lua"),
