@@ -6,6 +6,7 @@ use crate::LaneQueues;
 use crate::driver::LaneId;
 
 pub(crate) mod bullmq;
+mod cron;
 pub(crate) mod keys;
 
 /// What a worker of Bull or BullMQ is told about a queue. The default is what the libraries do by themselves.

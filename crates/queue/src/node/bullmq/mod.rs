@@ -6,7 +6,6 @@
 //! nobody has started the job since, which its counter of starts shows.
 
 mod compose;
-mod cron;
 mod failed;
 mod held;
 mod job;

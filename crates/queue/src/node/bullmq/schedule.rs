@@ -7,10 +7,10 @@ use qfleet_model::time::WallTime;
 use serde_json::Value;
 
 use super::Bullmq;
-use super::cron::Pattern;
 use super::turn::Taken;
 use crate::clock;
 use crate::error::QueueError;
+use crate::node::cron::Pattern;
 use crate::redis::Call;
 
 /// What follows a taken iteration.

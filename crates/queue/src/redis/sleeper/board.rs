@@ -120,7 +120,11 @@ impl Board {
     }
 
     /// Those of `queues` that are worth waiting for, and for how long, since the others are again after that.
-    pub(super) fn without_resting(&self, mut queues: Vec<usize>, at_most: Duration) -> (Vec<usize>, Duration) {
+    pub(super) fn without_resting(
+        &self,
+        mut queues: Vec<usize>,
+        at_most: Duration,
+    ) -> (Vec<usize>, Duration) {
         let now = clock::now();
         let mut state = self.lock();
         state.resting.retain(|_, until| *until > now);

@@ -1,4 +1,4 @@
-//! Our reading of patterns beside that of the parser BullMQ uses, on two thousand made-up ones.
+//! Our reading of patterns beside that of the parser Bull and BullMQ use, on two thousand made-up ones.
 
 use qfleet_testkit::{Node, RedisServer};
 use serde_json::{Value, json};

@@ -1,7 +1,8 @@
-//! Patterns of job schedulers: when they come next.
+//! Patterns of repeated jobs: when they come next.
 //!
-//! The dialect is the one BullMQ's own parser reads: five fields, or six with seconds first; names, steps, `L` for the last
-//! day or the last such weekday, `#` for the n-th; a day counts when either of its two fields fits, if both are given.
+//! The dialect is the one the parser of Bull and BullMQ reads: five fields, or six with seconds first; names, steps, `L` for
+//! the last day or the last such weekday, `#` for the n-th; a day counts when either of its two fields fits, if both are
+//! given.
 
 #[cfg(test)]
 mod agreement;
