@@ -2,7 +2,7 @@
 
 use qfleet_model::job::Format;
 
-use crate::queue::{Connection, RedisTarget};
+use crate::queue::{Connection, RedisSettings, RedisTarget};
 
 /// The part of a key that decides where it lies: what is between the first `{` and the `}` after it, unless that is
 /// nothing.
@@ -40,7 +40,7 @@ impl Connection {
     ///
     /// # Errors
     /// They do not lie together; the text says what to do, for the connection's family.
-    pub fn home(&self, queues: &[String]) -> Result<String, Scattered> {
+    pub fn home<'a>(&self, queues: impl IntoIterator<Item = &'a String>) -> Result<String, Scattered> {
         if !self.on_cluster() {
             return Ok(String::new());
         }
@@ -55,6 +55,24 @@ impl Connection {
             }
         }
         Ok(home.map(|(_, tag)| tag).unwrap_or_default())
+    }
+}
+
+impl RedisSettings {
+    /// The same Redis; on a cluster, the node that owns `key`.
+    #[must_use]
+    pub fn at(&self, key: &str) -> Self {
+        let mut settings = self.clone();
+        if let RedisTarget::Cluster { key: at, .. } = &mut settings.target {
+            *at = Some(key.to_owned());
+        }
+        settings
+    }
+}
+
+impl std::fmt::Display for Scattered {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(out, "{}: {}", self.what, self.hint)
     }
 }
 

@@ -48,11 +48,16 @@ pub struct LaneQueues {
     pub node: NodeSettings,
 }
 
-/// Opens the queues of one connection: the only list of drivers. Redis is reached when it is first needed.
+/// Opens the queues of one connection: the only list of drivers. Redis is reached when it is first needed. On a cluster
+/// all queues have to lie together ([`Connection::home`]): those that do not are opened apart.
 ///
 /// # Errors
-/// [`QueueError::Refused`] for a family that is not yet in this version, or a file that cannot be read.
+/// [`QueueError::Refused`] for a family that is not yet in this version, a file that cannot be read, or queues that lie
+/// apart.
 pub fn open(settings: &OpenSettings) -> Result<Arc<dyn QueueDriver>, QueueError> {
+    let queues = settings.lanes.iter().flat_map(|lane| &lane.queues);
+    let connection = located(&settings.connection, queues)?;
+    let settings = &OpenSettings { connection, ..settings.clone() };
     match settings.connection.driver {
         Format::Laravel => Ok(Arc::new(laravel::Laravel::open(settings)?)),
         Format::Bullmq => Ok(Arc::new(node::bullmq::Bullmq::open(settings)?)),
@@ -69,7 +74,23 @@ pub fn open(settings: &OpenSettings) -> Result<Arc<dyn QueueDriver>, QueueError>
 /// [`QueueError::Refused`] when a file named by the settings cannot be read.
 pub fn open_failed(connection: &Connection) -> Result<Arc<dyn FailedJobs>, QueueError> {
     match connection.driver {
+        Format::Laravel if connection.on_cluster() => {
+            Ok(Arc::new(failed::spread::SpreadFailedJobs::open(connection)?))
+        }
         Format::Bullmq => Ok(Arc::new(node::bullmq::BullmqFailedJobs::open(connection)?)),
         Format::Laravel | Format::Bull => Ok(Arc::new(failed::redis::RedisFailedJobs::open(connection)?)),
     }
+}
+
+/// The connection, which on a cluster goes to the node that has these queues.
+fn located<'a>(
+    connection: &Connection,
+    queues: impl Iterator<Item = &'a String> + Clone,
+) -> Result<Connection, QueueError> {
+    connection.home(queues.clone()).map_err(|scattered| QueueError::Refused(scattered.to_string()))?;
+    let mut connection = connection.clone();
+    if let Some(first) = queues.clone().next() {
+        connection.redis = connection.redis.at(&connection.queue_key(first));
+    }
+    Ok(connection)
 }

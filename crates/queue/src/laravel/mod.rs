@@ -37,6 +37,7 @@ use crate::driver::{
 };
 use crate::error::QueueError;
 use crate::failed::redis::RedisFailedJobs;
+use crate::failed::spread::Register;
 use crate::redis::{Blocked, Call, Link, Script};
 use crate::{LaneQueues, OpenSettings};
 
@@ -61,6 +62,8 @@ pub(crate) struct Laravel {
     /// Turns follow each other and never overlap: what a lost reply took could not be told from what another turn took.
     turning: Mutex<()>,
     failed: RedisFailedJobs,
+    /// On a cluster the failed jobs of a queue are found by it.
+    register: Option<Register>,
 }
 
 #[derive(Debug)]
@@ -109,6 +112,7 @@ impl Laravel {
             lost: Lost::default(),
             turning: Mutex::default(),
             failed: RedisFailedJobs::new(keys.clone(), link.clone()),
+            register: connection.on_cluster().then(|| Register::open(&connection)).transpose()?,
             tag: settings.tag,
             connection,
             keys,
@@ -116,6 +120,14 @@ impl Laravel {
             queues,
             link,
         })
+    }
+
+    /// Sees to it that failed jobs which are about to be written will be found.
+    async fn note_failing(&self) -> Result<(), QueueError> {
+        match &self.register {
+            Some(register) => register.note(&self.queues).await,
+            None => Ok(()),
+        }
     }
 
     fn queue_name(&self, queue: usize) -> &str {
