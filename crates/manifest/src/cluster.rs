@@ -98,7 +98,10 @@ impl Scattered {
                  queues in one place"
             ),
         };
-        Self { what: format!("the keys of `{queue}` have no hash tag, so they lie all over the cluster"), hint }
+        Self {
+            what: format!("the keys of `{queue}` have no hash tag, so they lie all over the cluster"),
+            hint,
+        }
     }
 
     fn apart(first: &str, second: &str) -> Self {

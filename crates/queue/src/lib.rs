@@ -13,6 +13,7 @@ use crate::driver::QueueDriver;
 use crate::error::QueueError;
 use crate::failed::FailedJobs;
 pub use crate::laravel::prefix::{FoundPrefix, PrefixSearch, find_prefix};
+use crate::node::queues::Queues;
 pub use crate::node::{Keep, NodeSettings, RateLimit};
 
 mod clock;
@@ -44,7 +45,7 @@ pub struct LaneQueues {
     pub queues: Vec<String>,
     /// A job's own dispatch delay is its backoff when it has no other (Laravel 12.11 and newer).
     pub delay_as_backoff: bool,
-    /// What only Bull and BullMQ know.
+    /// What Bull and BullMQ know; of it the limit of starts holds for Laravel's queues, too.
     pub node: NodeSettings,
 }
 
@@ -52,18 +53,15 @@ pub struct LaneQueues {
 /// all queues have to lie together ([`Connection::home`]): those that do not are opened apart.
 ///
 /// # Errors
-/// [`QueueError::Refused`] for a family that is not yet in this version, a file that cannot be read, or queues that lie
-/// apart.
+/// [`QueueError::Refused`] when a file named by the settings cannot be read, or queues lie apart.
 pub fn open(settings: &OpenSettings) -> Result<Arc<dyn QueueDriver>, QueueError> {
     let queues = settings.lanes.iter().flat_map(|lane| &lane.queues);
     let connection = located(&settings.connection, queues)?;
     let settings = &OpenSettings { connection, ..settings.clone() };
     match settings.connection.driver {
         Format::Laravel => Ok(Arc::new(laravel::Laravel::open(settings)?)),
-        Format::Bullmq => Ok(Arc::new(node::bullmq::Bullmq::open(settings)?)),
-        family @ Format::Bull => {
-            Err(QueueError::Refused(format!("driver `{family}` is not yet in this version")))
-        }
+        Format::Bullmq => Ok(Arc::new(Queues::open(&node::bullmq::BULLMQ, settings)?)),
+        Format::Bull => Ok(Arc::new(Queues::open(&node::bull::BULL, settings)?)),
     }
 }
 
@@ -77,7 +75,7 @@ pub fn open_failed(connection: &Connection) -> Result<Arc<dyn FailedJobs>, Queue
         Format::Laravel if connection.on_cluster() => {
             Ok(Arc::new(failed::spread::SpreadFailedJobs::open(connection)?))
         }
-        Format::Bullmq => Ok(Arc::new(node::bullmq::BullmqFailedJobs::open(connection)?)),
+        Format::Bullmq => Ok(Arc::new(node::bullmq::BullmqFailedJobs::open(connection))),
         Format::Laravel | Format::Bull => Ok(Arc::new(failed::redis::RedisFailedJobs::open(connection)?)),
     }
 }

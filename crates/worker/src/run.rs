@@ -143,7 +143,7 @@ impl Worker {
         let Parts { settings, lanes, sources, ledger, speaker, events, supervised } = parts;
         let now = clock::now();
         Self {
-            lane_states: lanes.all.iter().map(|_| LaneState::new(now)).collect(),
+            lane_states: lanes.all.iter().map(|lane| LaneState::new(lane.counted, now)).collect(),
             slots: Slots::new(ledger.capacity(), lanes.all.len(), lanes.endpoints.len()),
             gates: Gates::for_worker(&settings),
             pace: Pace::default(),

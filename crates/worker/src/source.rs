@@ -110,6 +110,8 @@ pub(crate) struct LaneState {
     pub(crate) rest: Option<Moment>,
     /// Paused by an operator.
     pub(crate) paused: bool,
+    /// What is taken there counts towards a limit: nothing is taken that does not start.
+    pub(crate) limited: bool,
     /// Times in a row that nothing of what came could be started.
     pub(crate) stuck: u32,
     /// Troubles that were already told.
@@ -117,10 +119,17 @@ pub(crate) struct LaneState {
 }
 
 impl LaneState {
-    /// Nothing is known yet.
-    pub(crate) fn new(now: Moment) -> Self {
-        let broken = BTreeSet::new();
-        Self { known: Known::Unknown, known_since: now, rest: None, paused: false, stuck: 0, broken }
+    /// Nothing is known yet but whether the manifest limits its starts.
+    pub(crate) fn new(limited: bool, now: Moment) -> Self {
+        Self {
+            known: Known::Unknown,
+            known_since: now,
+            rest: None,
+            paused: false,
+            limited,
+            stuck: 0,
+            broken: BTreeSet::new(),
+        }
     }
 
     /// Something was learned about its queues.

@@ -68,7 +68,7 @@ impl Worker {
         for lane in order {
             let room = self.lane_room(lane, ahead, now);
             let known = self.known(at, lane, now);
-            let counted = self.lanes.all[lane].counted;
+            let counted = self.lane_states[lane].limited;
             askable.push(Askable { lane: self.lanes.all[lane].id, room, known, counted });
         }
         (prefetch::plan(&askable, room), room)
@@ -102,7 +102,7 @@ impl Worker {
         }
         let own = self.lanes.all[lane].concurrency;
         let stock = self.slots.in_stock_of(lane);
-        let ahead = if own > 1 && !self.lanes.all[lane].counted { ahead } else { 0 };
+        let ahead = if own > 1 && !self.lane_states[lane].limited { ahead } else { 0 };
         let free = (own + ahead).saturating_sub(self.slots.busy_in(lane) + stock);
         match self.gate_room(lane, now) {
             None => free,
@@ -174,6 +174,7 @@ impl Worker {
         for ask in &sent.asks {
             let lane = lane_of(self, ask.lane);
             self.set_paused(lane, turn.paused.contains(&ask.lane), now);
+            self.lane_states[lane].limited = self.lanes.all[lane].counted || turn.limited.contains(&ask.lane);
         }
         self.tell_broken(at, &sent.asks, &turn.broken);
         self.note_next_due(at, sent, &turn, now);

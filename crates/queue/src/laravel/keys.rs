@@ -48,6 +48,11 @@ impl Keys {
         self.own("job:", queue) + ":"
     }
 
+    /// Starts in the present window of a rate limit.
+    pub(crate) fn limiter(&self, queue: &str) -> String {
+        self.own("limiter:", queue)
+    }
+
     /// Discarded jobs of the last day.
     pub(crate) fn discarded(&self, queue: &str) -> String {
         self.own("discarded:", queue)

@@ -39,7 +39,7 @@ use crate::error::QueueError;
 use crate::failed::redis::RedisFailedJobs;
 use crate::failed::spread::Register;
 use crate::redis::{Blocked, Call, Link, Script};
-use crate::{LaneQueues, OpenSettings};
+use crate::{LaneQueues, OpenSettings, RateLimit};
 
 /// The tag is a fraction of a score: so many parts of a second.
 const TAGS: f64 = 1_048_576.0;
@@ -70,6 +70,8 @@ pub(crate) struct Laravel {
 struct Lane {
     queues: Vec<usize>,
     delay_as_backoff: bool,
+    /// Holds for each of its queues by itself.
+    limit: Option<RateLimit>,
 }
 
 #[derive(Debug)]
@@ -101,6 +103,7 @@ impl Laravel {
                     include_str!("lua/scan.lua"),
                     include_str!("lua/turn.lua"),
                     include_str!("lua/settle.lua"),
+                    include_str!("lua/limit.lua"),
                     include_str!("lua/take.lua"),
                 )),
                 renew: Script::new(include_str!("lua/renew.lua")),
@@ -141,6 +144,10 @@ impl Laravel {
     /// The lane's queues, most important first.
     fn queues_of(&self, lane: LaneId) -> &[usize] {
         self.lanes.get(usize::from(lane.0)).map_or(&[], |lane| &lane.queues)
+    }
+
+    fn limit_of(&self, lane: LaneId) -> Option<RateLimit> {
+        self.lanes.get(usize::from(lane.0))?.limit
     }
 
     fn place_in_lane(&self, lane: LaneId, queue: usize) -> u16 {
@@ -192,6 +199,7 @@ fn lanes(written: &[LaneQueues]) -> (Vec<Lane>, Vec<String>) {
         .map(|lane| Lane {
             queues: lane.queues.iter().map(&mut number).collect(),
             delay_as_backoff: lane.delay_as_backoff,
+            limit: lane.node.rate_limit,
         })
         .collect();
     (lanes, names)

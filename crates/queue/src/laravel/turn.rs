@@ -123,10 +123,20 @@ impl Laravel {
             for queue in queues {
                 let woken = self.sleeper.take_woken(*queue);
                 args.own(places.of(*queue)).own(woken);
+                self.add_limit(*lane, *queue, args);
                 asked.push(Asked { lane: *lane, queue: *queue, woken });
             }
         }
         asked
+    }
+
+    fn add_limit(&self, lane: LaneId, queue: usize, args: &mut Call<'_>) {
+        let Some(limit) = self.limit_of(lane) else {
+            args.arg("0");
+            return;
+        };
+        args.own(limit.max.max(1)).own(limit.per.as_millis().max(1));
+        args.own(self.keys.limiter(self.queue_name(queue)));
     }
 
     /// The whole call, around the arguments for verdicts and asks.

@@ -5,9 +5,21 @@ use std::time::Duration;
 use crate::LaneQueues;
 use crate::driver::LaneId;
 
+pub(crate) mod bull;
 pub(crate) mod bullmq;
+mod compose;
 mod cron;
+mod following;
+mod held;
 pub(crate) mod keys;
+mod library;
+mod look;
+mod lost;
+pub(crate) mod queues;
+mod recover;
+mod row;
+mod settle;
+mod turn;
 
 /// What a worker of Bull or BullMQ is told about a queue. The default is what the libraries do by themselves.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -84,3 +84,20 @@ async fn no_more_run_than_the_queue_allows() {
     settle(&*first, &jobs[0], complete("1")).await;
     assert_eq!(take(&*second, DEMO, 10).await.jobs.len(), 1);
 }
+
+#[tokio::test]
+async fn a_turn_tells_of_limits_in_the_manifest_and_in_the_store() {
+    for (settings, in_the_store, limited) in [
+        (NodeSettings::default(), "", vec![]),
+        (limit(100, 60_000), "", vec![DEMO]),
+        (NodeSettings::default(), "await kit.queue('demo').setGlobalRateLimit(100, 60000)", vec![DEMO]),
+        (NodeSettings::default(), "await kit.queue('demo').setGlobalConcurrency(100)", vec![DEMO]),
+    ] {
+        let rig = BullmqRig::new();
+        rig.node("bullmq").run(in_the_store);
+        let driver = rig.worker_with(1, &settings);
+        fill(&*driver, 1).await;
+        assert_eq!(take(&*driver, DEMO, 10).await.limited, limited, "{settings:?} {in_the_store}");
+        assert_eq!(take(&*driver, DEMO, 10).await.limited, limited, "an empty queue: {in_the_store}");
+    }
+}

@@ -6,11 +6,11 @@ use redis::Cmd;
 use crate::redis::{Blocked, News, Reply, Wakeups};
 
 /// Wakes when a marker appears, which counts until a turn has asked its queue.
-pub(super) type Sleeper = crate::redis::Sleeper<Blocked<Markers>>;
+pub(in crate::node) type Sleeper = crate::redis::Sleeper<Blocked<Markers>>;
 
 /// Sorted sets with a member `0` for jobs that wait, and `1`, scored by its date, for delayed ones.
 #[derive(Debug)]
-pub(super) struct Markers;
+pub(in crate::node) struct Markers;
 
 impl Wakeups for Markers {
     const COMMAND: &'static str = "BZPOPMIN";

@@ -25,6 +25,12 @@ local function own_fault(problem)
   error(problem, 0)
 end
 
+-- What the end of a job does to others cannot stop it.
+local function aside(effect, ...)
+  local fine, problem = pcall(effect, ...)
+  if not fine then own_fault(problem) end
+end
+
 local function decoded(text)
   if not text then return {} end
   local fine, value = pcall(cjson.decode, text)
@@ -331,12 +337,6 @@ local function measure(q, name, size)
   for _ = 2, minutes do redis.call('LPUSH', data, 0) end
   redis.call('LTRIM', data, 0, size - 1)
   redis.call('HSET', key, 'prevCount', count - 1, 'prevTS', now)
-end
-
--- What the end of a job does to others cannot stop it.
-local function aside(effect, ...)
-  local fine, problem = pcall(effect, ...)
-  if not fine then own_fault(problem) end
 end
 
 -- A job that has left `active` ends. `lane` has the defaults of the worker.

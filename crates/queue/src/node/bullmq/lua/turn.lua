@@ -7,8 +7,8 @@
 --   number of asks; for each: room, number of its queues; for each: queue.
 -- Returns: per verdict 1 (done), 0 (not ours), 2 (done, and it failed for good instead) or a text (kept, cannot be moved);
 --   the jobs taken, each {place of the queue among the asked ones, id, row, notes or false}; per asked queue {state, jobs
---   left, due date (ms) or '', text}, where state is 0 worked, 1 paused, 2 broken, 3 limited, 4 full; jobs of schedules that
---   failed without running.
+--   left, due date (ms) or '', text, 1 with a limit of starts or of running jobs in force}, where state is 0 worked,
+--   1 paused, 2 broken, 3 limited, 4 full; jobs of schedules that failed without running.
 
 local token, lasts = arg(), number()
 local lanes = read_lanes()
@@ -221,12 +221,12 @@ local function activate(q, lane, id, max, row)
   redis.call('SET', q.base .. id .. ':lock', token, 'PX', lasts)
   event(q, 'active', 'jobId', id, 'prev', 'waiting')
   redis.call('HSET', q.base .. id, 'processedOn', now)
-  redis.call('HINCRBY', q.base .. id, 'ats', 1)
+  row[7] = redis.call('HINCRBY', q.base .. id, 'ats', 1)
 end
 
 local function serve(place, lane, room)
   local q = queue_at(lane.base)
-  if not accepted(q, lane) then return 0, {2, 0, '', 'version ' .. q.version} end
+  if not accepted(q, lane) then return 0, {2, 0, '', 'version ' .. q.version, 0} end
   promote(q)
   local taken, state, wait, ids = 0, 0, nil, 0
   while taken < room and ids < room + 100 do
@@ -248,6 +248,7 @@ local function serve(place, lane, room)
       redis.call('LREM', q.base .. 'active', 1, id)
       if fine then redis.call('DEL', q.base .. id, q.base .. id .. ':lock') end
     else
+      local started_before = row[7]
       activate(q, lane, id, max, row)
       if row[11] then
         local reason = row[11]
@@ -258,7 +259,7 @@ local function serve(place, lane, room)
       else
         taken = taken + 1
         -- Only a job that was started before can have notes.
-        jobs[#jobs + 1] = {place, id, row, row[7] and notes_of(lane, id)}
+        jobs[#jobs + 1] = {place, id, row, started_before and notes_of(lane, id)}
       end
     end
   end
@@ -274,7 +275,8 @@ local function serve(place, lane, room)
     local score = redis.call('ZRANGE', q.base .. 'delayed', 0, 0, 'WITHSCORES')[2]
     if score then due = string.format('%.0f', math.ceil(tonumber(score) / 4096)) end
   end
-  return taken, {state, left, due, ''}
+  local in_force = (q.max or q.concurrency or lane.max > 0) and 1 or 0
+  return taken, {state, left, due, '', in_force}
 end
 
 local queues = {}
@@ -288,7 +290,7 @@ for _ = 1, number() do
       room = room - taken
       queues[place] = state
     else
-      queues[place] = {2, 0, '', own_fault(taken)}
+      queues[place] = {2, 0, '', own_fault(taken), 0}
     end
   end
 end

@@ -7,9 +7,10 @@ use std::sync::Arc;
 use qfleet_model::time::WallTime;
 
 use super::held::{Held, digest_of};
-use super::job::Row;
-use super::schedule::Iteration;
-use super::{Bullmq, settle};
+use super::library::Library;
+use super::queues::Queues;
+use super::row::{Origin, Row};
+use super::settle;
 use crate::clock;
 use crate::driver::{Ask, LaneId, Mark, Receipt, Reserved, Settled, Settlement, Turn};
 use crate::error::QueueError;
@@ -44,7 +45,7 @@ struct Asked {
 }
 
 /// What the script says of a job it took, or that is locked under our name.
-pub(super) struct Taken {
+pub(crate) struct Taken {
     pub(super) lane: LaneId,
     pub(super) queue: usize,
     pub(super) id: String,
@@ -53,7 +54,7 @@ pub(super) struct Taken {
     pub(super) notes: Reply,
 }
 
-impl Bullmq {
+impl Queues {
     pub(super) async fn take_turn(
         &self,
         settle: &[Settlement],
@@ -95,16 +96,16 @@ impl Bullmq {
         };
         let [verdicts, jobs, states, ended] = reply.fields();
         let taken: Vec<Taken> =
-            jobs.list().into_iter().filter_map(|job| read_job(job, &asked, &token)).collect();
+            jobs.list().into_iter().filter_map(|job| read_job(self.library, job, &asked, &token)).collect();
         let ended: Vec<Taken> =
-            ended.list().into_iter().filter_map(|job| read_job(job, &asked, &token)).collect();
+            ended.list().into_iter().filter_map(|job| read_job(self.library, job, &asked, &token)).collect();
         // When this fails, the jobs count as lost, and are found again with their schedules as they are now.
-        let next = taken.iter().chain(&ended).filter_map(|one| Iteration::after(one, now)).collect();
+        let next = taken.iter().chain(&ended).filter_map(|one| self.following(one, now)).collect();
         self.go_on_with_schedules(next).await?;
         self.lost.answered();
         turn.jobs = regained.hand_out();
         self.read_verdicts(settle, &sent_before, verdicts, &mut turn);
-        turn.jobs.extend(taken.into_iter().map(|one| self.reserved(one, 1, now)));
+        turn.jobs.extend(taken.into_iter().map(|one| self.reserved(one, now)));
         self.read_states(states, &asked, &mut turn);
         Ok(turn)
     }
@@ -207,15 +208,19 @@ impl Bullmq {
         settled
     }
 
-    /// A job in hand. `raised` is what its counter of starts grew by since its fields were read.
-    pub(super) fn reserved(&self, taken: Taken, raised: u64, now: WallTime) -> Reserved {
+    /// A job in hand.
+    pub(super) fn reserved(&self, taken: Taken, now: WallTime) -> Reserved {
         let Taken { lane, queue, id, token, mut row, notes } = taken;
-        let starts = row.starts + raised;
-        row.starts = starts.saturating_sub(1);
         let digest = digest_of(&id);
         let noted = notes.0 != redis::Value::Nil;
-        let job = row.job(&id, &self.connection.prefix, self.lanes.name(queue), notes);
-        let held = Held::new(queue, id, token, starts, noted, now, now + self.lease);
+        let proof = std::mem::take(&mut row.proof);
+        let from = Origin {
+            format: self.library.format,
+            prefix: &self.connection.prefix,
+            queue: self.lanes.name(queue),
+        };
+        let job = row.job(&id, from, notes);
+        let held = Held::new(queue, id, token, proof, noted, now, now + self.lease);
         self.in_hand.add(&held, digest);
         let receipt = Receipt::new(lane, self.lanes.place(lane, queue), digest, Arc::new(held));
         Reserved { lane, job, receipt }
@@ -225,11 +230,16 @@ impl Bullmq {
         let mut states = states.list().into_iter();
         let mut lanes: Vec<(LaneId, bool, bool)> = Vec::new();
         for from in asked {
-            let [state, left, due, text] = states.next().unwrap_or(Reply(redis::Value::Nil)).fields();
+            let [state, left, due, text, limited] =
+                states.next().unwrap_or(Reply(redis::Value::Nil)).fields();
             let left = left.number::<u64>().unwrap_or_default() > 0;
             let state = state.number::<u8>().unwrap_or_default();
             if state == 2 {
-                turn.broken.push((from.lane, self.refusal(from.queue, &text.text())));
+                turn.broken
+                    .push((from.lane, (self.library.refusal)(self.lanes.name(from.queue), &text.text())));
+            }
+            if limited.number() == Some(1_u8) && turn.limited.last() != Some(&from.lane) {
+                turn.limited.push(from.lane);
             }
             if let Some(due) = due.number::<i64>().map(WallTime::from_millis) {
                 turn.next_due = Some(turn.next_due.map_or(due, |known| known.min(due)));
@@ -246,18 +256,6 @@ impl Bullmq {
         turn.paused = lanes.iter().filter(|(.., paused)| *paused).map(|(lane, ..)| *lane).collect();
     }
 
-    fn refusal(&self, queue: usize, text: &str) -> String {
-        let name = self.lanes.name(queue);
-        let Some(version) = text.strip_prefix("version ") else {
-            return format!("queue `{name}` cannot be worked: {text}");
-        };
-        let major = version.split_once(':').and_then(|(_, number)| number.split('.').next()).unwrap_or("N");
-        format!(
-            "queue `{name}` belongs to `{version}`, and only BullMQ 5 and 6 are tested: it is left alone; set \
-             `accept-version: {major}` to work it all the same"
-        )
-    }
-
     fn broken_wakeups(&self) -> Vec<(LaneId, String)> {
         let mut broken = Vec::new();
         for queue in self.sleeper.wrong() {
@@ -271,9 +269,9 @@ impl Bullmq {
     }
 }
 
-fn read_job(job: Reply, asked: &[Asked], token: &str) -> Option<Taken> {
+fn read_job(library: &Library, job: Reply, asked: &[Asked], token: &str) -> Option<Taken> {
     let [place, id, row, notes] = job.fields();
     let from = asked.get(place.number::<usize>()?.wrapping_sub(1))?;
     let (lane, queue, token) = (from.lane, from.queue, token.to_owned());
-    Some(Taken { lane, queue, id: id.text(), token, row: Row::new(row), notes })
+    Some(Taken { lane, queue, id: id.text(), token, row: (library.row)(row), notes })
 }

@@ -4,8 +4,8 @@ use qfleet_model::outcome::{Note, Output, Reason, Verdict};
 use qfleet_model::time::WallTime;
 use serde_json::value::RawValue;
 
+use super::Keep;
 use super::held::Held;
-use crate::node::Keep;
 use crate::redis::Call;
 
 /// Adds one verdict to a turn. `queue` is the place of the job's queue in the call; false when nothing is to be done.
@@ -77,7 +77,7 @@ impl<'v> Values<'v> {
     }
 
     fn write<'a>(&self, call: &mut Call<'a>, queue: usize, held: &'a Held) {
-        call.arg(self.verb).own(queue).arg(&held.id).arg(&held.token).own(held.starts);
+        call.arg(self.verb).own(queue).arg(&held.id).arg(&held.token).arg(&held.proof);
         call.own(&self.a).own(&self.b).arg(self.c).own(self.delay);
         call.own(u8::from(held.noted));
         match self.note {

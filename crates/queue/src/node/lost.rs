@@ -10,10 +10,9 @@ use std::time::{Duration, Instant};
 
 use qfleet_model::time::WallTime;
 
-use super::Bullmq;
 use super::held::{Held, digest_of};
-use super::job::Row;
-use super::schedule::Iteration;
+use super::queues::Queues;
+use super::row::Row;
 use super::turn::Taken;
 use crate::clock;
 use crate::driver::{LaneId, Mark, Reserved};
@@ -65,7 +64,7 @@ impl Lost {
     /// Looks for jobs of lost calls, as many as there is room for, and takes them off that room.
     pub(super) async fn search<'a>(
         &self,
-        driver: &'a Bullmq,
+        driver: &'a Queues,
         rooms: &mut [(LaneId, u32)],
     ) -> Result<Regained<'a>, QueueError> {
         let mut regained = Regained { driver, jobs: Vec::new() };
@@ -88,10 +87,10 @@ impl Lost {
             let Locked { id, token, row, notes } = found;
             taken.push(Taken { lane: *lane, queue, id, token, row, notes });
         }
-        let next = taken.iter().filter_map(|one| Iteration::after(one, now)).collect();
+        let next = taken.iter().filter_map(|one| driver.following(one, now)).collect();
         driver.go_on_with_schedules(next).await?;
         self.calls().looked = Some(Instant::now());
-        regained.jobs = taken.into_iter().map(|one| driver.reserved(one, 0, now)).collect();
+        regained.jobs = taken.into_iter().map(|one| driver.reserved(one, now)).collect();
         Ok(regained)
     }
 
@@ -108,7 +107,7 @@ pub(super) struct Locked {
     pub(super) notes: Reply,
 }
 
-impl Bullmq {
+impl Queues {
     /// Every active job of these queues that is locked by the worker with this tag, or by nobody any more.
     pub(super) async fn locked_by(
         &self,
@@ -123,7 +122,10 @@ impl Bullmq {
             let [place, id, token, row, notes] = found.fields();
             let queue = place.number::<usize>().and_then(|place| queues.get(place.wrapping_sub(1)));
             let Some(queue) = queue else { continue };
-            all.push((*queue, Locked { id: id.text(), token: token.text(), row: Row::new(row), notes }));
+            all.push((
+                *queue,
+                Locked { id: id.text(), token: token.text(), row: (self.library.row)(row), notes },
+            ));
         }
         Ok(all)
     }
@@ -160,7 +162,7 @@ impl Calls {
 
 /// Jobs found again. Unless they are handed out they count as not found, so that the next turn finds them once more.
 pub(super) struct Regained<'a> {
-    driver: &'a Bullmq,
+    driver: &'a Queues,
     jobs: Vec<Reserved>,
 }
 

@@ -6,13 +6,14 @@ use qfleet_model::time::WallTime;
 use serde_json::Value;
 
 use super::held::Held;
-use super::{Bullmq, compose, settle};
+use super::queues::Queues;
+use super::{compose, settle};
 use crate::clock;
 use crate::driver::{Depth, JobState, LaneId, ListedJob, Receipt, Remark};
 use crate::error::QueueError;
 use crate::redis::{Call, Reply};
 
-impl Bullmq {
+impl Queues {
     pub(super) async fn add(
         &self,
         queue: &str,

@@ -11,8 +11,9 @@ use qfleet_model::time::WallTime;
 
 use super::held::{Held, digest_of};
 use super::lost::Locked;
+use super::queues::Queues;
+use super::settle;
 use super::turn::Places;
-use super::{Bullmq, settle};
 use crate::clock;
 use crate::driver::{DeadHold, DeadState, DeadVerdict, DeadWorker, Recovered};
 use crate::error::QueueError;
@@ -29,7 +30,7 @@ enum Fate {
     Settled(Verdict),
 }
 
-impl Bullmq {
+impl Queues {
     pub(super) async fn return_jobs(&self, dead: &DeadWorker) -> Result<Recovered, QueueError> {
         let queues: Vec<usize> = (0..self.lanes.queues().len()).collect();
         let found = self.locked_by(dead.tag, &queues).await?;
@@ -105,7 +106,7 @@ impl Bullmq {
 fn held(queue: usize, job: Locked) -> Held {
     let now = clock::now();
     let noted = job.notes.0 != redis::Value::Nil;
-    Held::new(queue, job.id, job.token, job.row.starts, noted, now, now)
+    Held::new(queue, job.id, job.token, job.row.proof, noted, now, now)
 }
 
 fn fate(hold: &DeadHold) -> Fate {

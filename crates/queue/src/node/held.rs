@@ -16,8 +16,8 @@ pub(crate) struct Held {
     pub(crate) id: String,
     /// What locks it.
     pub(crate) token: String,
-    /// Its counter of starts, with ours. Nobody else starts it without raising this.
-    pub(crate) starts: u64,
+    /// What its hash says of its starts, with ours. Nobody else starts it without changing this.
+    pub(crate) proof: String,
     /// Something is noted beside it, to be removed with it.
     pub(crate) noted: bool,
     /// When it was taken.
@@ -34,13 +34,13 @@ impl Held {
         queue: usize,
         id: String,
         token: String,
-        starts: u64,
+        proof: String,
         noted: bool,
         taken: WallTime,
         until: WallTime,
     ) -> Self {
         let (until, unanswered) = (AtomicI64::new(until.as_millis()), AtomicBool::new(false));
-        Self { queue, id, token, starts, noted, taken, until, unanswered }
+        Self { queue, id, token, proof, noted, taken, until, unanswered }
     }
 
     /// The lock now lasts until then.
