@@ -95,7 +95,7 @@ impl RedisCluster {
     pub fn begin_move(&self, key: &str, to: &RedisServer) {
         let (slot, from) = (self.slot(key), self.owner(key));
         let set = |node, what: &str, other| {
-            tell(node, cmd("CLUSTER").arg("SETSLOT").arg(slot).arg(what).arg(id(other)))
+            tell(node, cmd("CLUSTER").arg("SETSLOT").arg(slot).arg(what).arg(id(other)));
         };
         set(to, "IMPORTING", from);
         set(from, "MIGRATING", to);

@@ -106,7 +106,9 @@ fn masters(slots: Value, asked: &str) -> Vec<(String, u16)> {
         let Some(Value::Array(master)) = range.into_iter().nth(2) else { continue };
         let [Some(host), Some(Value::Int(port))] = [master.first(), master.get(1)] else { continue };
         let host = match host {
-            Value::BulkString(name) if !name.is_empty() && name != b"?" => String::from_utf8_lossy(name).into_owned(),
+            Value::BulkString(name) if !name.is_empty() && name != b"?" => {
+                String::from_utf8_lossy(name).into_owned()
+            }
             _ => asked.to_owned(),
         };
         let Ok(port) = u16::try_from(*port) else { continue };

@@ -117,8 +117,7 @@ impl Address {
             Err(RedisError::from((ErrorKind::EmptySentinelList, "not asked")));
         // Sentinels rarely ask for a password, even where the servers do.
         for with_password in [false, true] {
-            let opened =
-                self.log_in(reach(host, port, tls), with_password, GUIDE_WITHIN, GUIDE_WITHIN).await;
+            let opened = self.log_in(reach(host, port, tls), with_password, GUIDE_WITHIN, GUIDE_WITHIN).await;
             answer = match opened {
                 Ok(mut connection) => question.query_async(&mut connection).await,
                 Err(error) => Err(error),

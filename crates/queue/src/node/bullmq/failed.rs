@@ -13,8 +13,8 @@ use super::script;
 use crate::clock;
 use crate::error::QueueError;
 use crate::failed::{FailedJob, FailedJobs};
-use crate::node::keys::Keys;
 use crate::located;
+use crate::node::keys::Keys;
 use crate::redis::{Call, Link, Reply, Scan, Script, servers};
 
 /// Jobs removed in one call.
