@@ -83,11 +83,14 @@ pub fn open_failed(connection: &Connection) -> Result<Arc<dyn FailedJobs>, Queue
 /// The connection, which on a cluster goes to the node that has these queues.
 fn located<'a>(
     connection: &Connection,
-    queues: impl Iterator<Item = &'a String> + Clone,
+    queues: impl IntoIterator<Item = &'a String>,
 ) -> Result<Connection, QueueError> {
-    connection.home(queues.clone()).map_err(|scattered| QueueError::Refused(scattered.to_string()))?;
+    let queues: Vec<&String> = queues.into_iter().collect();
+    connection
+        .home(queues.iter().copied())
+        .map_err(|scattered| QueueError::Refused(scattered.to_string()))?;
     let mut connection = connection.clone();
-    if let Some(first) = queues.clone().next() {
+    if let Some(first) = queues.first() {
         connection.redis = connection.redis.at(&connection.queue_key(first));
     }
     Ok(connection)

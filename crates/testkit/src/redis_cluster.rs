@@ -106,14 +106,23 @@ impl RedisCluster {
         let (slot, from) = (self.slot(key), self.owner(key));
         let keys: Vec<Vec<u8>> = ask(from, cmd("CLUSTER").arg("GETKEYSINSLOT").arg(slot).arg(count));
         if !keys.is_empty() {
-            let mut migrate = cmd("MIGRATE");
-            migrate.arg("127.0.0.1").arg(to.port()).arg("").arg(0).arg(5000);
-            if let Some(password) = &self.password {
-                migrate.arg("AUTH").arg(password);
-            }
-            tell(from, migrate.arg("KEYS").arg(&keys));
+            self.migrate(from, to, &keys);
         }
         keys.len()
+    }
+
+    /// Moves this key alone, whose slot is about to move.
+    pub fn move_key(&self, key: &str, to: &RedisServer) {
+        self.migrate(self.owner(key), to, &[key.as_bytes().to_vec()]);
+    }
+
+    fn migrate(&self, from: &RedisServer, to: &RedisServer, keys: &[Vec<u8>]) {
+        let mut migrate = cmd("MIGRATE");
+        migrate.arg("127.0.0.1").arg(to.port()).arg("").arg(0).arg(5000);
+        if let Some(password) = &self.password {
+            migrate.arg("AUTH").arg(password);
+        }
+        tell(from, migrate.arg("KEYS").arg(keys));
     }
 
     /// Ends the move: the slot of `key` is `to`'s now.

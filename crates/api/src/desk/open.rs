@@ -23,10 +23,13 @@ const IDLE: Duration = Duration::from_secs(10);
 /// Queues beyond those of the manifest that one driver is opened for, before it forgets the older ones.
 const MOST_ADDED: usize = 100;
 
+/// Name of a connection, and where on a cluster its queues lie.
+type Label = (String, String);
+
 /// The open drivers and failed stores, by connection, and on a cluster by where queues lie.
 #[derive(Debug, Default)]
 pub(crate) struct Cabinet {
-    drawers: std::sync::Mutex<HashMap<(String, String), Arc<Mutex<Drawer>>>>,
+    drawers: std::sync::Mutex<HashMap<Label, Arc<Mutex<Drawer>>>>,
     used: Notify,
 }
 

@@ -74,7 +74,7 @@ impl SpreadFailedJobs {
     }
 
     fn store(&self, queue: &String) -> Result<Arc<RedisFailedJobs>, QueueError> {
-        let at = located(&self.connection, std::iter::once(queue))?;
+        let at = located(&self.connection, [queue])?;
         let home = self.connection.home([queue]).unwrap_or_default();
         let mut stores = self.stores.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(store) = stores.get(&home) {

@@ -29,7 +29,7 @@ use tokio::sync::Mutex;
 use self::held::{Held, InHand};
 pub(crate) use self::keys::Keys;
 use self::lost::Lost;
-use self::sleeper::Sleeper;
+use self::sleeper::NotifyLists;
 use crate::clock;
 use crate::driver::{
     Ask, DeadWorker, Depth, JobState, LaneId, ListedJob, Mark, QueueDriver, Receipt, Recovered, Renewal,
@@ -38,7 +38,7 @@ use crate::driver::{
 use crate::error::QueueError;
 use crate::failed::redis::RedisFailedJobs;
 use crate::failed::spread::Register;
-use crate::redis::{Blocked, Call, Link, Script};
+use crate::redis::{Blocked, Call, Link, Script, Sleeper};
 use crate::{LaneQueues, OpenSettings, RateLimit};
 
 /// The tag is a fraction of a score: so many parts of a second.
@@ -97,7 +97,7 @@ impl Laravel {
         let lists = queues.iter().map(|queue| keys.notify(queue)).collect();
         Ok(Self {
             lease: Duration::from_secs(connection.retry_after.as_secs_f64().ceil().max(1.0) as u64),
-            sleeper: Sleeper::new(Blocked::new(wakeups, link.clone(), lists, None)),
+            sleeper: Sleeper::new(Blocked::<NotifyLists>::new(wakeups, link.clone(), lists, None)),
             scripts: Scripts {
                 turn: Script::new(concat!(
                     include_str!("lua/scan.lua"),

@@ -3,12 +3,9 @@
 use qfleet_model::time::WallTime;
 use redis::Cmd;
 
-use crate::redis::{Blocked, News, Reply, Wakeups};
+use crate::redis::{News, Reply, Wakeups};
 
-/// Wakes when a notify list has an element, which counts as one wake-up until a turn has used it.
-pub(super) type Sleeper = crate::redis::Sleeper<Blocked<NotifyLists>>;
-
-/// Lists, as Laravel's own blocking pop knows them.
+/// Lists, as Laravel's own blocking pop knows them; an element that was taken counts until a turn has used it.
 #[derive(Debug)]
 pub(super) struct NotifyLists;
 

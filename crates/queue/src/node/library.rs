@@ -1,11 +1,13 @@
 //! What tells one of Node's libraries from the other.
 
+use qfleet_manifest::queue::RedisSettings;
 use qfleet_model::job::Format;
 use qfleet_model::time::WallTime;
 
 use super::row::Row;
 use super::turn::Taken;
-use crate::redis::{Reply, Script};
+use crate::error::QueueError;
+use crate::redis::{Link, Reply, Script, Sleeper};
 
 /// One library, as the shared driver sees it.
 #[derive(Debug)]
@@ -20,6 +22,22 @@ pub(crate) struct Library {
     pub(crate) refusal: fn(&str, &str) -> String,
     /// What its schedule script needs to know to create what follows a taken job, if that is of a schedule.
     pub(crate) following: fn(&Taken, WallTime) -> Option<Vec<String>>,
+    /// What idle workers sleep on.
+    pub(crate) sleeper: fn(Bed<'_>) -> Result<Sleeper, QueueError>,
+    /// Why nothing wakes the workers of a queue, from the start of its keys.
+    pub(crate) sleepless: fn(&str) -> String,
+}
+
+/// Where idle workers of some queues sleep.
+pub(crate) struct Bed<'a> {
+    /// The server.
+    pub(crate) redis: &'a RedisSettings,
+    /// For what does not sleep.
+    pub(crate) commands: Link,
+    /// Start of each queue's keys.
+    pub(crate) bases: Vec<String>,
+    /// What the connection is to be called.
+    pub(crate) name: Option<String>,
 }
 
 /// The scripts of a library.

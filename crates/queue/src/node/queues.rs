@@ -13,10 +13,9 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use qfleet_manifest::queue::Connection;
 
-use super::bullmq::sleeper::Sleeper;
 use super::held::{Held, InHand};
 use super::keys::Keys;
-use super::library::{Library, Scripts};
+use super::library::{Bed, Library, Scripts};
 use super::lost::Lost;
 use super::{Lanes, compose, settle, turn};
 use crate::OpenSettings;
@@ -26,7 +25,7 @@ use crate::driver::{
     Renewal, Settlement, Turn,
 };
 use crate::error::QueueError;
-use crate::redis::{Blocked, Call, Link};
+use crate::redis::{Call, Link, Sleeper};
 
 /// All queues of one connection of one library that one process serves.
 #[derive(Debug)]
@@ -59,8 +58,7 @@ impl Queues {
         let keys = Keys::new(&connection.prefix);
         let lanes = Lanes::new(&settings.lanes);
         let link = Link::for_commands(&connection.redis)?;
-        let wakeups = Link::for_blocking(&connection.redis)?;
-        let markers = lanes.queues().iter().map(|queue| keys.marker(&queue.name)).collect();
+        let bases = lanes.queues().iter().map(|queue| keys.base(&queue.name)).collect();
         // A connection has one name, so only the worker of a single queue can be seen by it.
         let name = match lanes.queues() {
             [only] if settings.tag != 0 => Some(keys.worker(&only.name)),
@@ -69,7 +67,12 @@ impl Queues {
         Ok(Self {
             library,
             lease: lanes.lock_duration(),
-            sleeper: Sleeper::new(Blocked::new(wakeups, link.clone(), markers, name)),
+            sleeper: (library.sleeper)(Bed {
+                redis: &connection.redis,
+                commands: link.clone(),
+                bases,
+                name,
+            })?,
             scripts: (library.scripts)(),
             in_hand: InHand::default(),
             lost: Lost::default(),

@@ -259,10 +259,9 @@ impl Queues {
     fn broken_wakeups(&self) -> Vec<(LaneId, String)> {
         let mut broken = Vec::new();
         for queue in self.sleeper.wrong() {
-            let marker = self.keys.marker(self.lanes.name(queue));
+            let why = (self.library.sleepless)(&self.keys.base(self.lanes.name(queue)));
             for lane in self.lanes.with(queue) {
-                let text = format!("`{marker}` is no sorted set, so nothing wakes the workers: delete it");
-                broken.push((lane, text));
+                broken.push((lane, why.clone()));
             }
         }
         broken

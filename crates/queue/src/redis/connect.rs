@@ -7,11 +7,12 @@ use qfleet_manifest::queue::{RedisSettings, RedisTarget};
 use redis::aio::MultiplexedConnection;
 use redis::io::tcp::{TcpSettings, socket2::TcpKeepalive};
 use redis::{
-    AsyncConnectionConfig, Client, ConnectionAddr, ErrorKind, IntoConnectionInfo, RedisConnectionInfo,
-    RedisError, RedisResult, TlsCertificates, Value,
+    AsyncConnectionConfig, Client, ConnectionAddr, ErrorKind, IntoConnectionInfo, ProtocolVersion, PushInfo,
+    RedisConnectionInfo, RedisError, RedisResult, TlsCertificates, Value,
 };
+use tokio::sync::mpsc::UnboundedSender;
 
-use super::{cluster, fault};
+use super::{cluster, ear, fault};
 use crate::error::QueueError;
 
 /// A server that has not let us in for this long is taken for gone.
@@ -25,10 +26,13 @@ const KEEPALIVE: Duration = Duration::from_secs(30);
 pub(crate) type Connected = (MultiplexedConnection, Option<(String, u16)>);
 
 /// Where a Redis is and how to get in.
+#[derive(Clone)]
 pub(crate) struct Address {
     settings: RedisSettings,
     shown: String,
     ca: Option<Vec<u8>>,
+    /// Who gets what the server pushes.
+    hearer: Option<UnboundedSender<PushInfo>>,
 }
 
 impl Address {
@@ -43,7 +47,12 @@ impl Address {
             })?),
             None => None,
         };
-        Ok(Self { shown: settings.shown(), settings: settings.clone(), ca })
+        Ok(Self { shown: settings.shown(), settings: settings.clone(), ca, hearer: None })
+    }
+
+    /// The same for connections whose messages, and whose end, somebody is to hear of.
+    pub(super) fn hearing(&self, hearer: UnboundedSender<PushInfo>) -> Self {
+        Self { hearer: Some(hearer), ..self.clone() }
     }
 
     /// The address for people.
@@ -69,14 +78,16 @@ impl Address {
 
     /// A new connection, logged in and on its database, and where it goes if that may change.
     pub(crate) async fn connect(&self, answers_within: Duration) -> Result<Connected, QueueError> {
-        self.open(answers_within).await.map_err(|error| self.unreachable(&error))
+        self.open(answers_within).await.map_err(|error| match self.sort(&error) {
+            refused @ QueueError::Refused(_) if ear::cannot_push(&error) => refused,
+            // Whatever else stands between us and a connection may pass: a name that does not resolve, a certificate.
+            QueueError::Refused(text) | QueueError::Unreachable(text) => QueueError::Unreachable(text),
+        })
     }
 
-    /// Whatever stands between us and a connection may pass: a name that does not resolve, a certificate.
-    pub(super) fn unreachable(&self, error: &RedisError) -> QueueError {
-        match fault::sort(&self.shown, error) {
-            QueueError::Refused(text) | QueueError::Unreachable(text) => QueueError::Unreachable(text),
-        }
+    /// Turns an error of the client into ours.
+    pub(super) fn sort(&self, error: &RedisError) -> QueueError {
+        fault::sort(&self.shown, error)
     }
 
     async fn open(&self, answers_within: Duration) -> RedisResult<Connected> {
@@ -156,6 +167,9 @@ impl Address {
                 login = login.set_password(password.reveal());
             }
         }
+        if self.hearer.is_some() {
+            login = login.set_protocol(ProtocolVersion::RESP3);
+        }
         let tcp = TcpSettings::default()
             .set_nodelay(true)
             .set_keepalive(TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE / 3));
@@ -167,9 +181,12 @@ impl Address {
         } else {
             Client::open(info)?
         };
-        let config = AsyncConnectionConfig::new()
+        let mut config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(within))
             .set_response_timeout(Some(answers_within));
+        if let Some(hearer) = &self.hearer {
+            config = config.set_push_sender(hearer.clone());
+        }
         client.get_multiplexed_async_connection_with_config(&config).await
     }
 }

@@ -8,6 +8,7 @@
 
 mod cluster;
 mod connect;
+mod ear;
 mod fault;
 mod reply;
 mod scan;
@@ -23,12 +24,13 @@ use redis::{Cmd, Value};
 use tokio::sync::Mutex;
 
 pub(crate) use self::cluster::servers;
-use self::connect::Address;
+pub(crate) use self::connect::Address;
+pub(crate) use self::ear::{Ear, Message, pattern};
 use self::fault::Misplaced;
 pub(crate) use self::reply::Reply;
 pub(crate) use self::scan::Scan;
 pub(crate) use self::script::{Call, Script};
-pub(crate) use self::sleeper::{Blocked, News, Sleeper, Wakeups};
+pub(crate) use self::sleeper::{Blocked, Channels, News, Sleeper, Subscribed, Wakeups};
 use crate::error::QueueError;
 
 /// A server that is silent for this long is taken for gone.
@@ -210,7 +212,7 @@ impl Link {
     }
 
     fn sort(&self, error: &redis::RedisError) -> QueueError {
-        fault::sort(self.0.address.shown(), error)
+        self.0.address.sort(error)
     }
 }
 

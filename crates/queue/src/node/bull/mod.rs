@@ -2,6 +2,7 @@
 
 mod job;
 mod schedule;
+mod sleeper;
 
 use qfleet_model::job::Format;
 
@@ -15,8 +16,15 @@ macro_rules! script {
 }
 
 /// The library.
-pub(crate) static BULL: Library =
-    Library { format: Format::Bull, scripts, row: job::row, refusal, following: schedule::following };
+pub(crate) static BULL: Library = Library {
+    format: Format::Bull,
+    scripts,
+    row: job::row,
+    refusal,
+    following: schedule::following,
+    sleeper: sleeper::sleeper,
+    sleepless: sleeper::sleepless,
+};
 
 fn scripts() -> Scripts {
     Scripts {

@@ -45,7 +45,7 @@ impl BullmqFailedJobs {
 
     fn link(&self, queue: &str) -> Result<Link, QueueError> {
         let queue = queue.to_owned();
-        let at = located(&self.connection, std::iter::once(&queue))?;
+        let at = located(&self.connection, [&queue])?;
         let home = self.connection.home([&queue]).unwrap_or_default();
         let mut links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(link) = links.get(&home) {

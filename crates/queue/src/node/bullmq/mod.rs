@@ -3,7 +3,7 @@
 mod failed;
 mod job;
 mod schedule;
-pub(super) mod sleeper;
+mod sleeper;
 
 use qfleet_model::job::Format;
 
@@ -19,8 +19,15 @@ macro_rules! script {
 use script;
 
 /// The library.
-pub(crate) static BULLMQ: Library =
-    Library { format: Format::Bullmq, scripts, row: job::row, refusal, following: schedule::following };
+pub(crate) static BULLMQ: Library = Library {
+    format: Format::Bullmq,
+    scripts,
+    row: job::row,
+    refusal,
+    following: schedule::following,
+    sleeper: sleeper::sleeper,
+    sleepless: sleeper::sleepless,
+};
 
 fn scripts() -> Scripts {
     Scripts {

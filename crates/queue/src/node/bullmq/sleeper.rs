@@ -3,14 +3,30 @@
 use qfleet_model::time::WallTime;
 use redis::Cmd;
 
-use crate::redis::{Blocked, News, Reply, Wakeups};
+use crate::error::QueueError;
+use crate::node::library::Bed;
+use crate::redis::{Blocked, Link, News, Reply, Sleeper, Wakeups};
 
-/// Wakes when a marker appears, which counts until a turn has asked its queue.
-pub(in crate::node) type Sleeper = crate::redis::Sleeper<Blocked<Markers>>;
+/// Wakes when a marker appears.
+pub(super) fn sleeper(bed: Bed<'_>) -> Result<Sleeper, QueueError> {
+    let (link, markers) =
+        (Link::for_blocking(bed.redis)?, bed.bases.iter().map(|base| marker(base)).collect());
+    Ok(Sleeper::new(Blocked::<Markers>::new(link, bed.commands, markers, bed.name)))
+}
 
-/// Sorted sets with a member `0` for jobs that wait, and `1`, scored by its date, for delayed ones.
+/// Why nothing wakes the worker of this queue.
+pub(super) fn sleepless(base: &str) -> String {
+    format!("`{}` is no sorted set, so nothing wakes the workers: delete it", marker(base))
+}
+
+fn marker(base: &str) -> String {
+    format!("{base}marker")
+}
+
+/// Sorted sets with a member `0` for jobs that wait, and `1`, scored by its date, for delayed ones. One that was taken
+/// counts until a turn has asked its queue.
 #[derive(Debug)]
-pub(in crate::node) struct Markers;
+struct Markers;
 
 impl Wakeups for Markers {
     const COMMAND: &'static str = "BZPOPMIN";

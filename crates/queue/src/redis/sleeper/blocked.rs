@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use async_trait::async_trait;
 use qfleet_model::time::WallTime;
 use redis::{Cmd, Value};
 use tokio::sync::watch;
@@ -14,6 +15,7 @@ use super::call::{Ended, GRACE, wanted};
 use super::wish::Wish;
 use super::{Board, Desk, News, Source};
 use crate::error::QueueError;
+use crate::redis::ear::call_it;
 use crate::redis::{ANSWERS_WITHIN, Link, Live, Reply};
 
 /// One blocking call lasts this long at most, so that silent middle boxes do not forget the connection.
@@ -49,6 +51,7 @@ pub(crate) struct Blocked<W> {
     wakeups: std::marker::PhantomData<W>,
 }
 
+#[async_trait]
 impl<W: Wakeups> Source for Blocked<W> {
     async fn serve(&self, desk: &Desk) {
         let (board, mut wishes) = (&desk.board, desk.wishes.follow());
@@ -128,8 +131,7 @@ impl<W: Wakeups> Blocked<W> {
     /// Gives the connection its name, and learns the number by which its blocking call can be called off.
     async fn introduce(&self, live: &mut Live) -> Option<i64> {
         if let Some(name) = &self.name {
-            // Without a name we are not seen, and work all the same.
-            let _ = super::call::name(&mut live.connection, name).await;
+            call_it(&mut live.connection, name).await;
         }
         let mut id = redis::cmd("CLIENT");
         id.arg("ID");

@@ -10,8 +10,8 @@ use tokio::sync::Notify;
 use crate::clock;
 use crate::error::QueueError;
 
-/// A key of a wrong type is tried again after this long.
-const WRONG_FOR: Duration = Duration::from_secs(60);
+/// What cannot wake a queue is tried again after this long.
+pub(super) const WRONG_FOR: Duration = Duration::from_secs(60);
 
 /// What is known of one queue.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -147,6 +147,11 @@ impl Board {
     /// Nothing can wake this queue for now.
     pub(super) fn is_wrong(&self, queue: usize) {
         self.lock().wrong.insert(queue, Instant::now());
+    }
+
+    /// All queues can be woken.
+    pub(super) fn none_is_wrong(&self) {
+        self.lock().wrong.clear();
     }
 
     /// Queues that nothing can wake.

@@ -2,12 +2,10 @@
 
 use std::time::Duration;
 
-use redis::aio::MultiplexedConnection;
 use redis::{RedisResult, Value};
 use tokio::sync::watch;
 
 use super::wish::Wish;
-use crate::redis::ANSWERS_WITHIN;
 
 /// A wish that is gone for this long is gone for good.
 pub(super) const GRACE: Duration = Duration::from_millis(20);
@@ -43,12 +41,4 @@ pub(super) async fn wanted(
             () = tokio::time::sleep(GRACE), if now.queues.is_none() => return Ended::Unwanted,
         }
     }
-}
-
-/// Gives a connection its name in `CLIENT LIST`.
-pub(super) async fn name(connection: &mut MultiplexedConnection, name: &str) -> Option<()> {
-    let mut command = redis::cmd("CLIENT");
-    command.arg("SETNAME").arg(name);
-    let named = command.exec_async(connection);
-    tokio::time::timeout(ANSWERS_WITHIN, named).await.ok()?.ok()
 }

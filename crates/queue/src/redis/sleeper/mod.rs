@@ -2,16 +2,19 @@
 //!
 //! Whoever waits states a [`Wish`] and may stop waiting at any moment. A task of its own, the [`Source`], owns the
 //! connection, hears what happens in Redis, and writes it on the [`Board`], where waiters look. What stands there counts
-//! until a turn asks its queue. [`Blocked`] takes wake-ups out of keys.
+//! until a turn asks its queue. There are two sources: [`Blocked`] takes wake-ups out of
+//! keys, [`Subscribed`] hears messages.
 
 mod blocked;
 mod board;
 mod call;
+mod subscribed;
 mod wish;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use qfleet_model::time::WallTime;
 use tokio::task::JoinHandle;
 
@@ -19,13 +22,15 @@ pub(super) use self::blocked::BLOCKED_ANSWERS_WITHIN;
 pub(crate) use self::blocked::{Blocked, Wakeups};
 use self::board::Board;
 pub(crate) use self::board::News;
+pub(crate) use self::subscribed::{Channels, Subscribed};
 use self::wish::Wishes;
 use crate::error::QueueError;
 
 /// Where news of queues comes from.
+#[async_trait]
 pub(crate) trait Source: std::fmt::Debug + Send + Sync + 'static {
     /// Serves one wish after the other, for ever. After an error it rests until somebody waits again.
-    fn serve(&self, desk: &Desk) -> impl Future<Output = ()> + Send;
+    async fn serve(&self, desk: &Desk);
 }
 
 /// What waiters and the source share.
@@ -37,15 +42,15 @@ pub(crate) struct Desk {
 
 /// The front of the task; dropping it ends the task and closes the connection.
 #[derive(Debug)]
-pub(crate) struct Sleeper<S> {
-    source: Arc<S>,
+pub(crate) struct Sleeper {
+    source: Arc<dyn Source>,
     desk: Arc<Desk>,
     task: Mutex<Option<JoinHandle<()>>>,
 }
 
-impl<S: Source> Sleeper<S> {
+impl Sleeper {
     /// Connects when somebody waits.
-    pub(crate) fn new(source: S) -> Self {
+    pub(crate) fn new(source: impl Source) -> Self {
         Self { source: Arc::new(source), desk: Arc::default(), task: Mutex::default() }
     }
 
@@ -93,7 +98,7 @@ impl<S: Source> Sleeper<S> {
     }
 }
 
-impl<S> Drop for Sleeper<S> {
+impl Drop for Sleeper {
     fn drop(&mut self) {
         if let Some(task) = self.task.get_mut().unwrap_or_else(PoisonError::into_inner) {
             task.abort();
