@@ -191,6 +191,12 @@ impl Address {
     }
 }
 
+impl std::fmt::Debug for Address {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(out, "Address({})", self.shown)
+    }
+}
+
 /// A server by host and port.
 pub(super) fn reach(host: &str, port: u16, tls: bool) -> ConnectionAddr {
     let host = host.to_owned();
