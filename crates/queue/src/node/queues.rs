@@ -126,11 +126,13 @@ impl Queues {
         due
     }
 
-    /// Time until stalled jobs are to be looked for again, which nothing in Redis wakes us for.
+    /// Time until stalled jobs are to be looked for again, which nothing in Redis wakes us for. What is due already comes
+    /// with the next turn.
     fn until_check(&self) -> Duration {
+        let now = Instant::now();
         let checks = self.checks.lock().unwrap_or_else(PoisonError::into_inner);
-        let next = if self.tag == 0 { None } else { checks.iter().min() };
-        next.map_or(Duration::MAX, |next| next.saturating_duration_since(Instant::now()))
+        let next = if self.tag == 0 { None } else { checks.iter().filter(|next| **next > now).min() };
+        next.map_or(Duration::MAX, |next| *next - now)
     }
 
     /// What the scripts read of the queues in a call.

@@ -478,11 +478,22 @@ local function read_lanes()
   return lanes
 end
 
+-- Whether the queue is of a version that may be worked.
+local function accepted(q, lane)
+  if q.version == '' then return true end
+  if q.major == 5 or q.major == 6 then return true end
+  if q.major > 0 then return lane.accept == tostring(q.major) end
+  return lane.accept ~= ''
+end
+
 local function check_all(lanes)
   local problems = {}
   for _, lane in ipairs(lanes) do
     if lane.check > 0 then
-      local fine, problem = pcall(function() check_stalled(queue_at(lane.base), lane.check, lane.most_stalled) end)
+      local fine, problem = pcall(function()
+        local q = queue_at(lane.base)
+        if accepted(q, lane) then check_stalled(q, lane.check, lane.most_stalled) end
+      end)
       if not fine then problems[#problems + 1] = own_fault(problem) end
     end
   end

@@ -179,13 +179,6 @@ check_all(lanes)
 
 local jobs, ended = {}, {}
 
-local function accepted(q, lane)
-  if q.version == '' then return true end
-  if q.major == 5 or q.major == 6 then return true end
-  if q.major > 0 then return lane.accept == tostring(q.major) end
-  return lane.accept ~= ''
-end
-
 -- Time (ms) for which no more may be started, if any.
 local function limited(q, lane)
   local max = q.max or (lane.max > 0 and lane.max)
