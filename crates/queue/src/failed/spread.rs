@@ -13,7 +13,7 @@ use super::{FailedJob, FailedJobs};
 use crate::error::QueueError;
 use crate::laravel::Keys;
 use crate::located;
-use crate::redis::{Link, Reply};
+use crate::redis::{Link, Links, Reply};
 
 /// The set of queues that may have failed jobs.
 #[derive(Debug)]
@@ -80,7 +80,7 @@ impl SpreadFailedJobs {
         if let Some(store) = stores.get(&home) {
             return Ok(Arc::clone(store));
         }
-        let store = Arc::new(RedisFailedJobs::open(&at)?);
+        let store = Arc::new(RedisFailedJobs::open(&at, &Links::default())?);
         stores.insert(home, Arc::clone(&store));
         Ok(store)
     }

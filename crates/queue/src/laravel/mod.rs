@@ -84,15 +84,14 @@ struct Scripts {
 }
 
 impl Laravel {
-    /// Touches no network.
+    /// Touches no network. `link` is for all that does not sleep.
     ///
     /// # Errors
     /// [`QueueError::Refused`] when a file named by the settings cannot be read.
-    pub(crate) fn open(settings: &OpenSettings) -> Result<Self, QueueError> {
+    pub(crate) fn open(settings: &OpenSettings, link: Link) -> Result<Self, QueueError> {
         let connection = settings.connection.clone();
         let keys = Keys::new(&connection);
         let (lanes, queues) = lanes(&settings.lanes);
-        let link = Link::for_commands(&connection.redis)?;
         let wakeups = Link::for_blocking(&connection.redis)?;
         let lists = queues.iter().map(|queue| keys.notify(queue)).collect();
         Ok(Self {
