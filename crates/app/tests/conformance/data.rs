@@ -37,6 +37,7 @@ fn byte_for_byte(library: Library) {
     let mut fleet = stage.fleet(&[("data", "concurrency: 4")]);
     stage.ended("data", 12, 0);
     for request in stage.got("data") {
+        assert_eq!(request.header("Job-Format"), Some(library.driver));
         let id = percent_decoded(request.header("Job-Id").unwrap());
         let kept: Vec<u8> = redis.hget(format!("bull:data:{id}"), "data").unwrap();
         assert!(
