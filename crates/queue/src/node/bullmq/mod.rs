@@ -4,6 +4,7 @@ mod failed;
 mod job;
 mod schedule;
 mod sleeper;
+mod spread;
 
 use qfleet_model::job::Format;
 
