@@ -8,7 +8,7 @@ use qfleet_model::outcome::Verdict;
 use qfleet_queue::NodeSettings;
 
 use crate::rig::{bury, complete, retry};
-use crate::story::Story;
+use crate::story::{STORY, Story};
 
 async fn same(story: Story<'_>, settings: &NodeSettings, verdict: impl Fn(&Job) -> Verdict) {
     story.is_the_same("bull", settings, verdict).await;
@@ -24,8 +24,8 @@ async fn completed_jobs() {
         add: "await queue.add('a', {who: 'ann', e: [], n: 1.5}); await queue.add({who: 'bob'}, {jobId: 'mine'});
             await queue.add('nothing', null)",
         process: "if (job.name !== 'nothing') return {hello: job.data.who}",
-        options: "{}",
         verdicts: 3,
+        ..STORY
     };
     same(story, &plain(), |job| match job.name.as_str() {
         "a" => complete(r#"{"hello":"ann"}"#),
@@ -42,8 +42,8 @@ async fn jobs_retried_at_once_and_failed() {
             await queue.add('once', {})",
         process: "if (job.name === 'worse' && job.attemptsMade === 1) throw kit.unrecoverable(job, 'no way');
             fail('bad ' + (job.attemptsMade + 1))",
-        options: "{}",
         verdicts: 5,
+        ..STORY
     };
     same(story, &plain(), |job| match (job.name.as_str(), job.attempt) {
         ("once", _) => {
@@ -63,8 +63,8 @@ async fn jobs_retried_later() {
         add: "await queue.add('late', {}, {attempts: 3, backoff: {type: 'fixed', delay: 60000}});
             await queue.add('later', {}, {attempts: 3, backoff: {type: 'exponential', delay: 60000}, jobId: 'x'})",
         process: "fail('not yet')",
-        options: "{}",
         verdicts: 2,
+        ..STORY
     };
     same(story, &plain(), |job| {
         assert_eq!(job.limits.tries, Some(3));
@@ -80,8 +80,8 @@ async fn delayed_and_prioritized_and_lifo_jobs() {
             await queue.add('p2', {}, {priority: 1}); await kit.sleep(40);
             await queue.add('w', {}); await queue.add('l', {}, {lifo: true, attempts: 2})",
         process: "if (job.opts.attempts === 2 && job.attemptsMade === 0) fail('once'); return null",
-        options: "{}",
         verdicts: 7,
+        ..STORY
     };
     same(story, &plain(), |job| {
         if job.limits.tries == Some(2) && job.attempt == 1 {
@@ -102,8 +102,8 @@ async fn removed_jobs() {
             await queue.add('kept', {}, {removeOnComplete: false}); await queue.add('failed', {}, {removeOnFail: 3})",
         // Which of two jobs is the older one depends on the clock.
         process: "await kit.sleep(3); if (job.name === 'gone too' || job.name === 'failed') fail('bad')",
-        options: "{}",
         verdicts: 10,
+        ..STORY
     };
     same(story, &plain(), |job| {
         std::thread::sleep(Duration::from_millis(3));
@@ -124,6 +124,7 @@ async fn metrics_and_debounced_jobs() {
         process: "if (job.name === 'd') fail('bad'); return 1",
         options: "{metrics: {maxDataPoints: 60}}",
         verdicts: 3,
+        ..STORY
     };
     let settings = NodeSettings { metrics: 60, ..plain() };
     same(story, &settings, |job| if job.name == "d" { bury("bad") } else { complete("1") }).await;

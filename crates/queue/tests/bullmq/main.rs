@@ -4,6 +4,7 @@
 #[path = "../contract/mod.rs"]
 #[allow(dead_code)]
 mod contract;
+mod damage;
 mod dumps;
 mod failed;
 mod fleet;

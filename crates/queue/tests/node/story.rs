@@ -7,7 +7,7 @@ use qfleet_model::job::Job;
 use qfleet_model::outcome::Verdict;
 use qfleet_queue::NodeSettings;
 use qfleet_testkit::Node;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::rig::{NodeRig, dump, soon, work};
 
@@ -22,7 +22,15 @@ pub(crate) struct Story<'a> {
     pub(crate) options: &'a str,
     /// Verdicts until nothing is left to do.
     pub(crate) verdicts: usize,
+    /// Jobs that end besides, without being run.
+    pub(crate) unrun: usize,
+    /// What producers do while a job called `holder` runs; `queue` is the queue.
+    pub(crate) meanwhile: &'a str,
 }
+
+/// One in which nothing happens.
+pub(crate) const STORY: Story<'static> =
+    Story { add: "", process: "", options: "{}", verdicts: 0, unrun: 0, meanwhile: "" };
 
 impl Story<'_> {
     /// Both workers go through it; returns when all their keys are the same.
@@ -34,24 +42,32 @@ impl Story<'_> {
     ) {
         let rig = || if library == "bull" { NodeRig::bull() } else { NodeRig::bullmq() };
         let (theirs, ours) = (rig(), rig());
-        let Story { process, options, verdicts, .. } = self;
+        let Story { process, options, verdicts, unrun, meanwhile, .. } = self;
         let node = self.begin(&theirs, library);
         node.run(&format!(
             "const fail = (text, Kind) => {{ throw kit.error(text, Kind) }};
+             const queue = kit.queue('demo');
              kit.memory.ended = 0;
-             const worker = await kit.worker('demo', async (job) => {{ {process} }}, {options});
+             const worker = await kit.worker('demo', async (job) => {{ if (job.name === 'holder') {{ {meanwhile} }} {process} }}, {options});
              worker.on('completed', () => kit.memory.ended++); worker.on('failed', () => kit.memory.ended++)"
         ));
-        soon(&node, "the library's worker", &format!("return kit.memory.ended >= {verdicts}"));
+        soon(&node, "the library's worker", &format!("return kit.memory.ended >= {}", verdicts + unrun));
         // Its last call looks for one more job, and may say `drained`.
         std::thread::sleep(Duration::from_millis(50));
         let told_theirs = told(&node);
         drop(node);
 
         let node = self.begin(&ours, library);
-        work(&*ours.worker_with(7, settings), verdicts, &verdict).await;
+        let decide = |job: &Job| {
+            if job.name == "holder" {
+                node.run(&format!("const queue = kit.queue('demo'); {meanwhile}"));
+            }
+            verdict(job)
+        };
+        work(&*ours.worker_with(7, settings), verdicts, decide).await;
         assert_eq!(told(&node), told_theirs, "messages beside {library}: ours (left), theirs (right)");
         drop(node);
+        assert_eq!(window(&ours), window(&theirs), "windows beside {library}: ours (left), theirs (right)");
         let [theirs, ours] = [theirs, ours].map(|rig| without_ours(dump(&mut rig.redis())));
         let keys: BTreeSet<_> = theirs.keys().chain(ours.keys()).cloned().collect();
         for key in keys {
@@ -83,5 +99,20 @@ fn told(node: &Node) -> Vec<Value> {
 
 fn without_ours(mut keys: BTreeMap<String, Value>) -> BTreeMap<String, Value> {
     keys.retain(|key, _| !key.contains("qfleet"));
+    keys.values_mut().for_each(without_frames);
     keys
+}
+
+/// Where in the library an error was made is nobody's business.
+fn without_frames(hash: &mut Value) {
+    let Some(stacks) = hash.get_mut("stacktrace") else { return };
+    let rows: Vec<String> = serde_json::from_str(stacks.as_str().unwrap()).unwrap();
+    let rows: Vec<&str> = rows.iter().map(|row| row.split("\n    at ").next().unwrap_or_default()).collect();
+    *stacks = json!(serde_json::to_string(&rows).unwrap());
+}
+
+/// How long the window of a rate limit lasts from now, in tens of seconds.
+fn window(rig: &NodeRig) -> i64 {
+    let millis: i64 = redis::cmd("PTTL").arg("bull:demo:limiter").query(&mut rig.redis()).unwrap();
+    (millis + 5000) / 10_000
 }

@@ -3,6 +3,7 @@
 mod job;
 mod schedule;
 mod sleeper;
+mod spread;
 
 use qfleet_model::job::Format;
 use serde_json::{Map, Value};

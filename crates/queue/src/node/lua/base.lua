@@ -64,6 +64,54 @@ local function move(from, to)
   end
 end
 
+-- The same as a whole number that Redis can read; nil when it is no number.
+local function whole(value)
+  local number = tonumber(given(value))
+  if not number or number ~= number then return nil end
+  return math.floor(math.max(-9007199254740991, math.min(9007199254740991, number)))
+end
+
+-- Counts in a job's hash. What is no number there counts as nothing.
+local function bump(key, field)
+  local count = redis.pcall('HINCRBY', key, field, 1)
+  if type(count) == 'number' then return count end
+  redis.call('HSET', key, field, 1)
+  return 1
+end
+
+-- telling ---------------------------------------------------------------------------------------------------------
+
+-- What is to be told of queues that go on all the same: {start of its keys, text}.
+local remarks = {}
+local function remark(q, text) remarks[#remarks + 1] = {q.base, text} end
+
+local KINDS = {
+  meta = 'hash', wait = 'list', paused = 'list', active = 'list', delayed = 'zset', prioritized = 'zset', priority = 'zset',
+  completed = 'zset', failed = 'zset', stalled = 'set', ['repeat'] = 'zset', ['waiting-children'] = 'zset',
+}
+
+-- Says of which key a problem is, where that can be seen.
+local function named(base, problem)
+  local text = own_fault(problem)
+  for name, kind in pairs(KINDS) do
+    local found = redis.pcall('TYPE', base .. name).ok
+    if found and found ~= 'none' and found ~= kind then
+      return string.format('`%s%s` should be a %s and is a %s', base, name, kind, found)
+    end
+  end
+  for _, name in ipairs({'limiter', 'pc', 'id'}) do
+    local value = redis.pcall('GET', base .. name)
+    if value and (type(value) ~= 'string' or not string.match(value, '^%-?%d+$') or #value > 18) then
+      return string.format('`%s%s` should be a whole number', base, name)
+    end
+  end
+  return text
+end
+
+local function no_job(q, id)
+  remark(q, string.format('`%s%s` is no job, so its id was taken out of the queue', q.base, id))
+end
+
 -- the end of a job ------------------------------------------------------------------------------------------------
 
 -- {count, age in s, limit}; no count keeps all.
@@ -71,9 +119,9 @@ local function keep_rule(opts, name, default)
   local rule = given(opts[name])
   if rule == nil then rule = given(default) end
   if rule == true then return {count = 0} end
-  if type(rule) == 'number' then return {count = rule} end
+  if type(rule) == 'number' then return {count = whole(rule)} end
   if type(rule) ~= 'table' then return {} end
-  return {count = tonumber(given(rule.count)), age = tonumber(given(rule.age)), limit = tonumber(given(rule.limit))}
+  return {count = whole(rule.count), age = whole(rule.age), limit = whole(rule.limit)}
 end
 
 local function remove_ended(q, set, ids)
@@ -132,7 +180,7 @@ end
 local function note_failure(q, id, reason, trace)
   local key = q.base .. id
   local found = redis.call('HMGET', key, 'stacktrace', 'opts')
-  local limit = tonumber(given(decoded(found[2]).stackTraceLimit))
+  local limit = whole(decoded(found[2]).stackTraceLimit)
   local rows = {}
   for _, row in ipairs(decoded(found[1])) do
     if type(row) == 'string' then rows[#rows + 1] = cjson.encode(row) end
@@ -153,7 +201,7 @@ end
 local function leave_active(q, id)
   redis.call('DEL', q.base .. id .. ':lock')
   if q.watched == nil then q.watched = redis.call('EXISTS', q.base .. 'stalled') == 1 end
-  if q.watched then redis.call('SREM', q.base .. 'stalled', id) end
+  if q.watched then redis.pcall('SREM', q.base .. 'stalled', id) end
   return redis.call('LREM', q.base .. 'active', -1, id) > 0
 end
 
@@ -164,7 +212,9 @@ local function ours(q, id, token, proof)
   if holder and holder ~= token then return false end
   if not holder and not (unchanged(q, id, proof) and redis.call('LPOS', q.base .. 'active', id)) then return false end
   local ties = ties_of(q, id)
-  return (not holder or ties.name) and ties
+  -- A hash that others made anew for their notes is no job.
+  local there = not holder or ties.name or redis.call('HEXISTS', q.base .. id, 'data') == 1
+  return there and ties
 end
 
 -- stalled jobs ----------------------------------------------------------------------------------------------------
@@ -205,18 +255,16 @@ local function read_lanes()
 end
 
 local function check_all(lanes)
-  local problems = {}
   for _, lane in ipairs(lanes) do
     if lane.check > 0 then
       local fine, problem = pcall(function()
         local q = queue_at(lane.base)
         if accepted(q, lane) then check_stalled(q, lane) end
       end)
-      if not fine then problems[#problems + 1] = own_fault(problem) end
+      if not fine then remark(lane, 'stalled jobs are not found: ' .. named(lane.base, problem)) end
     end
   end
   make_rooms()
-  return problems
 end
 
 local function notes_of(lane, id)

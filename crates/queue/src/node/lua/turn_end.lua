@@ -13,7 +13,7 @@ local function settle(place)
     if not leave_active(q, job.id) then return 0 end
     return verbs[job.verb](q, job.lane, job) or 1
   end)
-  settled[place] = moved and answer or own_fault(answer)
+  settled[place] = moved and answer or named(job.lane.base, answer)
 end
 
 for place = 1, number() do
@@ -44,11 +44,11 @@ for _ = 1, number() do
       room = room - taken
       queues[place] = state
     else
-      queues[place] = {2, 0, '', own_fault(taken), 0}
+      queues[place] = {2, 0, '', named(lane.base, taken), 0}
     end
   end
 end
 
 make_rooms()
 close()
-return {settled, jobs, queues, ended}
+return {settled, jobs, queues, ended, remarks}

@@ -9,7 +9,8 @@
 -- Returns: per verdict 1 (done), 0 (not ours), 2 (done, and it failed for good instead) or a text (kept, cannot be moved);
 --   the jobs taken, each {place of the queue among the asked ones, id, row, notes or false}; per asked queue {state, jobs
 --   left, due date (ms) or '', text, 1 with a limit of starts or of running jobs in force}, where state is 0 worked,
---   1 paused, 2 broken, 3 limited, 4 full; jobs of schedules that failed without running.
+--   1 paused, 2 broken, 3 limited, 4 full; jobs of schedules that failed without running; what else is to be told of
+--   queues, each {start of its keys, text}.
 
 local token, lasts = arg(), number()
 local lanes = read_lanes()
@@ -48,7 +49,7 @@ end
 
 function verbs.discard(q, lane, job)
   local key = q.base .. job.id
-  local kept = tonumber(given(decoded(redis.call('HGET', key, 'opts')).kl))
+  local kept = whole(decoded(redis.call('HGET', key, 'opts')).kl)
   redis.pcall('RPUSH', key .. ':logs', job.a)
   if kept then redis.pcall('LTRIM', key .. ':logs', -kept, -1) end
   job.a, job.c = 'null', 'none'

@@ -117,6 +117,8 @@ local function promote(q)
       put_waiting(q, id, tonumber(found[1]) or 0, false)
       redis.call('HSET', q.base .. id, 'delay', 0)
       say(q, 'waiting@' .. speaker, id)
+    elseif found.err then
+      no_job(q, id)
     end
     redis.call('ZREM', delayed, id)
   end
@@ -167,10 +169,7 @@ end
 
 -- Counts it; true when it was once too often.
 local function stalled_out(q, lane, id)
-  local key = q.base .. id
-  local times = (tonumber(redis.call('HGET', key, 'stalledCounter')) or 0) + 1
-  redis.call('HSET', key, 'stalledCounter', times)
-  return times > lane.most_stalled
+  return bump(q.base .. id, 'stalledCounter') > lane.most_stalled
 end
 
 -- The attempt does not count, and how many there may be does not matter.
@@ -195,10 +194,7 @@ local function proof(started, stalls) return (started or '') .. ':' .. (stalls o
 function row_of(q, id)
   local row = redis.call('HMGET', q.base .. id, 'name', 'data', 'opts', 'timestamp', 'attemptsMade', 'stalledCounter',
     'processedOn', 'failedReason')
-  if not row[1] and row[2] then
-    row.nameless = true
-    row[1] = '__default__'
-  end
+  if not row[1] and row[2] then row[1] = '__default__' end
   row[7] = proof(row[7], row[6])
   return row
 end

@@ -7,11 +7,6 @@ speaker = token
 -- Whoever ran it looks for another job.
 local function ended(q) q.ended = (q.ended or 0) + 1 end
 
-local function count_attempt(q, id)
-  local key = q.base .. id
-  redis.call('HSET', key, 'attemptsMade', (tonumber(redis.call('HGET', key, 'attemptsMade')) or 0) + 1)
-end
-
 function verbs.done(q, lane, job)
   finish(q, job.id, 'completed', job.a, job.c ~= 'none' and job.a or nil, lane, job.ties)
   ended(q)
@@ -19,7 +14,7 @@ function verbs.done(q, lane, job)
 end
 
 function fail(q, lane, id, reason, trace)
-  count_attempt(q, id)
+  bump(q.base .. id, 'attemptsMade')
   note_failure(q, id, reason, trace)
   finish(q, id, 'failed', reason, reason, lane, ties_of(q, id))
   ended(q)
@@ -27,7 +22,7 @@ end
 
 -- Another attempt: at once behind everybody (in front, where the job wants that), or after a while.
 function again(q, job)
-  count_attempt(q, job.id)
+  bump(q.base .. job.id, 'attemptsMade')
   if job.a ~= '' then note_failure(q, job.id, job.a, job.b) end
   ended(q)
   if job.delay > 0 then
@@ -51,8 +46,10 @@ end
 local function room_of(q, lane)
   if lane.max <= 0 then return nil end
   local key = q.base .. 'limiter'
-  local started = tonumber(redis.call('GET', key) or 0)
-  if not started then error('`limiter` is not an integer', 0) end
+  local started = redis.call('GET', key) or '0'
+  -- Looked at before a job is moved: it is to be counted.
+  if not string.match(started, '^%-?%d+$') then error({err = 'not an integer'}, 0) end
+  started = tonumber(started)
   if started < lane.max then return lane.max - started end
   -- A window without an end would never pass.
   if redis.call('PTTL', key) == -1 then redis.call('PEXPIRE', key, lane.per) end
@@ -73,7 +70,6 @@ local function activate(q, lane, id, row)
   redis.call('ZREM', q.base .. 'priority', id)
   say(q, 'active@' .. speaker, id)
   redis.call('HSET', key, 'processedOn', now)
-  if row.nameless then redis.call('HSET', key, 'name', row[1]) end
   row[7] = proof(now, row[6])
 end
 
@@ -87,6 +83,10 @@ local function take_next(q, lane, place)
     redis.call('LREM', active, 1, id)
     redis.call('ZREM', q.base .. 'priority', id)
     redis.call('DEL', q.base .. id .. ':lock')
+    if not fine then
+      own_fault(row)
+      no_job(q, id)
+    end
     return true
   end
   activate(q, lane, id, row)

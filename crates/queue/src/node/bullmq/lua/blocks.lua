@@ -105,6 +105,8 @@ local function promote(q)
       put_waiting(q, id, tonumber(found[1]) or 0, false)
       redis.call('HSET', q.base .. id, 'delay', 0)
       event(q, 'waiting', 'jobId', id, 'prev', 'delayed')
+    elseif found.err then
+      no_job(q, id)
     end
     redis.call('ZREM', delayed, id)
   end
@@ -268,7 +270,7 @@ local function finish(q, id, set, value, lane, ties)
   local opts = decoded(found[4])
   if found[3] then aside(end_deduplication, q, id, found[3]) end
   if found[1] then aside(tell_parent, key, found[1], found[2], opts, set, value) end
-  local made = (tonumber(found[5]) or 0) + 1
+  local made = (whole(found[5]) or 0) + 1
   local rule = keep_rule(opts, set == 'completed' and 'removeOnComplete' or 'removeOnFail', lane[set])
   local property = set == 'completed' and 'returnvalue' or 'failedReason'
   if rule.count == 0 then
@@ -308,8 +310,7 @@ end
 
 -- Counts it; true when it was once too often.
 local function stalled_out(q, lane, id)
-  local times = redis.call('HINCRBY', q.base .. id, 'stc', 1)
-  return times > lane.most_stalled and not of_schedule(q, id)
+  return bump(q.base .. id, 'stc') > lane.most_stalled and not of_schedule(q, id)
 end
 
 function found_stalled(q, lane, id)
@@ -321,13 +322,23 @@ function found_stalled(q, lane, id)
   end
 end
 
-function probe(q, job)
-  if job and (job.verb == 'done' or job.verb == 'discard') then
-    local unsuccessful, dependencies = q.base .. job.id .. ':unsuccessful', q.base .. job.id .. ':dependencies'
-    local childless = redis.call('EXISTS', unsuccessful, dependencies) == 0
-    job.failed_children = childless and 0 or redis.call('ZCARD', unsuccessful)
-    job.pending_children = childless and 0 or redis.call('SCARD', dependencies)
+-- Where they cannot be counted, nothing that comes later could end the job otherwise.
+local function count_children(q, job)
+  local unsuccessful, dependencies = q.base .. job.id .. ':unsuccessful', q.base .. job.id .. ':dependencies'
+  job.failed_children, job.pending_children = 0, 0
+  if redis.call('EXISTS', unsuccessful, dependencies) == 0 then return end
+  local failed, pending = redis.pcall('ZCARD', unsuccessful), redis.pcall('SCARD', dependencies)
+  if type(failed) == 'number' and type(pending) == 'number' then
+    job.failed_children, job.pending_children = failed, pending
+    return
   end
+  own_fault(type(failed) == 'table' and failed or pending)
+  job.children_unknown = string.format('Cannot complete job %s: its children cannot be counted, since `%s` is of a wrong type',
+    job.id, type(failed) == 'table' and unsuccessful or dependencies)
+end
+
+function probe(q, job)
+  if job and (job.verb == 'done' or job.verb == 'discard') then count_children(q, job) end
   if q.probed then return end
   redis.call('LLEN', target(q))
   redis.call('LLEN', q.base .. 'active')

@@ -12,14 +12,14 @@ function again(q, job)
   if job.a ~= '' then note_failure(q, job.id, job.a, job.b) end
   if job.delay > 0 then
     put_delayed(q, job.id, now + job.delay, job.delay)
-    redis.call('HINCRBY', q.base .. job.id, 'atm', 1)
+    bump(q.base .. job.id, 'atm')
     return
   end
   promote(q)
   local opts = decoded(redis.call('HGET', q.base .. job.id, 'opts'))
   put_waiting(q, job.id, priority_of(q, job.id), given(opts.lifo) and true or false)
   base_marker(q)
-  redis.call('HINCRBY', q.base .. job.id, 'atm', 1)
+  bump(q.base .. job.id, 'atm')
   event(q, 'waiting', 'jobId', job.id, 'prev', 'active')
 end
 
@@ -31,7 +31,9 @@ end
 
 -- Children of the job that still run, or that failed it, speak against its end.
 function verbs.done(q, lane, job)
-  if job.failed_children > 0 then
+  if job.children_unknown then
+    fail(q, lane, job.id, job.children_unknown, cjson.encode('Error: ' .. job.children_unknown))
+  elseif job.failed_children > 0 then
     local reason = 'Cannot complete job ' .. job.id .. ' because it has at least one failed child. moveToFinished'
     fail(q, lane, job.id, reason, cjson.encode('Error: ' .. reason))
   elseif job.pending_children > 0 then
@@ -56,7 +58,10 @@ local function limited(q, lane)
   local max = q.max or (lane.max > 0 and lane.max)
   if not max then return nil, nil end
   local key = q.base .. 'limiter'
-  if (tonumber(redis.call('GET', key)) or 0) < max then return nil, max end
+  local starts = redis.call('GET', key)
+  -- Looked at before a job is moved: it is to be counted.
+  if starts and not string.match(starts, '^%-?%d+$') then error({err = 'not an integer'}, 0) end
+  if (tonumber(starts) or 0) < max then return nil, max end
   local ttl = redis.call('PTTL', key)
   if ttl == 0 then redis.call('DEL', key) end
   return ttl > 0 and ttl or nil, max
@@ -89,7 +94,7 @@ local function activate(q, lane, id, max, row)
   end
   redis.call('SET', q.base .. id .. ':lock', token, 'PX', lasts)
   event(q, 'active', 'jobId', id, 'prev', 'waiting')
-  row[7] = (tonumber(row[7]) or 0) + 1
+  row[7] = (whole(row[7]) or 0) + 1
   redis.call('HSET', q.base .. id, 'processedOn', now, 'ats', row[7])
 end
 
@@ -112,10 +117,15 @@ function serve(place, lane, room)
     local id = next_id(q)
     if not id then break end
     local fine, row = pcall(row_of, q, id)
-    if not fine or not row[1] then
+    if not fine or not (row[1] or row[2]) then
       -- No job is behind this id any more.
       redis.call('LREM', q.base .. 'active', 1, id)
-      if fine then redis.call('DEL', q.base .. id, q.base .. id .. ':lock') end
+      if fine then
+        redis.call('DEL', q.base .. id, q.base .. id .. ':lock')
+      else
+        own_fault(row)
+        no_job(q, id)
+      end
     else
       local started_before = row[7]
       activate(q, lane, id, max, row)
@@ -134,7 +144,8 @@ function serve(place, lane, room)
   end
   if q.paused then state = 1 end
   local left = redis.call('LLEN', q.base .. 'wait') + redis.call('ZCARD', q.base .. 'prioritized')
-  if left > 0 and state == 0 then base_marker(q) end
+  -- A limit need not hold for others.
+  if left > 0 and (state == 0 or state == 3) then base_marker(q) end
   q.asked, q.state = room > 0, state
   if state ~= 0 then left = 0 end
   local due = ''
@@ -148,18 +159,19 @@ function serve(place, lane, room)
   return taken, {state, left, due, '', in_force}
 end
 
+local function tell_end(q)
+  local left = redis.call('LLEN', q.base .. 'wait') + redis.call('ZCARD', q.base .. 'prioritized')
+  -- A place became free, and whoever sleeps does not know.
+  if q.concurrency and not q.asked and left > 0 then base_marker(q) end
+  -- Not while something is known to come, as with the original's worker, which looks for more with the same call.
+  if left == 0 and redis.call('LLEN', q.base .. 'active') == 0 and redis.call('ZCARD', q.base .. 'delayed') == 0
+    and not (q.asked and q.state ~= 0) then
+    event(q, 'drained')
+  end
+end
+
 function close()
   for _, q in pairs(known) do
-    -- A place became free, and whoever sleeps does not know.
-    if q.ended and q.concurrency and not q.asked
-      and redis.call('LLEN', q.base .. 'wait') + redis.call('ZCARD', q.base .. 'prioritized') > 0 then
-      base_marker(q)
-    end
-    -- Not while something is known to come, as with the original's worker, which looks for more with the same call.
-    if q.ended and redis.call('LLEN', q.base .. 'wait') == 0 and redis.call('LLEN', q.base .. 'active') == 0
-      and redis.call('ZCARD', q.base .. 'prioritized') == 0
-      and redis.call('ZCARD', q.base .. 'delayed') == 0 and not (q.asked and q.state ~= 0) then
-      event(q, 'drained')
-    end
+    if q.ended then aside(tell_end, q) end
   end
 end
