@@ -124,6 +124,8 @@ end
 -- Bull says nothing of jobs that are to run again at once. Those that we did not take ourselves wake our idle workers.
 function close()
   for _, q in pairs(known) do
-    if q.unsaid and redis.call('LLEN', q.base .. 'wait') > 0 then redis.pcall('PUBLISH', q.base .. 'qfleet:ready', '') end
+    if q.unsaid and redis.call('LLEN', q.base .. 'wait') > 0 then
+      redis.pcall('PUBLISH', string.sub(q.base, 1, -2) .. '@qfleet', '')
+    end
   end
 end
