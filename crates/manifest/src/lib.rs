@@ -14,6 +14,7 @@ pub mod handler;
 pub mod keys;
 mod meant;
 mod names;
+mod partly;
 pub mod problem;
 pub mod queue;
 pub mod secret;
