@@ -37,6 +37,7 @@ test)
     need systemd has systemd-analyze
     need procps has ps
     need python3 has python3
+    need supervisor has supervisorctl
     need nodejs has node
     need npm has npm
     ;;

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use futures_util::stream;
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited, StreamBody};
-use hyper::body::{Frame, Incoming};
+use hyper::body::{Body as _, Frame, Incoming};
 use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue, SERVER};
 use hyper::{Method, Request, Response, StatusCode};
 use percent_encoding::percent_decode_str;
@@ -216,11 +216,14 @@ impl Asked<'_> {
 
 /// A whole body of at most `most` bytes, which has this long to arrive.
 pub(crate) async fn whole_body(body: Incoming, most: usize, time: Duration) -> Result<Bytes, Failure> {
+    let too_large = || Err(Failure::TooLarge(format!("the body is larger than {most} bytes")));
+    // What is announced to be too large is not waited for.
+    if body.size_hint().lower() > u64::try_from(most).unwrap_or(u64::MAX) {
+        return too_large();
+    }
     match tokio::time::timeout(time, Limited::new(body, most).collect()).await {
         Ok(Ok(body)) => Ok(body.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => {
-            Err(Failure::TooLarge(format!("the body is larger than {most} bytes")))
-        }
+        Ok(Err(error)) if error.is::<LengthLimitError>() => too_large(),
         Ok(Err(error)) => Err(Failure::BadRequest(format!("the body cannot be read: {error}"))),
         Err(_) => Err(Failure::BadRequest("the body did not arrive in time".to_owned())),
     }
