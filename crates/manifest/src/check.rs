@@ -1,14 +1,17 @@
 //! What is only seen in the whole file: names used twice, and settings that are allowed and probably not meant.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
+use qfleet_model::job::Format;
+
 use crate::handler::{Handler, HttpTarget};
-use crate::queue::Lane;
+use crate::queue::{Connection, Lane};
 use crate::settings::{Group, Work};
 use crate::units::shown;
 use crate::value::Value;
 use crate::written::address::{self, Address, Distance};
+use crate::written::connection::library;
 use crate::written::document::Document;
 
 /// Queues, pools and programs share one name space.
@@ -38,8 +41,50 @@ pub(crate) fn no_process_keys(keys: &[(String, Value<'_>)], pool: &str) {
     }
 }
 
+/// Bull and BullMQ give other meanings to the same keys: a queue that is worked as both loses jobs.
+pub(crate) fn one_family_a_queue(connections: &BTreeMap<String, Connection>, lanes: &[(Value<'_>, Lane)]) {
+    let mut seen: HashMap<(String, &str, &str), (Format, &Lane)> = HashMap::new();
+    for (value, lane) in lanes {
+        let Some(connection) = connections.get(&lane.connection) else { continue };
+        if connection.driver == Format::Laravel {
+            continue;
+        }
+        for queue in &lane.queues {
+            let place = (connection.redis.shown(), connection.prefix.as_str(), queue.as_str());
+            let (family, other) = *seen.entry(place).or_insert((connection.driver, lane));
+            if family != connection.driver {
+                value.problem_at_key(
+                    format!(
+                        "the queue `{}:{queue}` in Redis is worked as {} here and as {} by `{}`",
+                        connection.prefix,
+                        library(connection.driver),
+                        library(family),
+                        other.name
+                    ),
+                    Some("it belongs to one of the two: name its connection in both, or give each family a `prefix`"),
+                );
+            }
+        }
+    }
+}
+
+/// On a cluster one call reaches the keys of one place only.
+pub(crate) fn together_on_a_cluster(connections: &BTreeMap<String, Connection>, lanes: &[(Value<'_>, Lane)]) {
+    for (value, lane) in lanes {
+        let Some(connection) = connections.get(&lane.connection) else { continue };
+        if let Err(scattered) = connection.home(&lane.queues) {
+            value.problem_at_key(scattered.what, Some(&scattered.hint));
+        }
+    }
+}
+
 /// Things that are allowed and probably not meant.
-pub(crate) fn warnings(document: &Document<'_>, groups: &[Group], lanes: &[(Value<'_>, Lane)]) {
+pub(crate) fn warnings(
+    document: &Document<'_>,
+    connections: &BTreeMap<String, Connection>,
+    groups: &[Group],
+    lanes: &[(Value<'_>, Lane)],
+) {
     for group in groups {
         match &group.work {
             Work::Queue(worker) => {
@@ -62,6 +107,7 @@ pub(crate) fn warnings(document: &Document<'_>, groups: &[Group], lanes: &[(Valu
     }
     same_queue_twice(lanes);
     same_key_twice(lanes);
+    tries_without_effect(document, connections, lanes);
     passwords_kept_from_programs(document, groups);
     if groups.is_empty() {
         document.root.warn("there is no queue and no program", "name some under `queues` or `programs`");
@@ -134,6 +180,27 @@ fn same_queue_twice(lanes: &[(Value<'_>, Lane)]) {
                 );
             }
         }
+    }
+}
+
+/// Every job of Bull says how often it is tried, and what a job says wins.
+fn tries_without_effect(
+    document: &Document<'_>,
+    connections: &BTreeMap<String, Connection>,
+    lanes: &[(Value<'_>, Lane)],
+) {
+    let of_bull = |lane: &Lane| {
+        connections.get(&lane.connection).is_some_and(|connection| connection.driver == Format::Bull)
+    };
+    for (value, lane) in lanes.iter().filter(|(_, lane)| of_bull(lane) && lane.tuning.over.tries.is_none()) {
+        let below = || document.root.child_at(&["defaults", "tries"]);
+        let Some(tries) = value.child_at(&["tries"]).or_else(below) else { continue };
+        tries.context.warn(
+            tries.key_place(),
+            &tries.at,
+            "has no effect on Bull's queues: Bull writes `attempts` into every job, 1 when its producer says nothing",
+            Some(&format!("`override: {{tries: {}}}` wins over the job", lane.tuning.tries)),
+        );
     }
 }
 

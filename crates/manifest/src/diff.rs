@@ -314,7 +314,8 @@ impl Notes {
     }
 
     fn lane(&mut self, from: &Lane, to: &Lane, pooled: bool) {
-        let Lane { name: _, connection, queues, concurrency, tuning, routes, handler, node } = from;
+        let Lane { name: _, connection, queues, concurrency, tuning, routes, handler, rate_limit, node } =
+            from;
         self.plain("connection", connection, &to.connection);
         self.value("queue", queues, &to.queues, |queues| queues.join("+"));
         // Alone in its processes, its concurrency is theirs.
@@ -324,6 +325,12 @@ impl Notes {
         self.tuning(tuning, &to.tuning);
         self.hidden("routes", routes, &to.routes);
         self.hidden("handler", handler, &to.handler);
+        self.value("rate-limit", rate_limit, &to.rate_limit, |limit| {
+            limit.map_or_else(
+                || String::from("none"),
+                |limit| format!("{} per {}", limit.max, shown(limit.per)),
+            )
+        });
         if let (Some(node), Some(to)) = (node, &to.node) {
             self.node(node, to);
         }
@@ -336,20 +343,21 @@ impl Notes {
             max_stalled,
             keep_completed,
             keep_failed,
-            rate_limit,
+            metrics,
             accept_version,
+            presence,
         } = from;
         self.duration("lock-duration", lock_duration, &to.lock_duration);
         self.duration("stalled-interval", stalled_interval, &to.stalled_interval);
         self.plain("max-stalled", max_stalled, &to.max_stalled);
         self.value("keep-completed", keep_completed, &to.keep_completed, shown_keep);
         self.value("keep-failed", keep_failed, &to.keep_failed, shown_keep);
-        self.value("rate-limit", rate_limit, &to.rate_limit, |limit| {
-            limit.map_or_else(
-                || String::from("none"),
-                |limit| format!("{} per {}", limit.max, shown(limit.per)),
-            )
+        self.value("metrics", metrics, &to.metrics, |minutes| match minutes {
+            0 => String::from("off"),
+            minutes => shown(Duration::from_secs(u64::from(*minutes) * 60)),
         });
+        let word = |all: &bool| String::from(if *all { "all" } else { "none" });
+        self.value("presence", presence, &to.presence, word);
         self.value("accept-version", accept_version, &to.accept_version, |major| {
             major.map_or_else(|| String::from("none"), |major| major.to_string())
         });

@@ -110,6 +110,7 @@ pub const CONNECTION: Table = Table {
         ("max-stalled", "this belongs to the queues: write it there, or under `defaults` for all of them"),
         ("keep-completed", "this belongs to the queues: write it there, or under `defaults` for all of them"),
         ("keep-failed", "this belongs to the queues: write it there, or under `defaults` for all of them"),
+        ("metrics", "this belongs to the queues: write it there, or under `defaults` for all of them"),
         ("accept-version", "this belongs to the queues: write it there, or under `defaults` for all of them"),
         ("host", "write `url: redis://HOST:PORT/DATABASE`"),
         ("port", "write `url: redis://HOST:PORT/DATABASE`"),
@@ -167,11 +168,18 @@ const QUEUE_OWN: &[&str] = &[
 ];
 
 /// What only queues of Node's libraries have.
-pub(crate) const NODE: &[&str] =
-    &["lock-duration", "stalled-interval", "max-stalled", "keep-completed", "keep-failed", "accept-version"];
+pub(crate) const NODE: &[&str] = &[
+    "lock-duration",
+    "stalled-interval",
+    "max-stalled",
+    "keep-completed",
+    "keep-failed",
+    "metrics",
+    "accept-version",
+];
 
 const QUEUE_LATER: &[&str] =
-    &["overlap", "presence", "essential", "limit", "fetch-ahead", "depends-on", "ready", "health", "scale"];
+    &["overlap", "essential", "limit", "fetch-ahead", "depends-on", "ready", "health", "scale"];
 
 const QUEUE_INSTEAD: &[(&str, &str)] = &[
     ("command", "commands belong to `programs`; a queue's jobs go to its `handler`"),
@@ -191,6 +199,7 @@ const QUEUE_INSTEAD: &[(&str, &str)] = &[
     ("exitcodes", "not needed: workers are always started again"),
     ("stop-signal", "not needed: workers are asked to drain"),
     ("redirect-stderr", "not needed: workers have one log"),
+    ("presence", "not needed: a process of one queue is always seen; write it on a pool"),
 ];
 
 /// The layer under every queue.
@@ -200,6 +209,7 @@ pub const DEFAULTS: Table = Table {
     later: QUEUE_LATER,
     instead: &[
         ("queue", "every queue has its own; write it there"),
+        ("presence", "every pool has its own; write it there"),
         ("rate-limit", "every queue has its own; write it there"),
         ("retry-after", "this belongs to the connection: `connections: {NAME: {retry-after: …}}`"),
     ],
@@ -242,14 +252,18 @@ pub const RATE_LIMIT: Table = Table {
     section: "queues.NAME.rate-limit",
     known: &[&["max", "per"]],
     later: &[],
-    instead: &[("duration", "write `per`"), ("groupKey", "not yet in this version")],
+    instead: &[
+        ("duration", "write `per`"),
+        ("groupKey", "not yet in this version"),
+        ("bounceBack", "remove it: a job that has to wait stays where it is"),
+    ],
 };
 
 /// Several queues in the same processes.
 pub const POOL: Table = Table {
     section: "pools.NAME",
-    known: &[&["queues", "concurrency", "sleep"], PROCESS, WORKER],
-    later: &["presence", "overlap", "essential", "depends-on", "ready", "health"],
+    known: &[&["queues", "concurrency", "sleep", "presence"], PROCESS, WORKER],
+    later: &["overlap", "essential", "depends-on", "ready", "health"],
     instead: &[
         ("queue", "write `queues: […]`"),
         ("handler", "each queue of the pool has its own, under `queues`"),

@@ -39,7 +39,8 @@ struct Merged<'c> {
 pub(crate) fn resolve(document: &Document<'_>) -> Manifest {
     let connections = connections(document);
     check::one_name_space(document);
-    let queues = lanes(document, &connections);
+    let mut queues = lanes(document, &connections);
+    document.pools.iter().for_each(|pool| show_queues(&pool.written, &mut queues));
     let pooled = pool_members(document, &queues);
     let shared = Shared { connections: &connections, failed_jobs: &document.failed_jobs };
 
@@ -60,7 +61,9 @@ pub(crate) fn resolve(document: &Document<'_>) -> Manifest {
     let groups: Vec<Group> = groups.into_iter().map(|(_, group)| group).collect();
 
     let lanes: Vec<(Value<'_>, Lane)> = queues.into_iter().map(|queue| (queue.value, queue.lane)).collect();
-    check::warnings(document, &groups, &lanes);
+    check::one_family_a_queue(&connections, &lanes);
+    check::together_on_a_cluster(&connections, &lanes);
+    check::warnings(document, &connections, &groups, &lanes);
     Manifest {
         groups,
         connections,
@@ -169,6 +172,7 @@ fn lane(name: &str, connection: String, written: &QueueWritten<'_>) -> Lane {
         },
         routes: written.routes.clone().unwrap_or_default(),
         handler: written.handler.clone(),
+        rate_limit: written.rate_limit,
         node: None,
     }
 }
@@ -198,6 +202,17 @@ fn pool_members<'d>(document: &'d Document<'_>, queues: &[Merged<'_>]) -> HashMa
         }
     }
     pooled
+}
+
+/// Queues of a pool that is to be seen.
+fn show_queues(pool: &PoolWritten<'_>, queues: &mut [Merged<'_>]) {
+    let Some(all) = &pool.presence else { return };
+    let members =
+        queues.iter_mut().filter(|queue| pool.queues.iter().any(|(name, _)| *name == queue.lane.name));
+    let seen = members.filter_map(|queue| queue.lane.node.as_mut()).map(|rules| rules.presence = true);
+    if seen.count() == 0 {
+        all.problem_with_hint("is for pools with queues of Bull or BullMQ", "remove it");
+    }
 }
 
 /// What the processes of all groups share.

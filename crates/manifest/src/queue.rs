@@ -51,6 +51,16 @@ pub enum RedisTarget {
         /// TLS to master and sentinels.
         tls: bool,
     },
+    /// A node of a cluster: the one that owns the keys in question.
+    Cluster {
+        /// Nodes that know the others, host and port.
+        nodes: Vec<(String, u16)>,
+        /// TLS to every node.
+        tls: bool,
+        /// A key of those in question, which all lie in one slot; not in a manifest, but known where queues are opened.
+        #[serde(default)]
+        key: Option<String>,
+    },
 }
 
 impl RedisSettings {
@@ -67,6 +77,10 @@ impl RedisSettings {
                 let hosts: Vec<String> =
                     sentinels.iter().map(|(host, port)| format!("{host}:{port}")).collect();
                 format!("redis-sentinel://{}/{master}/{database}", hosts.join(","))
+            }
+            RedisTarget::Cluster { nodes, .. } => {
+                let hosts: Vec<String> = nodes.iter().map(|(host, port)| format!("{host}:{port}")).collect();
+                format!("redis-cluster://{}", hosts.join(","))
             }
         }
     }
@@ -116,12 +130,15 @@ pub struct Lane {
     pub routes: Vec<Route>,
     /// The handler when no route matches.
     pub handler: Option<Handler>,
+    /// At most so many starts in a time, over all workers.
+    #[serde(default)]
+    pub rate_limit: Option<RateLimit>,
     /// What only queues of Node's libraries have; none for others.
     #[serde(default)]
     pub node: Option<NodeRules>,
 }
 
-/// What a worker of a BullMQ queue is told about it.
+/// What a worker of a Bull or BullMQ queue is told about it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NodeRules {
     /// A lock lasts this long when its worker is lost; renewed while the attempt runs.
@@ -134,10 +151,14 @@ pub struct NodeRules {
     pub keep_completed: Option<Keep>,
     /// Which failed jobs stay when the job does not say; `None` is all.
     pub keep_failed: Option<Keep>,
-    /// At most so many starts in a time, over all workers.
-    pub rate_limit: Option<RateLimit>,
+    /// Minutes of finished jobs that are counted one by one for dashboards; 0 is off.
+    #[serde(default)]
+    pub metrics: u32,
     /// A major version of the library that is worked although nobody has tested that.
     pub accept_version: Option<u32>,
+    /// In a pool, the queue has a connection of its own by which the library sees its workers.
+    #[serde(default)]
+    pub presence: bool,
 }
 
 /// Which finished jobs stay; what neither limit speaks against does.

@@ -89,7 +89,7 @@ fn the_example_loads_without_a_warning() {
     let manifest = manifest.unwrap_or_else(|problems| panic!("{problems}"));
     let warnings: Vec<String> = manifest.warnings.iter().map(ToString::to_string).collect();
     assert!(warnings.is_empty(), "{}", warnings.join("\n"));
-    assert_eq!(manifest.groups.len(), 8, "queues, pool and program");
+    assert_eq!(manifest.groups.len(), 9, "queues, pool and program");
 }
 
 #[test]

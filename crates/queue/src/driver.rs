@@ -128,6 +128,9 @@ pub struct Turn {
     pub next_due: Option<WallTime>,
     /// Lanes whose Redis queues are all paused.
     pub paused: Vec<LaneId>,
+    /// Asked lanes with a limit in force of starts or of running jobs, whether it is in the manifest or in the store:
+    /// what is fetched there counts, so nothing is to be fetched that cannot start.
+    pub limited: Vec<LaneId>,
     /// Redis queues that cannot be worked, with the reason (a key of a wrong type, …); the others went on.
     pub broken: Vec<(LaneId, String)>,
 }

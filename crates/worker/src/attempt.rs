@@ -9,7 +9,7 @@ use qfleet_model::outcome::{Outcome, Reason, Scope, Verdict};
 use qfleet_model::retry::RetryPolicy;
 use qfleet_model::time::Moment;
 use qfleet_os::{clock, usage};
-use qfleet_queue::driver::{DeadState, DeadVerdict};
+use qfleet_queue::driver::{DeadState, DeadVerdict, Remark};
 use tokio::sync::watch;
 use tracing::{debug, info, warn};
 
@@ -22,6 +22,8 @@ use crate::lanes::Server;
 use crate::run::{Broken, Event, Worker};
 use crate::slots::{Counted, HoldId, Phase, Running};
 
+/// Begins the note of a result that was too long to be kept.
+const TRUNCATED: &str = "result_truncated";
 /// Jobs for a shut endpoint, in a lane that has others, are looked at again after this long at least.
 const SHUT_PAUSE: Duration = Duration::from_secs(1);
 
@@ -128,7 +130,8 @@ impl Worker {
         let Phase::Fetched { job, .. } = &hold.phase else { return };
         let (cancel, cancelled) = watch::channel(None);
         let group = GroupInLedger { ledger: Arc::clone(&self.ledger), record: id.record() };
-        let delivery = delivery(job, server, cancelled, Arc::new(group), now);
+        let remarks = self.remarks_of(hold.source, id, &hold.receipt);
+        let delivery = delivery(job, server, cancelled, Arc::new(group), remarks, now);
         let deadline = delivery.deadline_at;
         let not_before = (self.lanes.all[lane].redeliver == Redeliver::AfterDeadline && !server.local)
             .then(|| receiver_is_done(deadline, delivery.started_at));
@@ -166,15 +169,28 @@ impl Worker {
         let Some(running) = self.slots.running_mut(id) else { return };
         let (endpoint, ticket, local) = (running.endpoint, running.ticket, running.local);
         let end = end.unwrap_or_else(|broken| without_end(broken, local));
+        let (queue, job) = (&running.job.queue, &running.job.id);
         for note in &end.notes {
-            info!(queue = running.job.queue, job = running.job.id, "{note}");
+            match is_loud(note) {
+                true => warn!(queue, job, "{note}"),
+                false => info!(queue, job, "{note}"),
+            }
         }
+        self.note_in_job(id, &end.notes);
         self.gate_hears(endpoint, ticket, &end, now);
         self.pace.ended(now);
         if self.limits.handled(now) {
             self.limits.measured(usage::own_private_memory().unwrap_or_default(), now);
         }
         self.decide(id, end, ticket);
+    }
+
+    /// A result that was left out is missed by whoever looks at the job.
+    fn note_in_job(&self, id: HoldId, notes: &[String]) {
+        let Some(hold) = self.slots.get(id) else { return };
+        for note in notes.iter().filter(|note| note.starts_with(TRUNCATED)) {
+            self.sources[hold.source].remarks.add(id, &hold.receipt, Remark::Log(note.clone()));
+        }
     }
 
     fn gate_hears(&mut self, endpoint: usize, ticket: Ticket, end: &Ended, now: Moment) {
@@ -201,6 +217,7 @@ impl Worker {
                 late_outcome = said(&end.outcome),
                 "another worker had the job by then"
             );
+            self.sources[hold.source].remarks.forget(id);
             self.ledger.clear(id.record());
             self.slots.remove(id);
             self.speaker.count_late();
@@ -281,6 +298,11 @@ impl Worker {
         };
         self.delivery_ended(id, Ok(end), now);
     }
+}
+
+/// Whether a note speaks of something that is wrong with the handler, and not of its work.
+fn is_loud(note: &str) -> bool {
+    ["bad_control", "redirect", "alert", TRUNCATED].iter().any(|word| note.starts_with(word))
 }
 
 fn counted(verdict: &Verdict) -> Counted {

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use async_trait::async_trait;
@@ -21,13 +22,17 @@ use crate::lanes::{self, Lanes};
 use crate::report::Speaker;
 use crate::run::Parts;
 
-/// Does what the name of a job says.
+/// Does what the name of a job says, once it has noted that it was begun.
 #[derive(Debug)]
-struct Wayward;
+struct Wayward(Arc<Begun>);
+
+#[derive(Debug, Default)]
+struct Begun(AtomicBool);
 
 #[async_trait]
 impl Handler for Wayward {
     async fn handle(&self, delivery: Delivery) -> Ended {
+        self.0.0.store(true, Ordering::Relaxed);
         match delivery.job.name.as_str() {
             "panics" => panic!("on purpose"),
             "deaf" => std::future::pending().await,
@@ -59,6 +64,7 @@ fn settings(redis: &RedisServer) -> WorkerSettings {
         tuning: lanes::tests::tuning(),
         routes: Vec::new(),
         handler: Some(HandlerSettings::shell_line("true")),
+        rate_limit: None,
         node: None,
     };
     WorkerSettings {
@@ -98,14 +104,15 @@ fn payloads(redis: &RedisServer) -> Vec<String> {
 /// Runs a worker with the wayward handler, does something beside it, drains it, and gives its exit code.
 fn work<F: Future<Output = ()>>(
     redis: &RedisServer,
-    meanwhile: impl FnOnce(UnboundedSender<Event>) -> F,
+    meanwhile: impl FnOnce(UnboundedSender<Event>, Arc<Begun>) -> F,
 ) -> i32 {
     let scratch = Scratch::new();
     let settings = settings(redis);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let (events, happens) = unbounded_channel();
-        let lanes = Lanes::new(&settings, |_, _| Ok(Arc::new(Wayward))).unwrap();
+        let begun = Arc::<Begun>::default();
+        let lanes = Lanes::new(&settings, |_, _| Ok(Arc::new(Wayward(Arc::clone(&begun))))).unwrap();
         let sources = begin::open_sources(&settings, &lanes, 7).unwrap();
         let ledger = begin::make_ledger(&settings, &lanes, &scratch.join("ledger"), 7).unwrap();
         let parts = Parts {
@@ -117,7 +124,7 @@ fn work<F: Future<Output = ()>>(
             events: events.clone(),
             supervised: false,
         };
-        let (code, ()) = tokio::join!(Worker::new(parts).work(happens), meanwhile(events));
+        let (code, ()) = tokio::join!(Worker::new(parts).work(happens), meanwhile(events, begun));
         assert!(!scratch.join("ledger").exists());
         code
     })
@@ -145,7 +152,7 @@ fn a_panic_costs_one_attempt_and_no_neighbour() {
         let count: u64 = redis::cmd("ZCARD").arg("qfleet:failed").query(&mut redis.connection()).unwrap();
         count == 1
     };
-    let code = work(&redis, |events| async move {
+    let code = work(&redis, |events, _| async move {
         // Three tries, two of them beside others.
         until(failed).await;
         drain(&events, DrainLimit::JobsOwn);
@@ -162,13 +169,8 @@ fn a_handler_that_does_not_stop_when_told_is_let_go_and_its_job_given_back() {
     let redis = RedisServer::start();
     push(&redis, "deaf", "deaf", 0);
     let begun = Instant::now();
-    let taken = || {
-        let reserved: u64 =
-            redis::cmd("ZCARD").arg("queues:q:reserved").query(&mut redis.connection()).unwrap();
-        reserved == 1
-    };
-    let code = work(&redis, |events| async move {
-        until(taken).await;
+    let code = work(&redis, |events, begun| async move {
+        until(|| begun.0.load(Ordering::Relaxed)).await;
         drain(&events, DrainLimit::AtMost(Duration::from_millis(100)));
     });
     assert_eq!(code, 75);
@@ -186,7 +188,7 @@ fn a_handler_that_forgets_its_deadline_is_let_go_some_time_after() {
         let counters: Vec<String> = redis::cmd("KEYS").arg("qfleet:job:*").query(&mut connection).unwrap();
         !counters.is_empty()
     };
-    let code = work(&redis, |events| async move {
+    let code = work(&redis, |events, _| async move {
         until(again).await;
         drain(&events, DrainLimit::AtMost(Duration::ZERO));
     });

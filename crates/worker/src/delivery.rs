@@ -12,7 +12,7 @@ use qfleet_os::{clock, usage};
 use tokio::sync::watch;
 
 use crate::handler::identity::{delivery_id, webhook_id};
-use crate::handler::{Cancel, Delivery, Ended, GroupNote, Handler, Health};
+use crate::handler::{Cancel, Delivery, Ended, GroupNote, Handler, Health, Remarks};
 use crate::hold::ledger::Ledger;
 use crate::lanes::Server;
 use crate::run::Broken;
@@ -43,6 +43,7 @@ pub(crate) fn delivery(
     server: &Server,
     cancel: watch::Receiver<Option<Cancel>>,
     group: Arc<dyn GroupNote>,
+    remarks: Arc<dyn Remarks>,
     now: Moment,
 ) -> Delivery {
     let started_at = clock::wall();
@@ -59,6 +60,7 @@ pub(crate) fn delivery(
         started_at,
         cancel,
         group,
+        remarks,
         job: job.clone(),
     }
 }

@@ -37,6 +37,7 @@ fn lane(name: &str, connection: &str, handler: Option<HandlerSettings>, routes: 
         tuning: tuning(),
         routes,
         handler,
+        rate_limit: None,
         node: None,
     }
 }

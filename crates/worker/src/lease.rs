@@ -94,6 +94,7 @@ impl Worker {
                 running.cancel.send_replace(Some(Cancel::Lost));
             }
         }
+        self.sources[hold.source].remarks.forget(id);
         if let Some(running) = self.slots.running_mut(id) {
             // Its record stays until its process is gone.
             running.lost = true;

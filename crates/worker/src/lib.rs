@@ -14,6 +14,7 @@
 //! | `take`, `sleep`, `settle` | turns: jobs in, waiting for jobs, verdicts out |
 //! | `attempt`, `delivery`, `bury` | one job from the stock to its verdict |
 //! | `lease`, `contact` | renewals; stores that are away |
+//! | `remarks` | what handlers say while they run, to the store |
 //! | `leave`, `report` | the end; what the daemon is told |
 //! | `slots`, `source`, `lanes` | jobs in hand; a connection and what is under way there; queues with their handlers |
 //! | `hold` | the ledger, and recovery from it |
@@ -36,6 +37,7 @@ mod node_settings;
 mod outage;
 mod prefetch;
 mod recycle;
+mod remarks;
 mod report;
 mod run;
 mod settle;

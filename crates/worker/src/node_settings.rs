@@ -1,11 +1,17 @@
-//! From what the manifest says of a BullMQ queue to what a driver is opened with. Called where a worker opens its queues,
+//! From what the manifest says of a queue to what a driver is opened with. Called where a worker opens its queues,
 //! and where a dead worker's are opened again.
 
-use qfleet_manifest::queue::{self, NodeRules};
+use qfleet_manifest::queue::{self, Lane, NodeRules};
 use qfleet_queue::{Keep, NodeSettings, RateLimit};
 
-/// Settings for the driver; queues of other families have none.
-pub(crate) fn of(rules: Option<&NodeRules>) -> NodeSettings {
+/// Settings for a driver that takes jobs. A limit of starts is for queues of every family.
+pub(crate) fn of_lane(lane: &Lane) -> NodeSettings {
+    let limit = |limit: queue::RateLimit| RateLimit { max: limit.max, per: limit.per };
+    NodeSettings { rate_limit: lane.rate_limit.map(limit), ..of_rules(lane.node.as_ref()) }
+}
+
+/// Settings for a driver that takes nothing; queues of other families than Node's have none.
+pub(crate) fn of_rules(rules: Option<&NodeRules>) -> NodeSettings {
     let Some(rules) = rules else { return NodeSettings::default() };
     NodeSettings {
         lock_duration: rules.lock_duration,
@@ -13,8 +19,9 @@ pub(crate) fn of(rules: Option<&NodeRules>) -> NodeSettings {
         max_stalled: rules.max_stalled,
         keep_completed: rules.keep_completed.map(keep),
         keep_failed: rules.keep_failed.map(keep),
-        rate_limit: rules.rate_limit.map(|limit| RateLimit { max: limit.max, per: limit.per }),
+        metrics: rules.metrics,
         accept_version: rules.accept_version,
+        presence: rules.presence,
         ..NodeSettings::default()
     }
 }

@@ -56,6 +56,11 @@ pub(crate) fn ahead(concurrency: u32, per_second: f64, round_trip: Duration) -> 
     during
 }
 
+/// How many of those one lane may have that runs `own` jobs at once. What a limited lane hands out counts as started.
+pub(crate) fn ahead_in(own: u32, limited: bool, ahead: u32) -> u32 {
+    if own > 1 && !limited { ahead } else { 0 }
+}
+
 /// What is known of a lane's queues.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Known {
@@ -165,6 +170,13 @@ mod tests {
                 expected,
                 "{concurrency}, {per_second}, {round_trip:?}"
             );
+        }
+    }
+
+    #[test]
+    fn nothing_is_fetched_ahead_in_a_lane_that_is_limited_or_runs_one_job_at_a_time() {
+        for (own, limited, expected) in [(10, false, 3), (10, true, 0), (1, false, 0), (1, true, 0)] {
+            assert_eq!(ahead_in(own, limited, 3), expected, "{own} {limited}");
         }
     }
 

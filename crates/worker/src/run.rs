@@ -9,6 +9,7 @@
 //! | `take`, `sleep` | turns: what is asked for and what comes in; waiting in the store |
 //! | `attempt`, `bury` | deliveries, and what becomes of their jobs |
 //! | `settle` | verdicts on their way |
+//! | `remarks` | what handlers say while they run |
 //! | `lease`, `contact` | renewals; stores that are away |
 //! | `leave` | the end |
 
@@ -65,6 +66,15 @@ pub(crate) enum Event {
         /// Which wait.
         number: u64,
         /// Whether it could wait.
+        answer: Result<(), QueueError>,
+    },
+    /// Handlers have said something of their jobs.
+    Said,
+    /// What they said was sent.
+    Remarked {
+        /// Which connection.
+        source: usize,
+        /// Whether it was taken.
         answer: Result<(), QueueError>,
     },
     /// A renewal was answered.
@@ -143,7 +153,7 @@ impl Worker {
         let Parts { settings, lanes, sources, ledger, speaker, events, supervised } = parts;
         let now = clock::now();
         Self {
-            lane_states: lanes.all.iter().map(|_| LaneState::new(now)).collect(),
+            lane_states: lanes.all.iter().map(|lane| LaneState::new(lane.counted, now)).collect(),
             slots: Slots::new(ledger.capacity(), lanes.all.len(), lanes.endpoints.len()),
             gates: Gates::for_worker(&settings),
             pace: Pace::default(),
@@ -198,6 +208,9 @@ impl Worker {
             Event::Buried(id) => self.buried(id),
             Event::Turned { source, answer, took } => self.turned(source, answer, took, now),
             Event::Waited { source, number, answer } => self.waited(source, number, answer, now),
+            // The look at everything that follows sees it.
+            Event::Said => {}
+            Event::Remarked { source, answer } => self.remarked(source, answer, now),
             Event::Renewed { source, answer } => self.renewed(source, answer, now),
             Event::Probed { source, answer } => self.probed(source, answer, now),
             Event::Told(ToChild::Drain { limit }) => self.drain(limit, now),

@@ -19,6 +19,7 @@ use tokio::task::AbortHandle;
 
 use crate::outage::{Reach, pause};
 use crate::prefetch::{Known, Smoothed};
+use crate::remarks::Outbox;
 use crate::run::Event;
 use crate::slots::HoldId;
 
@@ -44,6 +45,8 @@ pub(crate) struct Source {
     pub(crate) reach: Reach,
     /// Verdicts that wait for a turn. A job that found no place in the ledger has no name.
     pub(crate) pending: Vec<(Option<HoldId>, Settlement)>,
+    /// What handlers said of its jobs, on its way there.
+    pub(crate) remarks: Outbox,
     /// The turn under way.
     pub(crate) turn: Option<TurnUnderWay>,
     /// The jobs being renewed now.
@@ -110,6 +113,8 @@ pub(crate) struct LaneState {
     pub(crate) rest: Option<Moment>,
     /// Paused by an operator.
     pub(crate) paused: bool,
+    /// What is taken there counts towards a limit: nothing is taken that does not start.
+    pub(crate) limited: bool,
     /// Times in a row that nothing of what came could be started.
     pub(crate) stuck: u32,
     /// Troubles that were already told.
@@ -117,10 +122,17 @@ pub(crate) struct LaneState {
 }
 
 impl LaneState {
-    /// Nothing is known yet.
-    pub(crate) fn new(now: Moment) -> Self {
-        let broken = BTreeSet::new();
-        Self { known: Known::Unknown, known_since: now, rest: None, paused: false, stuck: 0, broken }
+    /// Nothing is known yet but whether the manifest limits its starts.
+    pub(crate) fn new(limited: bool, now: Moment) -> Self {
+        Self {
+            known: Known::Unknown,
+            known_since: now,
+            rest: None,
+            paused: false,
+            limited,
+            stuck: 0,
+            broken: BTreeSet::new(),
+        }
     }
 
     /// Something was learned about its queues.
@@ -160,6 +172,7 @@ impl Source {
             failed,
             reach: Reach::default(),
             pending: Vec::new(),
+            remarks: Outbox::default(),
             turn: None,
             renewing: None,
             probing: false,
@@ -178,6 +191,34 @@ impl Source {
         }
     }
 
+    /// Whether a verdict waits that may be sent: nothing said of its job is still to be written.
+    pub(crate) fn has_verdicts(&self) -> bool {
+        if self.pending.is_empty() {
+            return false;
+        }
+        let talked_about = self.remarks.jobs();
+        self.pending.iter().any(|(id, _)| id.is_none_or(|id| !talked_about.contains(&id)))
+    }
+
+    fn take_verdicts(&mut self) -> Vec<(Option<HoldId>, Settlement)> {
+        let talked_about = self.remarks.jobs();
+        let pending = std::mem::take(&mut self.pending);
+        let may_go = |id: &Option<HoldId>| id.is_none_or(|id| !talked_about.contains(&id));
+        let (settling, waiting) = pending.into_iter().partition(|(id, _)| may_go(id));
+        self.pending = waiting;
+        settling
+    }
+
+    /// Sends what handlers said.
+    pub(crate) fn send_remarks(&mut self, at: usize, now: Moment, events: &UnboundedSender<Event>) {
+        let call = self.remarks.begin(now);
+        let (driver, events) = (Arc::clone(&self.driver), events.clone());
+        tokio::spawn(async move {
+            let answer = guarded(driver.remark(&call)).await;
+            let _ended = events.send(Event::Remarked { source: at, answer });
+        });
+    }
+
     /// Sends verdicts and wishes as one turn.
     pub(crate) fn send_turn(
         &mut self,
@@ -187,7 +228,7 @@ impl Source {
         mark: Mark,
         events: &UnboundedSender<Event>,
     ) {
-        let settling = std::mem::take(&mut self.pending);
+        let settling = self.take_verdicts();
         let settlements: Vec<Settlement> =
             settling.iter().map(|(_, settlement)| settlement.clone()).collect();
         let (driver, events, wishes) = (Arc::clone(&self.driver), events.clone(), asks.clone());

@@ -29,6 +29,7 @@ impl Worker {
             return;
         }
         self.renew_what_is_due(at, now);
+        self.pass_remarks_on(at, now);
         if self.sources[at].turn.is_none() {
             self.send_turn(at, now);
         }
@@ -39,7 +40,7 @@ impl Worker {
         let (asks, room) = self.asks(at, now);
         let lane_of = |id: LaneId| self.sources[at].lanes[usize::from(id.0)];
         let hopeful = asks.iter().any(|ask| self.known(at, lane_of(ask.lane), now) != Known::Empty);
-        if self.sources[at].pending.is_empty() && !hopeful {
+        if !hopeful && !self.sources[at].has_verdicts() {
             return;
         }
         let promised = asks.iter().map(|ask| ask.at_most).sum::<u32>().min(room);
@@ -68,7 +69,7 @@ impl Worker {
         for lane in order {
             let room = self.lane_room(lane, ahead, now);
             let known = self.known(at, lane, now);
-            let counted = self.lanes.all[lane].counted;
+            let counted = self.lane_states[lane].limited;
             askable.push(Askable { lane: self.lanes.all[lane].id, room, known, counted });
         }
         (prefetch::plan(&askable, room), room)
@@ -102,7 +103,7 @@ impl Worker {
         }
         let own = self.lanes.all[lane].concurrency;
         let stock = self.slots.in_stock_of(lane);
-        let ahead = if own > 1 && !self.lanes.all[lane].counted { ahead } else { 0 };
+        let ahead = prefetch::ahead_in(own, self.lane_states[lane].limited, ahead);
         let free = (own + ahead).saturating_sub(self.slots.busy_in(lane) + stock);
         match self.gate_room(lane, now) {
             None => free,
@@ -174,6 +175,7 @@ impl Worker {
         for ask in &sent.asks {
             let lane = lane_of(self, ask.lane);
             self.set_paused(lane, turn.paused.contains(&ask.lane), now);
+            self.lane_states[lane].limited = self.lanes.all[lane].counted || turn.limited.contains(&ask.lane);
         }
         self.tell_broken(at, &sent.asks, &turn.broken);
         self.note_next_due(at, sent, &turn, now);

@@ -5,7 +5,6 @@
 mod support;
 
 mod answers;
-mod bullmq;
 mod commands;
 mod crash;
 mod drain;

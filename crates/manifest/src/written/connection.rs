@@ -14,7 +14,7 @@ use crate::written::redis;
 /// How long a reservation lasts when nothing says so.
 const RETRY_AFTER: Duration = Duration::from_secs(90);
 
-/// Prefix of BullMQ's own.
+/// What both of Node's libraries write when nothing is said.
 const NODE_PREFIX: &str = "bull";
 
 /// Keys that are for Laravel's queues only, with what to do instead.
@@ -51,18 +51,18 @@ pub(crate) fn read_all(value: &Value<'_>, redis: &RedisSettings) -> Vec<Connecti
 fn read(name: &str, value: &Value<'_>, redis: &RedisSettings) -> Option<Connection> {
     let section = value.section(&keys::CONNECTION)?;
     if section.get("driver").is_none() {
-        section.missing("driver", "write `driver: laravel` or `driver: bullmq`");
+        section.missing("driver", "write `driver: laravel`, `driver: bullmq` or `driver: bull`");
     }
     let driver = section.read("driver", |value| {
-        let drivers = [("laravel", Format::Laravel), ("bullmq", Format::Bullmq)];
-        value.word(&drivers, &["bull", "laravel-database"])
+        let drivers = [("laravel", Format::Laravel), ("bullmq", Format::Bullmq), ("bull", Format::Bull)];
+        value.word(&drivers, &["laravel-database"])
     })?;
     let base = default(own_redis(&section).unwrap_or_else(|| redis.clone()));
     let mut prefix = section.read("prefix", read_prefix);
     if driver == Format::Laravel {
         section.read("failed-jobs", read_failed_jobs);
     } else {
-        only_laravels(&section);
+        only_laravels(&section, driver);
         prefix = prefix.or_else(|| Some(NODE_PREFIX.to_owned()));
         section.read("prefix", without_colon);
     }
@@ -77,11 +77,21 @@ fn read(name: &str, value: &Value<'_>, redis: &RedisSettings) -> Option<Connecti
     })
 }
 
+/// A family as people call it.
+pub(crate) fn library(driver: Format) -> &'static str {
+    match driver {
+        Format::Laravel => "Laravel",
+        Format::Bull => "Bull",
+        Format::Bullmq => "BullMQ",
+    }
+}
+
 /// Tells of what a connection of Node's libraries does not have.
-fn only_laravels(section: &Section<'_>) {
+fn only_laravels(section: &Section<'_>, driver: Format) {
+    let library = library(driver);
     for (key, hint) in LARAVEL_ONLY {
         if let Some(value) = section.get(key) {
-            value.problem_at_key(format!("`{key}` is not for BullMQ connections"), Some(hint));
+            value.problem_at_key(format!("`{key}` is not for {library} connections"), Some(hint));
         }
     }
 }
@@ -95,7 +105,7 @@ fn without_colon(value: &Value<'_>) -> Option<()> {
             value.problem_with_hint("has a colon at its end", hint);
         }
         None if prefix.is_empty() => {
-            value.problem_with_hint("is empty", "leave it out for `bull`, which is BullMQ's own");
+            value.problem_with_hint("is empty", "leave it out for `bull`, which is the library's own");
         }
         None => {}
     }

@@ -7,17 +7,21 @@ use qfleet_model::job::Format;
 use crate::keys;
 use crate::queue::{Connection, Keep, NodeRules, RateLimit};
 use crate::section::Section;
+use crate::units::shown;
 use crate::value::Value;
+use crate::written::connection::library;
 
 const DAY: Duration = Duration::from_secs(86_400);
 const YEAR: Duration = Duration::from_secs(366 * 86_400);
+/// A list of so many minutes is still read at a stretch.
+const METRICS: Duration = Duration::from_secs(90 * 86_400);
 const LOCK: Duration = Duration::from_secs(30);
 const STALLED_INTERVAL: Duration = Duration::from_secs(30);
 const MAX_STALLED: u32 = 1;
 
 /// Keys that are for Laravel's queues only, with what to do instead.
 const LARAVEL_ONLY: &[(&str, &str)] =
-    &[("delay-as-backoff", "remove it: a BullMQ job says its `backoff` itself, else the queue does")];
+    &[("delay-as-backoff", "remove it: such a job says its `backoff` itself, else the queue does")];
 
 /// What is said of a queue; the rest comes from the layer below.
 #[derive(Debug, Clone, Default)]
@@ -27,7 +31,8 @@ pub(crate) struct NodeWritten {
     max_stalled: Option<u32>,
     keep_completed: Option<Option<Keep>>,
     keep_failed: Option<Option<Keep>>,
-    rate_limit: Option<RateLimit>,
+    /// In minutes; 0 is off.
+    metrics: Option<u32>,
     accept_version: Option<u32>,
 }
 
@@ -41,7 +46,7 @@ impl NodeWritten {
             max_stalled: self.max_stalled.or(below.max_stalled),
             keep_completed: self.keep_completed.or(below.keep_completed),
             keep_failed: self.keep_failed.or(below.keep_failed),
-            rate_limit: self.rate_limit,
+            metrics: self.metrics.or(below.metrics),
             accept_version: self.accept_version.or(below.accept_version),
         }
     }
@@ -54,13 +59,14 @@ impl NodeWritten {
             max_stalled: self.max_stalled.unwrap_or(MAX_STALLED),
             keep_completed: self.keep_completed.flatten(),
             keep_failed: self.keep_failed.flatten(),
-            rate_limit: self.rate_limit,
+            metrics: self.metrics.unwrap_or(0),
             accept_version: self.accept_version,
+            presence: false,
         }
     }
 }
 
-pub(crate) fn read(section: &Section<'_>, with_rate_limit: bool) -> NodeWritten {
+pub(crate) fn read(section: &Section<'_>) -> NodeWritten {
     NodeWritten {
         lock_duration: section.read("lock-duration", |value| value.duration(Duration::from_secs(1)..=DAY)),
         stalled_interval: section
@@ -68,7 +74,7 @@ pub(crate) fn read(section: &Section<'_>, with_rate_limit: bool) -> NodeWritten 
         max_stalled: section.read("max-stalled", |value| value.number(0..=1_000_000)),
         keep_completed: section.read("keep-completed", read_keep),
         keep_failed: section.read("keep-failed", read_keep),
-        rate_limit: if with_rate_limit { section.read("rate-limit", read_rate_limit) } else { None },
+        metrics: section.read("metrics", read_metrics),
         accept_version: section.read("accept-version", |value| value.number(1..=1_000_000)),
     }
 }
@@ -91,7 +97,24 @@ fn read_keep(value: &Value<'_>) -> Option<Option<Keep>> {
     Some(Some(Keep { count: section.read("count", count), age }))
 }
 
-fn read_rate_limit(value: &Value<'_>) -> Option<RateLimit> {
+/// How far back finished jobs are counted by the minute, in minutes. The libraries take a number of minutes, and a bare
+/// number would be seconds here: it needs its unit.
+fn read_metrics(value: &Value<'_>) -> Option<u32> {
+    if ["0", "off"].contains(&value.written()) {
+        return Some(0);
+    }
+    let text = value.text_or_number()?;
+    if let Ok(minutes) = text.trim().parse::<u32>() {
+        let meant = shown(Duration::from_secs(u64::from(minutes) * 60));
+        value.problem_with_hint("needs a unit", format!("`{minutes}` minutes are `{meant}`"));
+        return None;
+    }
+    let span = value.duration(Duration::from_secs(60)..=METRICS)?;
+    u32::try_from(span.as_secs().div_ceil(60)).ok()
+}
+
+/// Starts in a time, of queues of any family.
+pub(crate) fn read_rate_limit(value: &Value<'_>) -> Option<RateLimit> {
     if !value.is_map() {
         value.problem_with_hint("must be a section", "like `{max: 20, per: 60s}`");
         return None;
@@ -116,22 +139,19 @@ pub(crate) fn check(queue: &Value<'_>, connection: &Connection) {
     for (key, value) in &written {
         let name = &connection.name;
         match connection.driver {
-            Format::Laravel if key == "rate-limit" => {
-                value.problem_at_key("`rate-limit` of Laravel queues is not yet in this version", None);
-            }
             Format::Laravel if keys::NODE.contains(&key.as_str()) => {
                 let hint = if key == "lock-duration" {
                     "write `retry-after` on the connection"
                 } else {
-                    "remove it: it is for BullMQ queues"
+                    "remove it: it is for Bull and BullMQ queues"
                 };
                 value
                     .problem_at_key(format!("`{key}` is not for the Laravel queues of `{name}`"), Some(hint));
             }
-            Format::Bull | Format::Bullmq => {
+            family @ (Format::Bull | Format::Bullmq) => {
                 if let Some((_, hint)) = LARAVEL_ONLY.iter().find(|(only, _)| only == key) {
                     value.problem_at_key(
-                        format!("`{key}` is not for the BullMQ queues of `{name}`"),
+                        format!("`{key}` is not for the {} queues of `{name}`", library(family)),
                         Some(hint),
                     );
                 }

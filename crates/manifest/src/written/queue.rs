@@ -6,7 +6,7 @@ use qfleet_model::backoff::Backoff;
 
 use crate::handler::Handler;
 use crate::keys::{self, Table};
-use crate::queue::{Override, Redeliver, Route};
+use crate::queue::{Override, RateLimit, Redeliver, Route};
 use crate::section::Section;
 use crate::value::Value;
 use crate::written::handler;
@@ -37,6 +37,7 @@ pub(crate) struct QueueWritten<'c> {
     pub(crate) routes: Option<Vec<Route>>,
     /// A handler or routes are in the file, right or wrong.
     pub(crate) has_handler: bool,
+    pub(crate) rate_limit: Option<RateLimit>,
     pub(crate) node: NodeWritten,
     pub(crate) process: ProcessWritten,
     pub(crate) worker: WorkerWritten,
@@ -88,6 +89,7 @@ impl QueueWritten<'_> {
             handler: self.handler.or_else(|| below.handler.clone()),
             routes: self.routes.or_else(|| below.routes.clone()),
             has_handler: self.has_handler || below.has_handler,
+            rate_limit: self.rate_limit,
             node: self.node.over(&below.node),
             process: self.process.over(&below.process),
             worker: self.worker.over(&below.worker),
@@ -99,6 +101,8 @@ pub(crate) fn read<'c>(value: &Value<'c>, table: &'static Table) -> Option<Queue
     let section = value.section(table)?;
     let over = section.read("override", read_override).unwrap_or_default();
     let queues = if table.knows("queue") { section.read("queue", read_names) } else { None };
+    let rate_limit =
+        if table.knows("rate-limit") { section.read("rate-limit", node::read_rate_limit) } else { None };
     Some(QueueWritten {
         connection: section.read("connection", |value| Some((value.line()?, value.clone()))),
         queues,
@@ -118,7 +122,8 @@ pub(crate) fn read<'c>(value: &Value<'c>, table: &'static Table) -> Option<Queue
         handler: section.read("handler", handler::read),
         routes: section.read("routes", handler::read_routes),
         has_handler: section.get("handler").is_some() || section.get("routes").is_some(),
-        node: node::read(&section, table.knows("rate-limit")),
+        rate_limit,
+        node: node::read(&section),
         process: process::read(&section),
         worker: read_worker(&section),
     })

@@ -1,6 +1,7 @@
 //! Reading what a turn did: verdicts that took effect, jobs in hand, queues that are empty, paused or broken.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use qfleet_model::job::{History, Job};
 use qfleet_model::time::WallTime;
@@ -143,16 +144,19 @@ impl Laravel {
             let state = states.next().unwrap_or(Reply(redis::Value::Nil));
             let [state, left, due, text] = state.fields();
             let left = left.number::<u64>().unwrap_or_default();
-            let paused = state.number::<u8>() == Some(1);
-            if state.number::<u8>() == Some(2) {
+            let state = state.number::<u8>().unwrap_or_default();
+            let (paused, broken, limited) = (state == 1, state == 2, state == 3);
+            let due = if limited { due.number().map(window_end) } else { due.score().map(seconds_date) };
+            if broken {
                 let name = self.queue_name(from.queue);
                 turn.broken.push((from.lane, format!("queue `{name}` cannot be worked: {}", text.text())));
             }
             // An element of the notify list stands for a job; where no job is left, what we were woken for is gone.
-            if left > 0 {
+            if left > 0 || limited {
                 self.sleeper.put_back([(from.queue, from.woken.saturating_sub(*taken))]);
             }
-            if let Some(due) = due.score().map(seconds_date) {
+            self.sleeper.rest(from.queue, due.filter(|_| limited));
+            if let Some(due) = due {
                 turn.next_due = Some(turn.next_due.map_or(due, |known| known.min(due)));
             }
             match lanes.last_mut().filter(|(lane, ..)| *lane == from.lane) {
@@ -187,6 +191,12 @@ pub(super) fn history(counters: Reply) -> History {
         exceptions: exceptions.number().unwrap_or_default(),
         previous: Some(previous.text()).filter(|text| !text.is_empty()),
     }
+}
+
+/// When a window is over that had so many milliseconds left. Counted from now, which is after the script looked, and a
+/// millisecond later, since until then it is not quite over.
+fn window_end(left: u64) -> WallTime {
+    clock::now() + Duration::from_millis(left.saturating_add(1))
 }
 
 fn seconds_date(seconds: f64) -> WallTime {

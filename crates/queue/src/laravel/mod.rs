@@ -29,7 +29,7 @@ use tokio::sync::Mutex;
 use self::held::{Held, InHand};
 pub(crate) use self::keys::Keys;
 use self::lost::Lost;
-use self::sleeper::{BLOCKED_ANSWERS_WITHIN, Sleeper};
+use self::sleeper::NotifyLists;
 use crate::clock;
 use crate::driver::{
     Ask, DeadWorker, Depth, JobState, LaneId, ListedJob, Mark, QueueDriver, Receipt, Recovered, Renewal,
@@ -37,8 +37,9 @@ use crate::driver::{
 };
 use crate::error::QueueError;
 use crate::failed::redis::RedisFailedJobs;
-use crate::redis::{Address, Call, Link, Script};
-use crate::{LaneQueues, OpenSettings};
+use crate::failed::spread::Register;
+use crate::redis::{Blocked, Call, Link, Script, Sleeper};
+use crate::{LaneQueues, OpenSettings, RateLimit};
 
 /// The tag is a fraction of a score: so many parts of a second.
 const TAGS: f64 = 1_048_576.0;
@@ -61,12 +62,16 @@ pub(crate) struct Laravel {
     /// Turns follow each other and never overlap: what a lost reply took could not be told from what another turn took.
     turning: Mutex<()>,
     failed: RedisFailedJobs,
+    /// On a cluster the failed jobs of a queue are found by it.
+    register: Option<Register>,
 }
 
 #[derive(Debug)]
 struct Lane {
     queues: Vec<usize>,
     delay_as_backoff: bool,
+    /// Holds for each of its queues by itself.
+    limit: Option<RateLimit>,
 }
 
 #[derive(Debug)]
@@ -79,25 +84,25 @@ struct Scripts {
 }
 
 impl Laravel {
-    /// Touches no network.
+    /// Touches no network. `link` is for all that does not sleep.
     ///
     /// # Errors
     /// [`QueueError::Refused`] when a file named by the settings cannot be read.
-    pub(crate) fn open(settings: &OpenSettings) -> Result<Self, QueueError> {
+    pub(crate) fn open(settings: &OpenSettings, link: Link) -> Result<Self, QueueError> {
         let connection = settings.connection.clone();
         let keys = Keys::new(&connection);
         let (lanes, queues) = lanes(&settings.lanes);
-        let link = Link::for_commands(&connection.redis)?;
-        let wakeups = Link::new(Address::new(&connection.redis)?, BLOCKED_ANSWERS_WITHIN);
+        let wakeups = Link::for_blocking(&connection.redis)?;
         let lists = queues.iter().map(|queue| keys.notify(queue)).collect();
         Ok(Self {
             lease: Duration::from_secs(connection.retry_after.as_secs_f64().ceil().max(1.0) as u64),
-            sleeper: Sleeper::new(wakeups, link.clone(), lists),
+            sleeper: Sleeper::new(Blocked::<NotifyLists>::new(wakeups, link.clone(), lists, None)),
             scripts: Scripts {
                 turn: Script::new(concat!(
                     include_str!("lua/scan.lua"),
                     include_str!("lua/turn.lua"),
                     include_str!("lua/settle.lua"),
+                    include_str!("lua/limit.lua"),
                     include_str!("lua/take.lua"),
                 )),
                 renew: Script::new(include_str!("lua/renew.lua")),
@@ -109,6 +114,7 @@ impl Laravel {
             lost: Lost::default(),
             turning: Mutex::default(),
             failed: RedisFailedJobs::new(keys.clone(), link.clone()),
+            register: connection.on_cluster().then(|| Register::open(&connection)).transpose()?,
             tag: settings.tag,
             connection,
             keys,
@@ -116,6 +122,14 @@ impl Laravel {
             queues,
             link,
         })
+    }
+
+    /// Sees to it that failed jobs which are about to be written will be found.
+    async fn note_failing(&self) -> Result<(), QueueError> {
+        match &self.register {
+            Some(register) => register.note(&self.queues).await,
+            None => Ok(()),
+        }
     }
 
     fn queue_name(&self, queue: usize) -> &str {
@@ -129,6 +143,10 @@ impl Laravel {
     /// The lane's queues, most important first.
     fn queues_of(&self, lane: LaneId) -> &[usize] {
         self.lanes.get(usize::from(lane.0)).map_or(&[], |lane| &lane.queues)
+    }
+
+    fn limit_of(&self, lane: LaneId) -> Option<RateLimit> {
+        self.lanes.get(usize::from(lane.0))?.limit
     }
 
     fn place_in_lane(&self, lane: LaneId, queue: usize) -> u16 {
@@ -180,6 +198,7 @@ fn lanes(written: &[LaneQueues]) -> (Vec<Lane>, Vec<String>) {
         .map(|lane| Lane {
             queues: lane.queues.iter().map(&mut number).collect(),
             delay_as_backoff: lane.delay_as_backoff,
+            limit: lane.node.rate_limit,
         })
         .collect();
     (lanes, names)

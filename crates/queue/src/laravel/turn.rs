@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use qfleet_model::outcome::Verdict;
 use qfleet_model::time::WallTime;
 
 use super::held::Held;
@@ -50,6 +51,9 @@ impl Laravel {
         let mut rooms: Vec<(LaneId, u32)> = asks.iter().map(|ask| (ask.lane, ask.at_most)).collect();
         // First of all, so that what is found counts against the room there is.
         let regained = self.lost.search(self, &mut rooms).await?;
+        if settle.iter().any(|one| matches!(one.verdict, Verdict::Bury { .. })) {
+            self.note_failing().await?;
+        }
 
         let now = clock::now();
         let mut places = Places::default();
@@ -119,10 +123,20 @@ impl Laravel {
             for queue in queues {
                 let woken = self.sleeper.take_woken(*queue);
                 args.own(places.of(*queue)).own(woken);
+                self.add_limit(*lane, *queue, args);
                 asked.push(Asked { lane: *lane, queue: *queue, woken });
             }
         }
         asked
+    }
+
+    fn add_limit(&self, lane: LaneId, queue: usize, args: &mut Call<'_>) {
+        let Some(limit) = self.limit_of(lane) else {
+            args.arg("0");
+            return;
+        };
+        args.own(limit.max.max(1)).own(limit.per.as_millis().max(1));
+        args.own(self.keys.limiter(self.queue_name(queue)));
     }
 
     /// The whole call, around the arguments for verdicts and asks.

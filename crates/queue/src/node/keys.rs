@@ -22,11 +22,6 @@ impl Keys {
         self.base(queue) + "meta"
     }
 
-    /// What idle workers sleep on.
-    pub(crate) fn marker(&self, queue: &str) -> String {
-        self.base(queue) + "marker"
-    }
-
     /// Start of the keys of counters kept beside jobs; the job's id follows.
     pub(crate) fn notes(&self, queue: &str) -> String {
         format!("{}:qfleet:job:{queue}:", self.prefix)
@@ -40,14 +35,7 @@ impl Keys {
 
     /// Finds the settings of all queues, in `SCAN`.
     pub(crate) fn every_meta(&self) -> String {
-        let mut pattern = String::new();
-        for letter in self.prefix.chars() {
-            if matches!(letter, '*' | '?' | '[' | ']' | '\\' | '^' | '-') {
-                pattern.push('\\');
-            }
-            pattern.push(letter);
-        }
-        pattern + ":*:meta"
+        crate::redis::pattern(&self.prefix) + ":*:meta"
     }
 
     /// The queue a key of settings belongs to.

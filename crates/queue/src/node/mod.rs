@@ -5,8 +5,23 @@ use std::time::Duration;
 use crate::LaneQueues;
 use crate::driver::LaneId;
 
+pub(crate) mod bull;
 pub(crate) mod bullmq;
+mod compose;
+mod cron;
+mod following;
+mod held;
 pub(crate) mod keys;
+mod library;
+mod look;
+mod lost;
+mod md5;
+mod presence;
+pub(crate) mod queues;
+mod recover;
+mod row;
+mod settle;
+mod turn;
 
 /// What a worker of Bull or BullMQ is told about a queue. The default is what the libraries do by themselves.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,6 +42,8 @@ pub struct NodeSettings {
     pub metrics: u32,
     /// A major version of the library that is worked although nobody has tested that.
     pub accept_version: Option<u32>,
+    /// Workers of several queues open a connection for this one by which the library sees them.
+    pub presence: bool,
 }
 
 impl Default for NodeSettings {
@@ -40,6 +57,7 @@ impl Default for NodeSettings {
             rate_limit: None,
             metrics: 0,
             accept_version: None,
+            presence: false,
         }
     }
 }

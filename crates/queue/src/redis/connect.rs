@@ -1,4 +1,5 @@
-//! From settings to an open connection: TCP, TLS, a unix socket, or whatever Sentinel calls the master just now.
+//! From settings to an open connection: TCP, TLS, a unix socket, whatever Sentinel calls the master just now, or the node
+//! of a cluster that owns the keys in question.
 
 use std::time::Duration;
 
@@ -6,17 +7,18 @@ use qfleet_manifest::queue::{RedisSettings, RedisTarget};
 use redis::aio::MultiplexedConnection;
 use redis::io::tcp::{TcpSettings, socket2::TcpKeepalive};
 use redis::{
-    AsyncConnectionConfig, Client, ConnectionAddr, ErrorKind, IntoConnectionInfo, RedisConnectionInfo,
-    RedisError, RedisResult, TlsCertificates, Value,
+    AsyncConnectionConfig, Client, ConnectionAddr, ErrorKind, IntoConnectionInfo, ProtocolVersion, PushInfo,
+    RedisConnectionInfo, RedisError, RedisResult, TlsCertificates, Value,
 };
+use tokio::sync::mpsc::UnboundedSender;
 
-use super::fault;
+use super::{cluster, ear, fault};
 use crate::error::QueueError;
 
 /// A server that has not let us in for this long is taken for gone.
-const CONNECTS_WITHIN: Duration = Duration::from_secs(5);
-/// A sentinel gets less, since there are others to ask.
-const SENTINEL_WITHIN: Duration = Duration::from_secs(2);
+pub(super) const CONNECTS_WITHIN: Duration = Duration::from_secs(5);
+/// One that only says where another is gets less, since there are others to ask.
+pub(super) const GUIDE_WITHIN: Duration = Duration::from_secs(2);
 /// The system looks after a silent connection this often.
 const KEEPALIVE: Duration = Duration::from_secs(30);
 
@@ -24,10 +26,13 @@ const KEEPALIVE: Duration = Duration::from_secs(30);
 pub(crate) type Connected = (MultiplexedConnection, Option<(String, u16)>);
 
 /// Where a Redis is and how to get in.
+#[derive(Clone)]
 pub(crate) struct Address {
     settings: RedisSettings,
     shown: String,
     ca: Option<Vec<u8>>,
+    /// Who gets what the server pushes.
+    hearer: Option<UnboundedSender<PushInfo>>,
 }
 
 impl Address {
@@ -42,12 +47,22 @@ impl Address {
             })?),
             None => None,
         };
-        Ok(Self { shown: settings.shown(), settings: settings.clone(), ca })
+        Ok(Self { shown: settings.shown(), settings: settings.clone(), ca, hearer: None })
+    }
+
+    /// The same for connections whose messages, and whose end, somebody is to hear of.
+    pub(super) fn hearing(&self, hearer: UnboundedSender<PushInfo>) -> Self {
+        Self { hearer: Some(hearer), ..self.clone() }
     }
 
     /// The address for people.
     pub(crate) fn shown(&self) -> &str {
         &self.shown
+    }
+
+    /// Whether it is a node of a cluster.
+    pub(crate) fn on_cluster(&self) -> bool {
+        matches!(self.settings.target, RedisTarget::Cluster { .. })
     }
 
     /// Where the sentinels see the master now; `None` when there are no sentinels, or none answers.
@@ -56,28 +71,39 @@ impl Address {
             RedisTarget::Sentinel { sentinels, master, tls } => {
                 self.master(sentinels, master, *tls).await.ok()
             }
-            RedisTarget::Tcp { .. } | RedisTarget::Unix { .. } => None,
+            // A node of a cluster that lost its keys to another one says so at the next call.
+            RedisTarget::Tcp { .. } | RedisTarget::Unix { .. } | RedisTarget::Cluster { .. } => None,
         }
     }
 
     /// A new connection, logged in and on its database, and where it goes if that may change.
     pub(crate) async fn connect(&self, answers_within: Duration) -> Result<Connected, QueueError> {
-        self.open(answers_within).await.map_err(|error| match fault::sort(&self.shown, &error) {
-            // Whatever stands between us and a connection may pass: a name that does not resolve, a certificate.
+        self.open(answers_within).await.map_err(|error| match self.sort(&error) {
+            refused @ QueueError::Refused(_) if ear::cannot_push(&error) => refused,
+            // Whatever else stands between us and a connection may pass: a name that does not resolve, a certificate.
             QueueError::Refused(text) | QueueError::Unreachable(text) => QueueError::Unreachable(text),
         })
     }
 
+    /// Turns an error of the client into ours.
+    pub(super) fn sort(&self, error: &RedisError) -> QueueError {
+        fault::sort(&self.shown, error)
+    }
+
     async fn open(&self, answers_within: Duration) -> RedisResult<Connected> {
         let addr = match &self.settings.target {
-            RedisTarget::Tcp { host, port, tls } => self.reach(host, *port, *tls),
+            RedisTarget::Tcp { host, port, tls } => reach(host, *port, *tls),
             RedisTarget::Unix { path } => ConnectionAddr::Unix(path.clone()),
             RedisTarget::Sentinel { sentinels, master, tls } => {
                 let at = self.master(sentinels, master, *tls).await?;
-                let addr = self.reach(&at.0, at.1, *tls);
+                let addr = reach(&at.0, at.1, *tls);
                 let mut connection = self.log_in(addr, true, CONNECTS_WITHIN, answers_within).await?;
                 refuse_replica(&mut connection).await?;
                 return Ok((connection, Some(at)));
+            }
+            RedisTarget::Cluster { nodes, tls, key } => {
+                let key = key.as_deref().unwrap_or_default();
+                return Ok((cluster::owner(self, nodes, *tls, key, answers_within).await?, None));
             }
         };
         Ok((self.log_in(addr, true, CONNECTS_WITHIN, answers_within).await?, None))
@@ -102,9 +128,7 @@ impl Address {
             Err(RedisError::from((ErrorKind::EmptySentinelList, "not asked")));
         // Sentinels rarely ask for a password, even where the servers do.
         for with_password in [false, true] {
-            let opened = self
-                .log_in(self.reach(host, port, tls), with_password, SENTINEL_WITHIN, SENTINEL_WITHIN)
-                .await;
+            let opened = self.log_in(reach(host, port, tls), with_password, GUIDE_WITHIN, GUIDE_WITHIN).await;
             answer = match opened {
                 Ok(mut connection) => question.query_async(&mut connection).await,
                 Err(error) => Err(error),
@@ -124,16 +148,8 @@ impl Address {
         })
     }
 
-    fn reach(&self, host: &str, port: u16, tls: bool) -> ConnectionAddr {
-        let host = host.to_owned();
-        if tls {
-            ConnectionAddr::TcpTls { host, port, insecure: false, tls_params: None }
-        } else {
-            ConnectionAddr::Tcp(host, port)
-        }
-    }
-
-    async fn log_in(
+    /// A connection to this server.
+    pub(super) async fn log_in(
         &self,
         addr: ConnectionAddr,
         with_password: bool,
@@ -151,6 +167,9 @@ impl Address {
                 login = login.set_password(password.reveal());
             }
         }
+        if self.hearer.is_some() {
+            login = login.set_protocol(ProtocolVersion::RESP3);
+        }
         let tcp = TcpSettings::default()
             .set_nodelay(true)
             .set_keepalive(TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE / 3));
@@ -162,10 +181,29 @@ impl Address {
         } else {
             Client::open(info)?
         };
-        let config = AsyncConnectionConfig::new()
+        let mut config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(within))
             .set_response_timeout(Some(answers_within));
+        if let Some(hearer) = &self.hearer {
+            config = config.set_push_sender(hearer.clone());
+        }
         client.get_multiplexed_async_connection_with_config(&config).await
+    }
+}
+
+impl std::fmt::Debug for Address {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(out, "Address({})", self.shown)
+    }
+}
+
+/// A server by host and port.
+pub(super) fn reach(host: &str, port: u16, tls: bool) -> ConnectionAddr {
+    let host = host.to_owned();
+    if tls {
+        ConnectionAddr::TcpTls { host, port, insecure: false, tls_params: None }
+    } else {
+        ConnectionAddr::Tcp(host, port)
     }
 }
 

@@ -101,6 +101,25 @@ async fn failures_reach_the_parent_as_the_child_wants() {
     }
 }
 
+/// The script that did not know how to part a parent from a child that makes room failed with all its verdicts.
+#[tokio::test]
+async fn finished_children_make_room_for_later_ones() {
+    let rig = BullmqRig::new();
+    let node = rig.node("bullmq");
+    node.run(
+        "const opts = {removeOnComplete: 1}
+         await kit.flow().add({name: 'p', queueName: 'parents', opts: {jobId: 'P'}, children: [1, 2, 3].map((n) =>
+           ({name: `k${n}`, queueName: 'kids', opts}))})",
+    );
+    let lanes: [(&str, &[&str]); 2] = [("kids", &["kids"]), ("parents", &["parents"])];
+    let driver = open(rig.connection(), &lanes, 1, &NodeSettings::default());
+    for kid in take(&*driver, KIDS, 3).await.jobs {
+        settle(&*driver, &kid, complete("1")).await;
+    }
+    assert_eq!(node.run("return await kit.queue('kids').getCompletedCount()"), json!(1));
+    assert_eq!(take_one(&*driver, PARENTS).await.job.unwrap().name, "p");
+}
+
 #[tokio::test]
 async fn a_removed_child_releases_its_parent() {
     let rig = BullmqRig::new();

@@ -4,6 +4,7 @@
 #[path = "../contract/mod.rs"]
 #[allow(dead_code)]
 mod contract;
+mod damage;
 mod dumps;
 mod failed;
 mod fleet;
@@ -12,6 +13,7 @@ mod limits;
 mod outages;
 mod pausing;
 mod places;
+mod presence;
 mod promises;
 #[path = "../laravel/proxy.rs"]
 #[allow(dead_code)]

@@ -84,6 +84,87 @@ async fn repeatable_jobs_of_old_producers_go_on() {
     assert_eq!(iterations[0], iterations[1], "theirs (left), ours (right)");
 }
 
+/// Repeatable jobs of still older producers: their key is all there is.
+#[tokio::test]
+async fn repeatable_jobs_without_a_definition_go_on_beside_version_5() {
+    let hour = 3_600_000;
+    for (key, rule, data) in [
+        ("old::::3600000", json!({"every": hour, "count": 1}), json!({"a": 1})),
+        ("old::::3600000", json!({"every": hour, "count": 1}), json!({"id": "x"})),
+        (
+            "old:::Europe/Paris:0 0 3 * * *",
+            json!({"pattern": "0 0 3 * * *", "tz": "Europe/Paris", "count": 1}),
+            json!({"id": 7}),
+        ),
+    ] {
+        let mut iterations = Vec::new();
+        for ours in [false, true] {
+            let rig = BullmqRig::new();
+            let node = rig.node("bullmq");
+            let before = crate::rig::now().as_millis() / hour * hour;
+            let id = format!("repeat:abc:{before}");
+            let opts = json!({"jobId": id, "prevMillis": before, "attempts": 2, "repeatJobKey": key, "repeat": rule});
+            node.run(&format!(
+                "await kit.queue('demo').waitUntilReady(); const redis = kit.redis();
+                 await redis.zadd('bull:demo:repeat', {before}, {key:?});
+                 await redis.hset('bull:demo:{id}', {{name: 'old', data: JSON.stringify({data}), opts: JSON.stringify({opts}), timestamp: {before}, delay: 0, priority: 0, rjk: {key:?}}});
+                 await redis.lpush('bull:demo:wait', {id:?})"
+            ));
+            if ours {
+                let job = take_soon(&*rig.worker(1), DEMO, SOON).await;
+                assert_eq!(job_of(&job).name, "old");
+            } else {
+                node.run("kit.memory.ended = 0; const w = await kit.worker('demo'); w.on('completed', () => kit.memory.ended++)");
+                soon(&node, "the library's worker", "return kit.memory.ended === 1");
+            }
+            let (id, next) = pending(&rig);
+            iterations.push((id, next, crate::rig::dump(&mut rig.redis())["bull:demo:repeat"].clone()));
+        }
+        assert_eq!(iterations[0], iterations[1], "{key}: theirs (left), ours (right)");
+    }
+}
+
+/// Version 6 knows them no more; the job that is there runs all the same.
+#[tokio::test]
+async fn repeatable_jobs_without_a_definition_end_beside_version_6() {
+    let rig = BullmqRig::new();
+    let node = rig.node("bullmq6");
+    node.run(
+        "await kit.queue('demo').waitUntilReady(); const redis = kit.redis();
+         await redis.zadd('bull:demo:repeat', 5, 'old::::3600000');
+         await redis.hset('bull:demo:repeat:abc:5', {name: 'old', data: '{}', opts: '{\"repeat\":{\"every\":3600000}}', timestamp: 5, rjk: 'old::::3600000'});
+         await redis.lpush('bull:demo:wait', 'repeat:abc:5')",
+    );
+    let driver = rig.worker(1);
+    let job = take_soon(&*driver, DEMO, SOON).await;
+    settle(&*driver, &job, complete("1")).await;
+    let depth = driver.depth(&[DEMO]).await.unwrap().remove(0);
+    assert_eq!((depth.waiting, depth.delayed, depth.reserved), (0, 0, 0));
+}
+
+/// The library draws the minute anew each time; here it is the scheduler's own.
+#[tokio::test]
+async fn a_value_that_is_left_to_the_worker_is_the_same_each_time() {
+    let rig = BullmqRig::new();
+    let node = rig.node("bullmq6");
+    node.run(
+        "await kit.queue('demo').upsertJobScheduler('s', {pattern: 'H H 1 1 *', tz: 'UTC'}, {name: 'tick'})",
+    );
+    let driver = rig.worker(1);
+    let mut dates = Vec::new();
+    for _ in 0..3 {
+        node.run("const [job] = await kit.queue('demo').getDelayed(); await job.promote()");
+        let job = take_soon(&*driver, DEMO, SOON).await;
+        settle(&*driver, &job, complete("1")).await;
+        let (id, _) = pending(&rig);
+        dates.push(id.rsplit(':').next().unwrap().parse::<i64>().unwrap());
+    }
+    // Each is a year after the last one, in the same minute.
+    let days: Vec<i64> = dates.windows(2).map(|pair| (pair[1] - pair[0]) / 86_400_000).collect();
+    assert!(days.iter().all(|days| (365..=366).contains(days)), "{days:?}");
+    assert!(dates.windows(2).all(|pair| (pair[1] - pair[0]) % 86_400_000 == 0), "{dates:?}");
+}
+
 #[tokio::test]
 async fn a_schedule_goes_on_between_us_and_node() {
     let rig = BullmqRig::new();

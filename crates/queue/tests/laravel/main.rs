@@ -5,6 +5,7 @@
 mod contract;
 mod damage;
 mod failed;
+mod limits;
 mod outages;
 mod payloads;
 mod peers;

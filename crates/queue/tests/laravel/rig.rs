@@ -7,7 +7,7 @@ use std::time::Duration;
 use qfleet_manifest::queue::{Connection, RedisSettings, RedisTarget};
 use qfleet_model::job::Format;
 use qfleet_queue::driver::QueueDriver;
-use qfleet_queue::{LaneQueues, OpenSettings};
+use qfleet_queue::{LaneQueues, NodeSettings, OpenSettings, RateLimit};
 use qfleet_testkit::RedisServer;
 use redis::Commands as _;
 
@@ -105,11 +105,20 @@ pub(crate) fn connection(redis: RedisSettings) -> Connection {
 
 /// The lanes of the contract on any connection.
 pub(crate) fn open(connection: Connection, tag: u32) -> Arc<dyn QueueDriver> {
+    open_limited(connection, tag, None)
+}
+
+/// The same, with a limit of starts for each lane.
+pub(crate) fn open_limited(
+    connection: Connection,
+    tag: u32,
+    rate_limit: Option<RateLimit>,
+) -> Arc<dyn QueueDriver> {
     let lane = |name: &str, queues: &[&str]| LaneQueues {
         name: name.into(),
         queues: queues.iter().map(|queue| (*queue).to_owned()).collect(),
         delay_as_backoff: true,
-        node: qfleet_queue::NodeSettings::default(),
+        node: NodeSettings { rate_limit, ..NodeSettings::default() },
     };
     let lanes = vec![lane("both", &["high", "low"]), lane("other", &["other"])];
     qfleet_queue::open(&OpenSettings { connection, lanes, tag }).unwrap()

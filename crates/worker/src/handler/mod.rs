@@ -26,6 +26,7 @@ use qfleet_manifest::handler::Handler as Settings;
 use qfleet_model::job::Job;
 use qfleet_model::outcome::Outcome;
 use qfleet_model::time::{Moment, WallTime};
+use qfleet_queue::driver::Remark;
 use tokio::sync::watch;
 
 pub use http::{Clients, Names, SystemNames};
@@ -95,6 +96,8 @@ pub struct Delivery {
     pub cancel: watch::Receiver<Option<Cancel>>,
     /// Where a shell handler notes its process group, so that a successor can end it after our death.
     pub group: Arc<dyn GroupNote>,
+    /// Where it says how far it is.
+    pub remarks: Arc<dyn Remarks>,
 }
 
 /// Why a delivery must end before its deadline.
@@ -110,6 +113,12 @@ pub enum Cancel {
 pub trait GroupNote: Send + Sync + fmt::Debug {
     /// Notes it.
     fn set(&self, group: i32);
+}
+
+/// Takes what a handler says of its job while it runs; never waits.
+pub trait Remarks: Send + Sync + fmt::Debug {
+    /// Passes it on to the store, where that keeps it.
+    fn add(&self, remark: Remark);
 }
 
 /// What a delivery told of its endpoint.

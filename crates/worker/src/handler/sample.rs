@@ -5,15 +5,20 @@ use std::time::Duration;
 
 use qfleet_model::job::{Format, History, Job, JobLimits};
 use qfleet_model::time::WallTime;
+use qfleet_queue::driver::Remark;
 use tokio::sync::watch;
 
-use super::{Delivery, GroupNote};
+use super::{Delivery, GroupNote, Remarks};
 
 #[derive(Debug)]
 struct Unnoted;
 
 impl GroupNote for Unnoted {
     fn set(&self, _: i32) {}
+}
+
+impl Remarks for Unnoted {
+    fn add(&self, _: Remark) {}
 }
 
 /// With this payload; its cancel never comes.
@@ -47,5 +52,6 @@ pub(crate) fn delivery(payload: &[u8]) -> Delivery {
         started_at,
         cancel: watch::channel(None).1,
         group: Arc::new(Unnoted),
+        remarks: Arc::new(Unnoted),
     }
 }

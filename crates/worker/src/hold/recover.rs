@@ -138,7 +138,7 @@ fn open(
         name: name.clone(),
         queues: queues.clone(),
         delay_as_backoff: false,
-        node: node_settings::of(entry.node.get(at).and_then(Option::as_ref)),
+        node: node_settings::of_rules(entry.node.get(at).and_then(Option::as_ref)),
     });
     // It reserves nothing.
     let settings = OpenSettings { connection, lanes: lanes.collect(), tag: 0 };

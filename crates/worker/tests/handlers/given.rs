@@ -11,8 +11,9 @@ use qfleet_manifest::handler::{Handler as Settings, HttpHandler, HttpTarget, She
 use qfleet_model::job::{Format, History, Job, JobLimits};
 use qfleet_model::outcome::{Outcome, Output, Reason, Scope, When};
 use qfleet_model::time::WallTime;
+use qfleet_queue::driver::Remark;
 use qfleet_worker::handler::{
-    Cancel, Delivery, Ended, GroupNote, Handler, HandlerContext, Names, identity, open,
+    Cancel, Delivery, Ended, GroupNote, Handler, HandlerContext, Names, Remarks, identity, open,
 };
 use tokio::io::AsyncReadExt;
 use tokio::sync::watch;
@@ -73,6 +74,10 @@ impl GroupNote for Groups {
     }
 }
 
+impl Remarks for Groups {
+    fn add(&self, _: Remark) {}
+}
+
 /// A delivery with its other ends.
 #[derive(Debug)]
 pub(crate) struct Given {
@@ -113,6 +118,7 @@ pub(crate) fn given(payload: &[u8]) -> Given {
         started_at,
         cancel: receiver,
         group: Arc::clone(&groups) as Arc<dyn GroupNote>,
+        remarks: Arc::clone(&groups) as Arc<dyn Remarks>,
         job,
     };
     Given { delivery, cancel, groups }

@@ -9,6 +9,7 @@ mod jobs;
 mod kills;
 mod leases;
 mod measure;
+mod node;
 mod outage;
 mod pools;
 mod predecessors;

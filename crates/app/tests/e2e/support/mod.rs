@@ -36,8 +36,11 @@ impl Fleet {
         let dir = Scratch::new();
         write_manifest(&dir, manifest);
         let daemon = spawn_daemon(&dir, 0, starter);
-        let fleet = Self { dir, daemon, runs: 0 };
+        let mut fleet = Self { dir, daemon, runs: 0 };
         eventually(SOON, "the control socket to answer", || {
+            if let Some(status) = fleet.daemon.ended() {
+                panic!("the daemon ended with {status}\n{}", fleet.log());
+            }
             fleet.qfleet(&["pid"]).status.success().then_some(())
         });
         fleet

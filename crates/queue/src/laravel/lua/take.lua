@@ -1,4 +1,4 @@
--- Second part of a turn: due jobs made ready, jobs taken, and the answer. After `settle.lua`.
+-- Second part of a turn: due jobs made ready, jobs taken, and the answer. After `limit.lua`.
 
 local pauses = {}
 local function paused(queue)
@@ -93,19 +93,34 @@ local function take(place, queue, room, woken)
   return taken, #twins
 end
 
-local function serve(place, queue, room, woken)
+-- At most `room` jobs, and no more than may start. Returns how many, and how many twins.
+local function take_within(limit, place, queue, room, woken)
+  if not limit then return take(place, queue, room, woken) end
+  if limit.free == 0 then return 0, 0 end
+  local counted = math.min(room, limit.free)
+  count(limit, counted)
+  local taken, twins = take(place, queue, counted, woken)
+  uncount(limit, counted - taken)
+  return taken, twins
+end
+
+local function serve(place, queue, room, woken, limit)
   if paused(queue) then return 0, {1, 0, '', ''} end
   local ready = ready_of(queue)
-  -- All three are looked at before anything is changed.
+  -- All are looked at before anything is changed.
   local left = redis.call('LLEN', ready)
   local delayed = redis.call('ZCOUNT', ready .. ':delayed', '-inf', ARGV[1])
   local expired = redis.call('ZCOUNT', ready .. ':reserved', '-inf', ARGV[1])
+  if limit then look_at(limit) end
   if delayed > 0 or expired > 0 or (room > 0 and left > 0) then begin_writing(ready) end
   if delayed > 0 then left = left + ready_delayed(ready) end
   if expired > 0 then left = left + ready_expired(ready) end
   local taken, twins = 0, 0
-  if room > 0 and left > 0 then taken, twins = take(place, queue, room, woken) end
+  if room > 0 and left > 0 then taken, twins = take_within(limit, place, queue, math.min(room, left), woken) end
   left = left - taken
+  if limit and left > 0 and limit.free == 0 then
+    return taken, {3, 0, limit.ends, ''}
+  end
   local due = left == 0 and next_due(ready) or ''
   -- Twins alone are nothing to come back for at once.
   if taken == 0 and twins > 0 then left = 0 end
@@ -116,9 +131,9 @@ local queues = {}
 for _ = 1, number() do
   local room = number()
   for _ = 1, number() do
-    local queue, woken = number(), number()
+    local queue, woken, limit = number(), number(), read_limit()
     local place = #queues + 1
-    local worked, taken, state = pcall(serve, place, queue, room, woken)
+    local worked, taken, state = pcall(serve, place, queue, room, woken, limit)
     if worked then
       room = room - taken
       queues[place] = state

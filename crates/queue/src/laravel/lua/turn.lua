@@ -5,11 +5,13 @@
 --   number of queues; for each: its name, the start of its jobs' own keys;
 --   number of verdicts; for each: verb, queue, reserved bytes, position and length of the counter (0: none), the text
 --   that stood there, key of its counters ('' when it has none), and what the verb needs;
---   number of asks; for each: room, number of its queues; for each: queue, wake-ups already taken from its notify list.
+--   number of asks; for each: room, number of its queues; for each: queue, wake-ups already taken from its notify list,
+--   most starts in a window (0: no limit), and with a limit the length of a window (ms) and the key of its counter.
 -- Returns: per verdict 1 (done), 0 (not ours), 2 (to be buried) or a text (kept, cannot be moved); the jobs taken, each
 --   {place of the queue among the asked ones, ready bytes, position (from 0, -1: none) and length of the counter, the
 --   raised number, identity, counters or nil}; per asked queue {state, jobs left, next due date or '', text}, where
---   state is 0 worked, 1 paused, 2 broken.
+--   state is 0 worked, 1 paused, 2 broken, 3 limited (and instead of a date, the time in ms to
+--   the end of its window).
 --
 -- Nothing is undone when a script fails half-way, so types are looked at before anything is changed, a job is put into
 -- its new place before it leaves the old one, and no step in between can fail.

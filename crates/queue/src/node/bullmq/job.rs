@@ -1,89 +1,52 @@
-//! From a job's hash to a [`Job`]: the fields a worker reads, and the limits in its options.
+//! Reading a job's hash: the fields a worker needs, and the limits in its options.
 
 use std::time::Duration;
 
 use qfleet_model::backoff::Backoff;
-use qfleet_model::job::{Format, History, Job, JobLimits};
-use qfleet_model::time::WallTime;
+use qfleet_model::job::JobLimits;
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 use crate::error::Unreadable;
+use crate::node::row::Row;
 use crate::redis::Reply;
 
-/// The hash of a job as the scripts hand it out.
-#[derive(Debug, Clone)]
-pub(super) struct Row {
-    pub(super) name: String,
-    pub(super) data: Vec<u8>,
-    pub(super) opts: Value,
-    timestamp: String,
-    /// Attempts that ended, by workers of any version.
-    ended: u32,
-    /// Starts so far.
-    pub(super) starts: u64,
-    stalls: u32,
-    /// The scheduler it comes from.
-    pub(super) scheduler: Option<String>,
-    failed_before: bool,
+/// Reads the fields in the scripts' order.
+pub(super) fn row(row: Reply) -> Row {
+    let [name, data, opts, timestamp, ended, ended4, starts, stalls, scheduler, reason, _] = row.fields();
+    let opts: Value = opts.bytes().and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default();
+    let ended = ended.number::<u32>().unwrap_or_default() + ended4.number::<u32>().unwrap_or_default();
+    let starts = starts.number::<u32>().unwrap_or_default();
+    let (traceparent, tracestate) = trace(&opts);
+    let name = name.text();
+    let data = data.bytes().filter(|data| !data.is_empty()).unwrap_or_else(|| b"{}".to_vec());
+    Row {
+        unreadable: unreadable(&name, &data, &opts).map(Unreadable),
+        name,
+        data,
+        limits: limits(&opts, ended.saturating_add(1), fastrand::f64()),
+        opts,
+        timestamp: timestamp.text(),
+        ended,
+        deliveries: starts.saturating_sub(1),
+        proof: starts.to_string(),
+        stalls: stalls.number().unwrap_or_default(),
+        schedule: Some(scheduler.text()).filter(|scheduler| !scheduler.is_empty()),
+        failed_before: reason.bytes().is_some(),
+        traceparent,
+        tracestate,
+    }
 }
 
-impl Row {
-    /// Reads the fields in the scripts' order.
-    pub(super) fn new(row: Reply) -> Self {
-        let [name, data, opts, timestamp, ended, ended4, starts, stalls, scheduler, reason, _] = row.fields();
-        Self {
-            name: name.text(),
-            data: data.bytes().unwrap_or_else(|| b"{}".to_vec()),
-            // Options that cannot be read count as not given.
-            opts: opts.bytes().and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default(),
-            timestamp: timestamp.text(),
-            ended: ended.number::<u32>().unwrap_or_default() + ended4.number::<u32>().unwrap_or_default(),
-            starts: starts.number().unwrap_or_default(),
-            stalls: stalls.number().unwrap_or_default(),
-            scheduler: Some(scheduler.text()).filter(|scheduler| !scheduler.is_empty()),
-            failed_before: reason.bytes().is_some(),
-        }
+/// Why the job cannot be run, if so. Options that are no JSON hold nobody up: they count as not given.
+fn unreadable(name: &str, data: &[u8], opts: &Value) -> Option<String> {
+    if opts.get("group").is_some() {
+        return Some("belongs to a group, which only the library's commercial edition knows".into());
     }
-
-    /// The job. `notes` are what was noted beside it.
-    pub(super) fn job(self, id: &str, prefix: &str, queue: &str, notes: Reply) -> Result<Job, Unreadable> {
-        if self.opts.get("group").is_some() {
-            return Err(Unreadable(
-                "belongs to a group, which only the library's commercial edition knows".into(),
-            ));
-        }
-        let attempt = self.ended.saturating_add(1);
-        let [snoozes, exceptions, first, previous] = notes.fields();
-        let previous = Some(previous.text()).filter(|text| !text.is_empty());
-        // Nobody notes how a stalled delivery ended.
-        let stalled = self.stalls > 0 && !self.failed_before;
-        let history = History {
-            deliveries: u32::try_from(self.starts).unwrap_or(u32::MAX),
-            snoozes: snoozes.number().unwrap_or_default(),
-            first_delivery: first.number::<i64>().map(WallTime::from_millis),
-            crashes: self.stalls,
-            exceptions: exceptions.number::<u32>().unwrap_or_default(),
-            previous: previous.or_else(|| stalled.then(|| "crash".to_owned())),
-        };
-        let (traceparent, tracestate) = trace(&self.opts);
-        Ok(Job {
-            format: Format::Bullmq,
-            prefix: prefix.to_owned(),
-            queue: queue.to_owned(),
-            id: id.to_owned(),
-            identity_of: id.to_owned(),
-            created_at: self.timestamp.parse().ok().map(WallTime::from_millis),
-            created: self.timestamp,
-            name: self.name,
-            attempt,
-            limits: limits(&self.opts, attempt, fastrand::f64()),
-            payload: self.data,
-            history,
-            traceparent,
-            tracestate,
-            tags: Vec::new(),
-        })
+    if let Err(problem) = serde_json::from_slice::<&RawValue>(data) {
+        return Some(format!("its `data` is not valid JSON: {problem}"));
     }
+    name.is_empty().then(|| "it has no `name`".into())
 }
 
 /// The limits in a job's options, for this attempt. `luck` is drawn from 0 to 1.

@@ -1,44 +1,15 @@
 //! BullMQ 5 and 6.
-//!
-//! Every key is read and written as BullMQ's own workers do, so that they can take over any job at any moment and the
-//! reverse. Three things differ, and peers do not see them: one script does all of a turn for all queues; a lock's token
-//! carries the worker's tag and the mark of the call that took the job; and a lock that ran out is still ours as long as
-//! nobody has started the job since, which its counter of starts shows.
 
-mod compose;
-mod cron;
 mod failed;
-mod held;
 mod job;
-mod look;
-mod lost;
-mod recover;
 mod schedule;
-mod settle;
 mod sleeper;
-mod turn;
+mod spread;
 
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
-
-use async_trait::async_trait;
-use qfleet_manifest::queue::Connection;
+use qfleet_model::job::Format;
 
 pub(crate) use self::failed::BullmqFailedJobs;
-use self::held::{Held, InHand};
-use self::lost::Lost;
-use self::sleeper::{BLOCKED_ANSWERS_WITHIN, Sleeper};
-use super::Lanes;
-use super::keys::Keys;
-use crate::OpenSettings;
-use crate::clock;
-use crate::driver::{
-    Ask, DeadWorker, Depth, JobState, LaneId, ListedJob, Mark, QueueDriver, Receipt, Recovered, Remark,
-    Renewal, Settlement, Turn,
-};
-use crate::error::QueueError;
-use crate::redis::{Address, Call, Link, Script};
+use super::library::{Library, Scripts};
 
 /// A script, after what all of them share.
 macro_rules! script {
@@ -48,232 +19,38 @@ macro_rules! script {
 }
 use script;
 
-/// All BullMQ queues of one connection that one process serves.
-#[derive(Debug)]
-pub(crate) struct Bullmq {
-    connection: Connection,
-    keys: Keys,
-    lanes: Lanes,
-    tag: u32,
-    marks: AtomicU64,
-    lease: Duration,
-    link: Link,
-    sleeper: Sleeper,
-    scripts: Scripts,
-    in_hand: InHand,
-    lost: Lost,
-    /// When stalled jobs are looked for next, for each queue.
-    checks: Mutex<Vec<Instant>>,
-    /// Turns follow each other and never overlap: what a lost reply took could not be told from what another turn took.
-    turning: tokio::sync::Mutex<()>,
-}
+/// The library.
+pub(crate) static BULLMQ: Library = Library {
+    format: Format::Bullmq,
+    scripts,
+    row: job::row,
+    refusal,
+    following: schedule::following,
+    sleeper: sleeper::sleeper,
+    sleepless: sleeper::sleepless,
+};
 
-#[derive(Debug)]
-struct Scripts {
-    turn: Script,
-    renew: Script,
-    find: Script,
-    push: Script,
-    pause: Script,
-    depth: Script,
-    look: Script,
-    schedule: Script,
-    remark: Script,
-}
-
-impl Bullmq {
-    /// Touches no network.
-    ///
-    /// # Errors
-    /// [`QueueError::Refused`] when a file named by the settings cannot be read.
-    pub(crate) fn open(settings: &OpenSettings) -> Result<Self, QueueError> {
-        let connection = settings.connection.clone();
-        let keys = Keys::new(&connection.prefix);
-        let lanes = Lanes::new(&settings.lanes);
-        let link = Link::for_commands(&connection.redis)?;
-        let wakeups = Link::new(Address::new(&connection.redis)?, BLOCKED_ANSWERS_WITHIN);
-        let markers = lanes.queues().iter().map(|queue| keys.marker(&queue.name)).collect();
-        // A connection has one name, so only the worker of a single queue can be seen by it.
-        let name = match lanes.queues() {
-            [only] if settings.tag != 0 => Some(keys.worker(&only.name)),
-            _ => None,
-        };
-        Ok(Self {
-            lease: lanes.lock_duration(),
-            sleeper: Sleeper::new(wakeups, link.clone(), markers, name),
-            scripts: Scripts {
-                turn: script!("lua/turn.lua"),
-                renew: script!("lua/renew.lua"),
-                find: script!("lua/find.lua"),
-                push: script!("lua/push.lua"),
-                pause: script!("lua/pause.lua"),
-                depth: script!("lua/depth.lua"),
-                look: script!("lua/look.lua"),
-                schedule: script!("lua/schedule.lua"),
-                remark: script!("lua/remark.lua"),
-            },
-            in_hand: InHand::default(),
-            lost: Lost::default(),
-            checks: Mutex::new(vec![Instant::now(); lanes.queues().len()]),
-            turning: tokio::sync::Mutex::default(),
-            tag: settings.tag,
-            // Another process with the same tag does not draw the same marks; zero is none.
-            marks: AtomicU64::new((fastrand::u64(..) >> 1) | 1),
-            connection,
-            keys,
-            lanes,
-            link,
-        })
-    }
-
-    /// Start of the tokens of a worker's locks.
-    fn tokens_of(tag: u32) -> String {
-        format!("qfleet-{tag:05x}-")
-    }
-
-    fn token(&self, mark: Mark) -> String {
-        format!("{}{:x}", Self::tokens_of(self.tag), mark.0)
-    }
-
-    fn lock_millis(&self) -> u128 {
-        self.lease.as_millis().max(1)
-    }
-
-    /// Queues in which stalled jobs are to be looked for now; they are not due again before their interval.
-    fn due_checks(&self) -> Vec<usize> {
-        if self.tag == 0 {
-            return Vec::new();
-        }
-        let now = Instant::now();
-        let mut checks = self.checks.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut due = Vec::new();
-        for (number, (next, queue)) in checks.iter_mut().zip(self.lanes.queues()).enumerate() {
-            if *next <= now {
-                *next = now + queue.settings.stalled_interval;
-                due.push(number);
-            }
-        }
-        due
-    }
-
-    /// What the scripts read of the queues in a call.
-    fn add_queues(&self, call: &mut Call<'_>, queues: &[usize], checks: &[usize]) {
-        call.own(queues.len());
-        for number in queues {
-            let Some(queue) = self.lanes.queues().get(*number) else { continue };
-            let settings = &queue.settings;
-            let check =
-                if checks.contains(number) { settings.stalled_interval.as_millis().max(1) } else { 0 };
-            call.key(self.keys.meta(&queue.name));
-            call.own(self.keys.base(&queue.name)).own(self.keys.notes(&queue.name));
-            call.own(settings.accept_version.map(|major| major.to_string()).unwrap_or_default());
-            call.own(settings.max_stalled).own(check);
-            let limit = settings.rate_limit;
-            call.own(limit.map_or(0, |limit| limit.max)).own(limit.map_or(0, |limit| limit.per.as_millis()));
-            call.own(settle::rule(settings.keep_completed)).own(settle::rule(settings.keep_failed));
-            call.own(settings.metrics);
-        }
-    }
-
-    /// Looks for stalled jobs without anything else to do.
-    async fn renew_all(&self, held: &[Receipt]) -> Result<Vec<Renewal>, QueueError> {
-        let checks = self.due_checks();
-        if held.is_empty() && checks.is_empty() {
-            return Ok(Vec::new());
-        }
-        let jobs: Vec<Option<&Held>> = held.iter().map(|receipt| receipt.inner::<Held>()).collect();
-        let mut places = turn::Places::default();
-        let mut args = Call::default();
-        for job in jobs.iter().flatten() {
-            args.own(places.of(job.queue)).arg(&job.id).arg(&job.token).own(job.starts);
-        }
-        for queue in &checks {
-            places.of(*queue);
-        }
-        let now = clock::now();
-        let mut call = Call::default();
-        call.own(now.as_millis()).own(self.lock_millis());
-        self.add_queues(&mut call, places.queues(), &checks);
-        call.append(args);
-        let mut answers = self.link.run(&self.scripts.renew, &call).await?.list().into_iter();
-        let mut renewals = Vec::with_capacity(held.len());
-        for (receipt, job) in held.iter().zip(jobs) {
-            let kept = job.is_some() && answers.next().and_then(|answer| answer.number::<u8>()) == Some(1);
-            match job {
-                Some(job) if kept => job.renewed(now + self.lease),
-                Some(job) => self.in_hand.remove(job, receipt.digest()),
-                None => {}
-            }
-            renewals.push(if kept { Renewal::Held } else { Renewal::Lost });
-        }
-        Ok(renewals)
+fn scripts() -> Scripts {
+    Scripts {
+        turn: script!("lua/turn.lua"),
+        renew: script!("lua/renew.lua"),
+        find: script!("lua/find.lua"),
+        push: script!("lua/push.lua"),
+        pause: script!("lua/pause.lua"),
+        depth: script!("lua/depth.lua"),
+        look: script!("lua/look.lua"),
+        schedule: script!("lua/schedule.lua"),
+        remark: script!("lua/remark.lua"),
     }
 }
 
-#[async_trait]
-impl QueueDriver for Bullmq {
-    fn mark(&self) -> Mark {
-        Mark(self.marks.fetch_add(1, Ordering::Relaxed))
-    }
-
-    fn unanswered(&self) -> Vec<Mark> {
-        self.lost.marks()
-    }
-
-    fn lease(&self) -> Duration {
-        self.lease
-    }
-
-    async fn turn(&self, settle: &[Settlement], asks: &[Ask], mark: Mark) -> Result<Turn, QueueError> {
-        self.take_turn(settle, asks, mark).await
-    }
-
-    async fn wait(&self, lanes: &[LaneId], at_most: Duration) -> Result<(), QueueError> {
-        let queues = lanes.iter().flat_map(|lane| self.lanes.of(*lane).iter().copied()).collect();
-        self.sleeper.wait(queues, at_most).await
-    }
-
-    async fn renew(&self, held: &[Receipt]) -> Result<Vec<Renewal>, QueueError> {
-        self.renew_all(held).await
-    }
-
-    async fn remark(&self, remarks: &[(Receipt, Remark)]) -> Result<(), QueueError> {
-        self.write_down(remarks).await
-    }
-
-    async fn recover(&self, dead: &DeadWorker) -> Result<Recovered, QueueError> {
-        self.return_jobs(dead).await
-    }
-
-    async fn push(
-        &self,
-        _lane: LaneId,
-        queue: &str,
-        payload: &[u8],
-        delay: Option<Duration>,
-    ) -> Result<Option<String>, QueueError> {
-        self.add(queue, payload, delay).await
-    }
-
-    fn compose(&self, name: &str, data: &str) -> Result<Vec<u8>, String> {
-        compose::compose(name, data)
-    }
-
-    async fn depth(&self, lanes: &[LaneId]) -> Result<Vec<Depth>, QueueError> {
-        self.measure(lanes).await
-    }
-
-    async fn look(
-        &self,
-        lane: LaneId,
-        state: JobState,
-        from: u64,
-        count: u64,
-    ) -> Result<Vec<ListedJob>, QueueError> {
-        self.list(lane, state, from, count).await
-    }
-
-    async fn set_paused(&self, lane: LaneId, paused: bool) -> Result<Vec<String>, QueueError> {
-        self.pause(lane, paused).await
-    }
+fn refusal(name: &str, text: &str) -> String {
+    let Some(version) = text.strip_prefix("version ") else {
+        return format!("queue `{name}` cannot be worked: {text}");
+    };
+    let major = version.split_once(':').and_then(|(_, number)| number.split('.').next()).unwrap_or("N");
+    format!(
+        "queue `{name}` belongs to `{version}`, and only BullMQ 5 and 6 are tested: it is left alone; set \
+         `accept-version: {major}` to work it all the same"
+    )
 }

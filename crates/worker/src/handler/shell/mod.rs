@@ -13,6 +13,7 @@ use std::ffi::OsString;
 use std::future::Future;
 use std::io;
 use std::pin::{Pin, pin};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -31,7 +32,7 @@ use self::exit::End;
 use self::lines::Lines;
 use super::facts::{self, Trace};
 use super::output::{Complaints, Printed};
-use super::{Cancel, Delivery, Ended, Handler, HandlerContext, Health, body, cancelled};
+use super::{Cancel, Delivery, Ended, Handler, HandlerContext, Health, Remarks, body, cancelled};
 
 /// How long the pipes are read after the process has ended; somebody else may hold them open.
 const DRAIN: Duration = Duration::from_secs(1);
@@ -98,7 +99,8 @@ impl Shell {
         let input = body::render(self.settings.body, &delivery);
         let streams = Streams::of(&mut process);
         let (stop, exit) = {
-            let mut pumps = Pumps { running: Some(pin!(streams.pump(&input, &mut heard))) };
+            let remarks = Arc::clone(&delivery.remarks);
+            let mut pumps = Pumps { running: Some(pin!(streams.pump(&input, &mut heard, &*remarks))) };
             let end = self.until_exit(&process, &mut delivery, &mut pumps).await;
             // A grandchild that keeps a pipe open does not hold the job.
             pumps.drain(DRAIN).await;
@@ -110,7 +112,7 @@ impl Shell {
         if left.is_ok() {
             delivery.group.set(0);
         }
-        let mut ended = self.judged(stop, exit, heard, memory_kills);
+        let mut ended = self.judged(stop, exit, heard, memory_kills, &*delivery.remarks);
         ended.notes.extend(left.err());
         ended
     }
@@ -151,10 +153,17 @@ impl Shell {
         (Some(stop), Err(io::Error::other("it does not end")))
     }
 
-    fn judged(&self, stop: Option<Stop>, exit: io::Result<Exit>, heard: Heard, memory_kills: u64) -> Ended {
+    fn judged(
+        &self,
+        stop: Option<Stop>,
+        exit: io::Result<Exit>,
+        heard: Heard,
+        memory_kills: u64,
+        remarks: &dyn Remarks,
+    ) -> Ended {
         let now = clock::wall();
         let log = heard.complaints.finish(now);
-        let (control, mut notes) = heard.lines.finish();
+        let (control, mut notes) = heard.lines.finish(remarks);
         notes.extend(log.lines);
         let result = heard.printed.result(self.settings.max_result);
         if heard.stdout > RESULT_KEPT {
@@ -258,7 +267,7 @@ impl Streams {
     }
 
     /// Writes the input and reads everything to the end, so that the process never waits for us.
-    async fn pump(self, input: &[u8], heard: &mut Heard) {
+    async fn pump(self, input: &[u8], heard: &mut Heard, remarks: &dyn Remarks) {
         let Heard { printed, complaints, lines, stdout } = heard;
         let feed = async {
             if let Some(mut stdin) = self.stdin {
@@ -271,7 +280,7 @@ impl Streams {
             printed.add(bytes);
         });
         let read_stderr = read(self.stderr, |bytes| complaints.add(bytes, clock::wall()));
-        let read_control = read(self.control, |bytes| lines.add(bytes));
+        let read_control = read(self.control, |bytes| lines.add(bytes, remarks));
         tokio::join!(feed, read_stdout, read_stderr, read_control);
     }
 }

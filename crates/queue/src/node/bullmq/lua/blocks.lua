@@ -25,6 +25,12 @@ local function own_fault(problem)
   error(problem, 0)
 end
 
+-- What the end of a job does to others cannot stop it.
+local function aside(effect, ...)
+  local fine, problem = pcall(effect, ...)
+  if not fine then own_fault(problem) end
+end
+
 local function decoded(text)
   if not text then return {} end
   local fine, value = pcall(cjson.decode, text)
@@ -35,6 +41,21 @@ end
 local function given(value)
   if value == cjson.null then return nil end
   return value
+end
+
+-- The same as a whole number that Redis can read; nil when it is no number.
+local function whole(value)
+  local number = tonumber(given(value))
+  if not number or number ~= number then return nil end
+  return math.floor(math.max(-9007199254740991, math.min(9007199254740991, number)))
+end
+
+-- Counts in a job's hash. What is no number there counts as nothing.
+local function bump(key, field)
+  local count = redis.pcall('HINCRBY', key, field, 1)
+  if type(count) == 'number' then return count end
+  redis.call('HSET', key, field, 1)
+  return 1
 end
 
 -- queues ----------------------------------------------------------------------------------------------------------
@@ -54,6 +75,33 @@ local function queue_at(base)
     known[base] = q
   end
   return q
+end
+
+-- What is to be told of queues that go on all the same: {start of its keys, text}.
+local remarks = {}
+local function remark(q, text) remarks[#remarks + 1] = {q.base, text} end
+
+local KINDS = {
+  meta = 'hash', wait = 'list', paused = 'list', active = 'list', delayed = 'zset', prioritized = 'zset',
+  completed = 'zset', failed = 'zset', stalled = 'set', ['repeat'] = 'zset', ['waiting-children'] = 'zset',
+}
+
+-- Says of which key a problem is, where that can be seen.
+local function named(base, problem)
+  local text = own_fault(problem)
+  for name, kind in pairs(KINDS) do
+    local found = redis.pcall('TYPE', base .. name).ok
+    if found and found ~= 'none' and found ~= kind then
+      return string.format('`%s%s` should be a %s and is a %s', base, name, kind, found)
+    end
+  end
+  for _, name in ipairs({'limiter', 'pc', 'id'}) do
+    local value = redis.pcall('GET', base .. name)
+    if value and (type(value) ~= 'string' or not string.match(value, '^%-?%d+$') or #value > 18) then
+      return string.format('`%s%s` should be a whole number', base, name)
+    end
+  end
+  return text
 end
 
 local function blocked(q)
@@ -128,6 +176,10 @@ local function put_first(q, id)
   base_marker(q)
 end
 
+local function no_job(q, id)
+  remark(q, string.format('`%s%s` is no job, so its id was taken out of the queue', q.base, id))
+end
+
 local function promote(q)
   local delayed = q.base .. 'delayed'
   local ids = redis.call('ZRANGEBYSCORE', delayed, 0, (now + 1) * 4096 - 1, 'LIMIT', 0, 1000)
@@ -139,6 +191,8 @@ local function promote(q)
       put_waiting(q, id, tonumber(found[1]) or 0, false)
       redis.call('HSET', q.base .. id, 'delay', 0)
       event(q, 'waiting', 'jobId', id, 'prev', 'delayed')
+    elseif found.err then
+      no_job(q, id)
     end
     redis.call('ZREM', delayed, id)
   end
@@ -288,9 +342,9 @@ local function keep_rule(opts, name, default)
   local rule = given(opts[name])
   if rule == nil then rule = given(default) end
   if rule == true then return {count = 0} end
-  if type(rule) == 'number' then return {count = rule} end
+  if type(rule) == 'number' then return {count = whole(rule)} end
   if type(rule) ~= 'table' then return {} end
-  return {count = tonumber(given(rule.count)), age = tonumber(given(rule.age)), limit = tonumber(given(rule.limit))}
+  return {count = whole(rule.count), age = whole(rule.age), limit = whole(rule.limit)}
 end
 
 local function remove_ended(q, set, ids)
@@ -304,7 +358,11 @@ local function remove_ended(q, set, ids)
   end
 end
 
-local function keep(q, set, rule)
+local rooms = {}
+
+local function make_room(set)
+  local q, rule = rooms[set].q, rooms[set].rule
+  rooms[set] = nil
   if rule.age then
     local old = redis.call('ZREVRANGEBYSCORE', set, now - rule.age * 1000, 0, 'LIMIT', 0, rule.limit or 1000)
     remove_ended(q, set, old)
@@ -312,6 +370,18 @@ local function keep(q, set, rule)
   if rule.count and rule.count > 0 then
     remove_ended(q, set, redis.call('ZREVRANGE', set, rule.count, -1))
   end
+end
+
+-- Room for a job that is about to come into the set. Jobs with the same rule, one after the other, need it made only once.
+local function keep(q, set, rule)
+  local before = rooms[set] and rooms[set].rule
+  if before and (before.count ~= rule.count or before.age ~= rule.age or before.limit ~= rule.limit) then make_room(set) end
+  rooms[set] = {q = q, rule = rule}
+end
+
+-- To be called by whoever calls `finish`, when all is finished.
+local function make_rooms()
+  for set in pairs(rooms) do aside(make_room, set) end
 end
 
 local function measure(q, name, size)
@@ -333,30 +403,29 @@ local function measure(q, name, size)
   redis.call('HSET', key, 'prevCount', count - 1, 'prevTS', now)
 end
 
--- What the end of a job does to others cannot stop it.
-local function aside(effect, ...)
-  local fine, problem = pcall(effect, ...)
-  if not fine then own_fault(problem) end
+-- What the end of a job depends on.
+local function ties_of(q, id)
+  return redis.call('HMGET', q.base .. id, 'parentKey', 'parent', 'deid', 'opts', 'atm', 'name')
 end
 
--- A job that has left `active` ends. `lane` has the defaults of the worker.
-local function finish(q, id, set, value, lane)
+-- A job that has left `active` ends. `lane` has the defaults of the worker; `ties` may be known already.
+local function finish(q, id, set, value, lane, ties)
   local key = q.base .. id
-  local found = redis.call('HMGET', key, 'parentKey', 'parent', 'deid', 'opts')
+  local found = ties or ties_of(q, id)
   local opts = decoded(found[4])
   if found[3] then aside(end_deduplication, q, id, found[3]) end
   if found[1] then aside(tell_parent, key, found[1], found[2], opts, set, value) end
-  local made = redis.call('HINCRBY', key, 'atm', 1)
+  local made = (whole(found[5]) or 0) + 1
   local rule = keep_rule(opts, set == 'completed' and 'removeOnComplete' or 'removeOnFail', lane[set])
   local property = set == 'completed' and 'returnvalue' or 'failedReason'
   if rule.count == 0 then
     delete_job(q, id)
     if found[1] then aside(forsake, key, found[1], found[2]) end
   else
-    redis.call('ZADD', q.base .. set, now, id)
-    redis.call('HSET', key, property, value, 'finishedOn', now)
-    if set == 'failed' then redis.call('HDEL', key, 'defa') end
     keep(q, q.base .. set, rule)
+    redis.call('ZADD', q.base .. set, now, id)
+    redis.call('HSET', key, 'atm', made, property, value, 'finishedOn', now)
+    if set == 'failed' then redis.call('HDEL', key, 'defa') end
   end
   event(q, set, 'jobId', id, property, value, 'prev', 'active')
   if set == 'failed' and made >= (tonumber(given(opts.attempts)) or 0) then
@@ -370,7 +439,7 @@ end
 local function note_failure(q, id, reason, trace)
   local key = q.base .. id
   local found = redis.call('HMGET', key, 'stacktrace', 'opts')
-  local limit = tonumber(given(decoded(found[2]).stackTraceLimit))
+  local limit = whole(decoded(found[2]).stackTraceLimit)
   local rows = {}
   for _, row in ipairs(decoded(found[1])) do
     if type(row) == 'string' then rows[#rows + 1] = cjson.encode(row) end
@@ -390,17 +459,24 @@ end
 -- Drops the lock and takes the job out of `active`; false when it was not there.
 local function leave_active(q, id)
   redis.call('DEL', q.base .. id .. ':lock')
-  redis.call('SREM', q.base .. 'stalled', id)
+  if q.watched == nil then q.watched = redis.call('EXISTS', q.base .. 'stalled') == 1 end
+  if q.watched then redis.pcall('SREM', q.base .. 'stalled', id) end
   return redis.call('LREM', q.base .. 'active', -1, id) > 0
 end
 
--- A job is ours while our token locks it. A lock that ran out is still ours as long as nobody has started the job since.
+-- What a job of ours depends on, false when it is not ours. It is while our token locks it; a lock that ran out is still
+-- ours as long as nobody has started the job since.
 local function ours(q, id, token, starts)
   local holder = redis.pcall('GET', q.base .. id .. ':lock')
-  if holder == token then return redis.call('HEXISTS', q.base .. id, 'name') == 1 end
-  if holder then return false end
-  if redis.call('HGET', q.base .. id, 'ats') ~= starts then return false end
-  return redis.call('LPOS', q.base .. 'active', id) and true or false
+  if holder and holder ~= token then return false end
+  if not holder then
+    if redis.call('HGET', q.base .. id, 'ats') ~= starts then return false end
+    if not redis.call('LPOS', q.base .. 'active', id) then return false end
+  end
+  local ties = ties_of(q, id)
+  -- A hash that others made anew for their notes is no job.
+  local there = not holder or ties[6] or redis.call('HEXISTS', q.base .. id, 'data') == 1
+  return there and ties
 end
 
 local function of_schedule(q, id)
@@ -424,7 +500,7 @@ local function check_stalled(q, interval, most)
     elseif redis.call('EXISTS', q.base .. id .. ':lock') == 0
       and redis.call('LREM', q.base .. 'active', 1, id) > 0
       and redis.call('EXISTS', q.base .. id) == 1 then
-      local times = redis.call('HINCRBY', q.base .. id, 'stc', 1)
+      local times = bump(q.base .. id, 'stc')
       if times > most and not of_schedule(q, id) then redis.call('HSET', q.base .. id, 'defa', STALLED) end
       redis.call('RPUSH', target(q), id)
       base_marker(q)
@@ -433,6 +509,7 @@ local function check_stalled(q, interval, most)
     end
   end
   redis.call('DEL', stalled)
+  q.watched = nil
   local active = redis.call('LRANGE', q.base .. 'active', 0, -1)
   for first = 1, #active, 1000 do
     redis.call('SADD', stalled, unpack(active, first, math.min(first + 999, #active)))
@@ -451,15 +528,24 @@ local function read_lanes()
   return lanes
 end
 
+-- Whether the queue is of a version that may be worked.
+local function accepted(q, lane)
+  if q.version == '' then return true end
+  if q.major == 5 or q.major == 6 then return true end
+  if q.major > 0 then return lane.accept == tostring(q.major) end
+  return lane.accept ~= ''
+end
+
 local function check_all(lanes)
-  local problems = {}
   for _, lane in ipairs(lanes) do
     if lane.check > 0 then
-      local fine, problem = pcall(function() check_stalled(queue_at(lane.base), lane.check, lane.most_stalled) end)
-      if not fine then problems[#problems + 1] = own_fault(problem) end
+      local fine, problem = pcall(function()
+        local q = queue_at(lane.base)
+        if accepted(q, lane) then check_stalled(q, lane.check, lane.most_stalled) end
+      end)
+      if not fine then remark(lane, 'stalled jobs are not found: ' .. named(lane.base, problem)) end
     end
   end
-  return problems
 end
 
 -- What a worker reads of a job.

@@ -13,7 +13,7 @@ while cursor < #ARGV do
     local q = queue_at(lane.base)
     if not ours(q, id, token, starts) then return 0 end
     redis.call('SET', q.base .. id .. ':lock', token, 'PX', lasts)
-    redis.call('SREM', q.base .. 'stalled', id)
+    redis.pcall('SREM', q.base .. 'stalled', id)
     return 1
   end)
   answers[#answers + 1] = fine and held or 0

@@ -7,8 +7,9 @@
 --   number of asks; for each: room, number of its queues; for each: queue.
 -- Returns: per verdict 1 (done), 0 (not ours), 2 (done, and it failed for good instead) or a text (kept, cannot be moved);
 --   the jobs taken, each {place of the queue among the asked ones, id, row, notes or false}; per asked queue {state, jobs
---   left, due date (ms) or '', text}, where state is 0 worked, 1 paused, 2 broken, 3 limited, 4 full; jobs of schedules that
---   failed without running.
+--   left, due date (ms) or '', text, 1 with a limit of starts or of running jobs in force}, where state is 0 worked,
+--   1 paused, 2 broken, 3 limited, 4 full; jobs of schedules that failed without running; what else is to be told of
+--   queues, each {start of its keys, text}.
 
 local token, lasts = arg(), number()
 local lanes = read_lanes()
@@ -39,7 +40,7 @@ end
 -- Another attempt: at once behind everybody (in front, where the job wants that), or after a while.
 local function again(q, job, delay)
   if delay > 0 then
-    redis.call('HINCRBY', q.base .. job.id, 'atm', 1)
+    bump(q.base .. job.id, 'atm')
     put_delayed(q, job.id, now + delay, delay)
     return
   end
@@ -47,13 +48,15 @@ local function again(q, job, delay)
   local opts = decoded(redis.call('HGET', q.base .. job.id, 'opts'))
   put_waiting(q, job.id, priority_of(q, job.id), given(opts.lifo) and true or false)
   base_marker(q)
-  redis.call('HINCRBY', q.base .. job.id, 'atm', 1)
+  bump(q.base .. job.id, 'atm')
   event(q, 'waiting', 'jobId', job.id, 'prev', 'active')
 end
 
 -- Children of the job that still run, or that failed it, speak against its end.
 function verbs.done(q, lane, job)
-  if job.failed_children > 0 then
+  if job.children_unknown then
+    fail(q, lane, job.id, job.children_unknown, cjson.encode('Error: ' .. job.children_unknown))
+  elseif job.failed_children > 0 then
     local reason = 'Cannot complete job ' .. job.id .. ' because it has at least one failed child. moveToFinished'
     fail(q, lane, job.id, reason, cjson.encode('Error: ' .. reason))
   elseif job.pending_children > 0 then
@@ -66,7 +69,7 @@ function verbs.done(q, lane, job)
     end
     fail(q, lane, job.id, reason, cjson.encode('Error: ' .. reason))
   else
-    finish(q, job.id, 'completed', job.a, lane)
+    finish(q, job.id, 'completed', job.a, lane, job.ties)
   end
   forget(lane, job)
 end
@@ -78,7 +81,7 @@ end
 
 function verbs.discard(q, lane, job)
   local key = q.base .. job.id
-  local kept = tonumber(given(decoded(redis.call('HGET', key, 'opts')).kl))
+  local kept = whole(decoded(redis.call('HGET', key, 'opts')).kl)
   redis.pcall('RPUSH', key .. ':logs', job.a)
   if kept then redis.pcall('LTRIM', key .. ':logs', -kept, -1) end
   job.a = 'null'
@@ -87,7 +90,7 @@ end
 
 function verbs.again(q, lane, job)
   if job.c == 'crash' then
-    local times = redis.call('HINCRBY', q.base .. job.id, 'stc', 1)
+    local times = bump(q.base .. job.id, 'stc')
     if times > lane.most_stalled and not of_schedule(q, job.id) then
       fail(q, lane, job.id, STALLED, cjson.encode('UnrecoverableError: ' .. STALLED))
       forget(lane, job)
@@ -112,7 +115,7 @@ end
 -- The worker that held the job is dead: what a check for stalled jobs does, without its wait.
 function verbs.crash(q, lane, job)
   local key = q.base .. job.id
-  local times = redis.call('HINCRBY', key, 'stc', 1)
+  local times = bump(key, 'stc')
   if times > lane.most_stalled and not of_schedule(q, job.id) then
     fail(q, lane, job.id, STALLED, cjson.encode('UnrecoverableError: ' .. STALLED))
     forget(lane, job)
@@ -129,13 +132,29 @@ function verbs.crash(q, lane, job)
   aside(remember, lane, job)
 end
 
+-- Where they cannot be counted, nothing that comes later could end the job otherwise.
+local function count_children(q, job)
+  local unsuccessful, dependencies = q.base .. job.id .. ':unsuccessful', q.base .. job.id .. ':dependencies'
+  job.failed_children, job.pending_children = 0, 0
+  if redis.call('EXISTS', unsuccessful, dependencies) == 0 then return end
+  local failed, pending = redis.pcall('ZCARD', unsuccessful), redis.pcall('SCARD', dependencies)
+  if type(failed) == 'number' and type(pending) == 'number' then
+    job.failed_children, job.pending_children = failed, pending
+    return
+  end
+  own_fault(type(failed) == 'table' and failed or pending)
+  job.children_unknown = string.format('Cannot complete job %s: its children cannot be counted, since `%s` is of a wrong type',
+    job.id, type(failed) == 'table' and unsuccessful or dependencies)
+end
+
 local settled, verdicts = {}, {}
 
 local function settle(place)
   local job = verdicts[place]
   local moved, answer = pcall(function()
     local q = queue_at(job.lane.base)
-    if not ours(q, job.id, job.token, job.starts) then return 0 end
+    job.ties = ours(q, job.id, job.token, job.starts)
+    if not job.ties then return 0 end
     if not q.probed then
       -- Types are looked at before anything is changed.
       redis.call('LLEN', target(q))
@@ -143,15 +162,12 @@ local function settle(place)
       for _, set in ipairs({'delayed', 'prioritized', 'completed', 'failed'}) do redis.call('ZCARD', q.base .. set) end
       q.probed = true
     end
-    if job.verb == 'done' or job.verb == 'discard' then
-      job.failed_children = redis.call('ZCARD', q.base .. job.id .. ':unsuccessful')
-      job.pending_children = redis.call('SCARD', q.base .. job.id .. ':dependencies')
-    end
+    if job.verb == 'done' or job.verb == 'discard' then count_children(q, job) end
     -- Whoever moved it meanwhile has the say.
     if not leave_active(q, job.id) then return 0 end
     return verbs[job.verb](q, job.lane, job) or 1
   end)
-  settled[place] = moved and answer or own_fault(answer)
+  settled[place] = moved and answer or named(job.lane.base, answer)
 end
 
 for place = 1, number() do
@@ -168,6 +184,7 @@ end
 for place = #verdicts, 1, -1 do
   if verdicts[place].returns then settle(place) end
 end
+make_rooms()
 
 check_all(lanes)
 
@@ -175,19 +192,15 @@ check_all(lanes)
 
 local jobs, ended = {}, {}
 
-local function accepted(q, lane)
-  if q.version == '' then return true end
-  if q.major == 5 or q.major == 6 then return true end
-  if q.major > 0 then return lane.accept == tostring(q.major) end
-  return lane.accept ~= ''
-end
-
 -- Time (ms) for which no more may be started, if any.
 local function limited(q, lane)
   local max = q.max or (lane.max > 0 and lane.max)
   if not max then return nil, nil end
   local key = q.base .. 'limiter'
-  if (tonumber(redis.call('GET', key)) or 0) < max then return nil, max end
+  local starts = redis.call('GET', key)
+  -- Looked at before a job is moved: it is to be counted.
+  if starts and not string.match(starts, '^%-?%d+$') then error({err = 'not an integer'}, 0) end
+  if (tonumber(starts) or 0) < max then return nil, max end
   local ttl = redis.call('PTTL', key)
   if ttl == 0 then redis.call('DEL', key) end
   return ttl > 0 and ttl or nil, max
@@ -220,13 +233,13 @@ local function activate(q, lane, id, max, row)
   end
   redis.call('SET', q.base .. id .. ':lock', token, 'PX', lasts)
   event(q, 'active', 'jobId', id, 'prev', 'waiting')
-  redis.call('HSET', q.base .. id, 'processedOn', now)
-  redis.call('HINCRBY', q.base .. id, 'ats', 1)
+  row[7] = (whole(row[7]) or 0) + 1
+  redis.call('HSET', q.base .. id, 'processedOn', now, 'ats', row[7])
 end
 
 local function serve(place, lane, room)
   local q = queue_at(lane.base)
-  if not accepted(q, lane) then return 0, {2, 0, '', 'version ' .. q.version} end
+  if not accepted(q, lane) then return 0, {2, 0, '', 'version ' .. q.version, 0} end
   promote(q)
   local taken, state, wait, ids = 0, 0, nil, 0
   while taken < room and ids < room + 100 do
@@ -243,11 +256,17 @@ local function serve(place, lane, room)
     local id = next_id(q)
     if not id then break end
     local fine, row = pcall(row_of, q, id)
-    if not fine or not row[1] then
+    if not fine or not (row[1] or row[2]) then
       -- No job is behind this id any more.
       redis.call('LREM', q.base .. 'active', 1, id)
-      if fine then redis.call('DEL', q.base .. id, q.base .. id .. ':lock') end
+      if fine then
+        redis.call('DEL', q.base .. id, q.base .. id .. ':lock')
+      else
+        own_fault(row)
+        no_job(q, id)
+      end
     else
+      local started_before = row[7]
       activate(q, lane, id, max, row)
       if row[11] then
         local reason = row[11]
@@ -258,13 +277,14 @@ local function serve(place, lane, room)
       else
         taken = taken + 1
         -- Only a job that was started before can have notes.
-        jobs[#jobs + 1] = {place, id, row, row[7] and notes_of(lane, id)}
+        jobs[#jobs + 1] = {place, id, row, started_before and notes_of(lane, id)}
       end
     end
   end
   if q.paused then state = 1 end
   local left = redis.call('LLEN', q.base .. 'wait') + redis.call('ZCARD', q.base .. 'prioritized')
-  if left > 0 and state == 0 then base_marker(q) end
+  -- A limit need not hold for others.
+  if left > 0 and (state == 0 or state == 3) then base_marker(q) end
   q.asked, q.state = room > 0, state
   if state ~= 0 then left = 0 end
   local due = ''
@@ -274,7 +294,8 @@ local function serve(place, lane, room)
     local score = redis.call('ZRANGE', q.base .. 'delayed', 0, 0, 'WITHSCORES')[2]
     if score then due = string.format('%.0f', math.ceil(tonumber(score) / 4096)) end
   end
-  return taken, {state, left, due, ''}
+  local in_force = (q.max or q.concurrency or lane.max > 0) and 1 or 0
+  return taken, {state, left, due, '', in_force}
 end
 
 local queues = {}
@@ -288,23 +309,25 @@ for _ = 1, number() do
       room = room - taken
       queues[place] = state
     else
-      queues[place] = {2, 0, '', own_fault(taken)}
+      queues[place] = {2, 0, '', named(lane.base, taken), 0}
     end
   end
 end
+make_rooms()
 
-for _, q in pairs(known) do
+local function tell_end(q)
+  local left = redis.call('LLEN', q.base .. 'wait') + redis.call('ZCARD', q.base .. 'prioritized')
   -- A place became free, and whoever sleeps does not know.
-  if q.ended and q.concurrency and not q.asked
-    and redis.call('LLEN', q.base .. 'wait') + redis.call('ZCARD', q.base .. 'prioritized') > 0 then
-    base_marker(q)
-  end
+  if q.concurrency and not q.asked and left > 0 then base_marker(q) end
   -- Not while something is known to come, as with the original's worker, which looks for more with the same call.
-  if q.ended and redis.call('LLEN', q.base .. 'wait') == 0 and redis.call('LLEN', q.base .. 'active') == 0
-    and redis.call('ZCARD', q.base .. 'prioritized') == 0
-    and redis.call('ZCARD', q.base .. 'delayed') == 0 and not (q.asked and q.state ~= 0) then
+  if left == 0 and redis.call('LLEN', q.base .. 'active') == 0 and redis.call('ZCARD', q.base .. 'delayed') == 0
+    and not (q.asked and q.state ~= 0) then
     event(q, 'drained')
   end
 end
 
-return {settled, jobs, queues, ended}
+for _, q in pairs(known) do
+  if q.ended then aside(tell_end, q) end
+end
+
+return {settled, jobs, queues, ended, remarks}

@@ -1,0 +1,66 @@
+//! The same life of a job twice: once in the hands of the library's own worker, in the queue `theirs`, and once in ours,
+//! in the queue `ours`. Jobs tell both workers by their names what is to become of them.
+
+use qfleet_testkit::{Answer, Received};
+
+use crate::stage::{Library, Stage, attempt, job};
+use crate::support::Fleet;
+
+/// What the library's worker does with a job.
+const PROCESS: &str = "async (job) => {
+  const first = (job.opts.attempts > 1) && job.attemptsMade === 0
+  if (job.name.startsWith('never')) throw kit.unrecoverable(job, 'no such customer')
+  if (job.name.startsWith('bad') || (job.name.startsWith('second') && first)) throw kit.error('try again')
+  if (job.name.startsWith('slow')) await kit.sleep(250)
+  if (job.name.startsWith('value')) return {sent: [1, 'a/b'], none: []}
+}";
+
+/// What ours is answered.
+fn answer(request: &Received) -> Answer {
+    let again = Answer::status(500).header("Job-Outcome", "retry;class=Error;reason=\"try again\"");
+    match job(request) {
+        name if name.starts_with("never") => {
+            Answer::ok().header("Job-Outcome", "fail;class=UnrecoverableError;reason=\"no such customer\"")
+        }
+        name if name.starts_with("bad") => again,
+        name if name.starts_with("second") && attempt(request) == 1 => again,
+        name if name.starts_with("slow") => Answer::status(204).after(std::time::Duration::from_millis(250)),
+        name if name.starts_with("value") => {
+            Answer::ok().header("Content-Type", "application/json").body(r#"{"sent":[1,"a/b"],"none":[]}"#)
+        }
+        _ => Answer::status(204),
+    }
+}
+
+/// A stage with both workers up, concurrency 1. `options` are those of the library's worker, `settings` say the same to
+/// ours.
+pub(crate) fn stage(library: Library, options: &str, settings: &str) -> (Stage, Fleet) {
+    let stage = Stage::new(library, answer);
+    stage.run(&format!(
+        "for (const name of ['theirs', 'ours']) {{
+           await kit.listen(name)
+           await kit.queue(name).isPaused()
+         }}
+         await kit.worker('theirs', {PROCESS}, {options})"
+    ));
+    let fleet = stage.fleet(&[("ours", settings)]);
+    (stage, fleet)
+}
+
+/// Adds jobs, each when the one before has ended, to both queues. `jobs` is a list of [name, data, options] in JavaScript.
+pub(crate) fn one_by_one(stage: &Stage, jobs: &str) {
+    stage.run(&format!(
+        "const redis = kit.redis()
+         const ended = async (base, id) => (await redis.zscore(base + 'completed', id)) !== null
+           || (await redis.zscore(base + 'failed', id)) !== null || !(await redis.exists(base + id))
+         const live = async (name) => {{
+           for (const [job, data, opts] of {jobs}) {{
+             const added = await kit.queue(name).add(job, data, opts)
+             await kit.until(() => ended(`bull:${{name}}:`, added.id))
+             // A worker says what it has to say about an empty queue after the end.
+             await kit.sleep(40)
+           }}
+         }}
+         await Promise.all([live('theirs'), live('ours')])"
+    ));
+}

@@ -1,0 +1,1 @@
+-- What every script of this driver is made of.

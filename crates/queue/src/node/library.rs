@@ -1,0 +1,55 @@
+//! What tells one of Node's libraries from the other.
+
+use qfleet_manifest::queue::RedisSettings;
+use qfleet_model::job::Format;
+use qfleet_model::time::WallTime;
+
+use super::row::Row;
+use super::turn::Taken;
+use crate::error::QueueError;
+use crate::redis::{Link, Reply, Script, Sleeper};
+
+/// One library, as the shared driver sees it.
+#[derive(Debug)]
+pub(crate) struct Library {
+    /// Its family.
+    pub(crate) format: Format,
+    /// Its scripts. All of them read and answer in the same form; what that is, is written at the head of each.
+    pub(crate) scripts: fn() -> Scripts,
+    /// Reads a job's hash as its scripts hand it out.
+    pub(crate) row: fn(Reply) -> Row,
+    /// Why a queue is not worked, from its name and what the turn script said of it.
+    pub(crate) refusal: fn(&str, &str) -> String,
+    /// What its schedule script needs to know to create what follows a taken job, if that is of a schedule.
+    pub(crate) following: fn(&Taken, WallTime) -> Option<Vec<String>>,
+    /// What idle workers sleep on.
+    pub(crate) sleeper: fn(Bed<'_>) -> Result<Sleeper, QueueError>,
+    /// Why nothing wakes the workers of a queue, from the start of its keys.
+    pub(crate) sleepless: fn(&str) -> String,
+}
+
+/// Where idle workers of some queues sleep.
+pub(crate) struct Bed<'a> {
+    /// The server.
+    pub(crate) redis: &'a RedisSettings,
+    /// For what does not sleep.
+    pub(crate) commands: Link,
+    /// Start of each queue's keys.
+    pub(crate) bases: Vec<String>,
+    /// What the connection is to be called.
+    pub(crate) name: Option<String>,
+}
+
+/// The scripts of a library.
+#[derive(Debug)]
+pub(crate) struct Scripts {
+    pub(crate) turn: Script,
+    pub(crate) renew: Script,
+    pub(crate) find: Script,
+    pub(crate) push: Script,
+    pub(crate) pause: Script,
+    pub(crate) depth: Script,
+    pub(crate) look: Script,
+    pub(crate) schedule: Script,
+    pub(crate) remark: Script,
+}

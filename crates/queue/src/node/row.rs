@@ -1,0 +1,86 @@
+//! From a job's hash to a [`Job`].
+
+use qfleet_model::job::{Format, History, Job, JobLimits};
+use qfleet_model::time::WallTime;
+use serde_json::Value;
+
+use crate::error::Unreadable;
+use crate::redis::Reply;
+
+/// A job's hash, read.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Row {
+    pub(crate) name: String,
+    pub(crate) data: Vec<u8>,
+    /// Options that cannot be read count as not given.
+    pub(crate) opts: Value,
+    /// Its creation (ms), as it is written.
+    pub(crate) timestamp: String,
+    /// Attempts that ended, by workers of any version.
+    pub(crate) ended: u32,
+    /// Deliveries before this one, as far as they are told.
+    pub(crate) deliveries: u32,
+    /// What shows, while no lock does, that nobody has started it since.
+    pub(crate) proof: String,
+    pub(crate) stalls: u32,
+    /// The schedule it comes from.
+    pub(crate) schedule: Option<String>,
+    pub(crate) failed_before: bool,
+    pub(crate) limits: JobLimits,
+    pub(crate) traceparent: Option<String>,
+    pub(crate) tracestate: Option<String>,
+    /// Why nobody but the library itself may run it.
+    pub(crate) unreadable: Option<Unreadable>,
+}
+
+/// Whose job it is.
+#[derive(Clone, Copy)]
+pub(super) struct Origin<'a> {
+    pub(super) format: Format,
+    pub(super) prefix: &'a str,
+    pub(super) queue: &'a str,
+}
+
+impl Row {
+    /// This attempt, from 1.
+    pub(crate) fn attempt(&self) -> u32 {
+        self.ended.saturating_add(1)
+    }
+
+    /// The job. `notes` are what was noted beside it.
+    pub(super) fn job(self, id: &str, from: Origin<'_>, notes: Reply) -> Result<Job, Unreadable> {
+        let attempt = self.attempt();
+        if let Some(unreadable) = self.unreadable {
+            return Err(unreadable);
+        }
+        let [snoozes, exceptions, first, previous, uncounted] = notes.fields();
+        let previous = Some(previous.text()).filter(|text| !text.is_empty());
+        // Nobody notes how a stalled delivery ended.
+        let stalled = self.stalls > 0 && !self.failed_before;
+        let history = History {
+            deliveries: self.deliveries.saturating_add(uncounted.number().unwrap_or_default()),
+            snoozes: snoozes.number().unwrap_or_default(),
+            first_delivery: first.number::<i64>().map(WallTime::from_millis),
+            crashes: self.stalls,
+            exceptions: exceptions.number::<u32>().unwrap_or_default(),
+            previous: previous.or_else(|| stalled.then(|| "crash".to_owned())),
+        };
+        Ok(Job {
+            format: from.format,
+            prefix: from.prefix.to_owned(),
+            queue: from.queue.to_owned(),
+            id: id.to_owned(),
+            identity_of: id.to_owned(),
+            created_at: self.timestamp.parse().ok().map(WallTime::from_millis),
+            created: self.timestamp,
+            name: self.name,
+            attempt,
+            limits: self.limits,
+            payload: self.data,
+            history,
+            traceparent: self.traceparent,
+            tracestate: self.tracestate,
+            tags: Vec::new(),
+        })
+    }
+}
