@@ -75,7 +75,7 @@ if [ ${#missing[@]} -gt 0 ]; then
     fi
     "${as_root[@]}" apt-get update -q
     "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "${missing[@]}"
-    for service in redis-server nginx; do
+    for service in redis-server nginx supervisor; do
         if [[ " ${missing[*]} " == *" $service "* ]] && [ -d /run/systemd/system ]; then
             "${as_root[@]}" systemctl disable --quiet $service || true
         fi
