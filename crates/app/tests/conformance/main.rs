@@ -37,6 +37,7 @@ mod limits;
 mod locks;
 mod metrics;
 mod presence;
+mod remarks;
 mod removal;
 mod repeatables;
 mod retries;
