@@ -10,12 +10,18 @@ mod fleet;
 mod limits;
 mod malformed;
 mod order;
+mod outages;
 mod pausing;
+#[path = "../laravel/proxy.rs"]
+#[allow(dead_code)]
+mod proxy;
 #[path = "../node/rig.rs"]
 #[allow(dead_code)]
 mod rig;
 #[path = "../node/shared_fleet.rs"]
 mod shared_fleet;
+#[path = "../node/shared_outages.rs"]
+mod shared_outages;
 mod stalled;
 #[path = "../node/story.rs"]
 mod story;

@@ -24,6 +24,8 @@ mod rig;
 mod schedules;
 #[path = "../node/shared_fleet.rs"]
 mod shared_fleet;
+#[path = "../node/shared_outages.rs"]
+mod shared_outages;
 mod stalled;
 #[path = "../node/story.rs"]
 mod story;
