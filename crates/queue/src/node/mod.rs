@@ -17,6 +17,7 @@ mod library;
 mod look;
 mod lost;
 mod md5;
+mod pause;
 mod presence;
 pub(crate) mod queues;
 mod recover;
