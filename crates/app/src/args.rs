@@ -9,6 +9,8 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use qfleet_model::name::Selector;
 
+use crate::import::Handler;
+
 /// A whole command line.
 #[derive(Debug, Parser)]
 #[command(
@@ -170,6 +172,14 @@ pub(crate) enum Control {
     /// Drain all and end the daemon
     #[command(after_help = "Examples:\n  qfleet shutdown\n  qfleet shutdown --wait")]
     Shutdown(Shutdown),
+    /// Write the manifest for a supervisord.conf
+    #[command(after_help = "Examples:\n  qfleet import /etc/supervisor/supervisord.conf > qfleet.yaml\n  \
+        qfleet import supervisord.conf --handler http://127.0.0.1:8080/jobs > qfleet.yaml\n\n\
+        Included files are read, too. The manifest goes to standard output; what was not carried over, or differs from now on, \
+        is listed on standard error and at the end of the manifest. Lines of `queue:work` run as programs, as they did, with \
+        the queue as a comment; --handler makes queues of them.\n\n\
+        Exit codes: 0 written, with or without such a list; 1 the file cannot be read, or supervisord would refuse it.")]
+    Import(Import),
     /// Versions of this binary and of the daemon
     #[command(after_help = "Examples:\n  qfleet version\n  qfleet version --json")]
     Version,
@@ -463,6 +473,17 @@ pub(crate) struct Shutdown {
     pub(crate) wait: bool,
 }
 
+/// `import`.
+#[derive(Debug, Args)]
+pub(crate) struct Import {
+    /// supervisord's configuration; `-` is standard input
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+    /// Make queues of `queue:work`, and hand their jobs to this URL or command
+    #[arg(long, value_name = "URL", value_parser = Handler::parse)]
+    pub(crate) handler: Option<Handler>,
+}
+
 /// `completions`.
 #[derive(Debug, Args)]
 pub(crate) struct Completions {
@@ -585,6 +606,10 @@ mod tests {
             "push messages A@b --raw",
             "push messages A@b {} --delay soon",
             "shutdown --wait",
+            "import supervisord.conf",
+            "import - --handler http://127.0.0.1:8080/jobs/{queue}",
+            "import s.conf --handler=bin/job",
+            "import",
             "version",
             "completions zsh",
             "completions cmd",

@@ -111,7 +111,8 @@ pub(crate) fn mode(text: &str) -> Result<u32, Expected> {
 }
 
 /// A duration for people: `1h30m`, `90s`, `500ms`.
-pub(crate) fn shown(duration: Duration) -> String {
+#[must_use]
+pub fn shown(duration: Duration) -> String {
     if duration.is_zero() {
         return String::from("0s");
     }
@@ -127,7 +128,8 @@ pub(crate) fn shown(duration: Duration) -> String {
 }
 
 /// A size for people: `64MiB`.
-pub(crate) fn shown_size(bytes: u64) -> String {
+#[must_use]
+pub fn shown_size(bytes: u64) -> String {
     for (unit, shift) in [("TiB", 40), ("GiB", 30), ("MiB", 20), ("KiB", 10)] {
         if bytes >= 1 << shift && bytes.is_multiple_of(1 << shift) {
             return format!("{}{unit}", bytes >> shift);

@@ -2,6 +2,7 @@
 
 mod check;
 mod failed;
+mod import;
 mod listing;
 mod pages;
 pub(crate) mod places;
@@ -46,6 +47,7 @@ fn done(command: Control, options: &Options, printer: Printer) -> Exit {
     match command {
         Control::Completions(args) => return pages::completions(printer, &args),
         Control::Man(args) => return pages::man(printer, &args),
+        Control::Import(args) => return import::run(printer, &args),
         _ => {}
     }
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
@@ -99,9 +101,10 @@ async fn carry_out(asking: &Asking, command: Control, options: &Options) -> Resu
         Control::Push(args) => queues::push(asking, args).await,
         Control::Failed(args) => failed::run(asking, args).await,
         Control::Version => version::run(asking).await,
-        // Both are done before anything is asked.
+        // These are done before anything is asked.
         Control::Completions(args) => Ok(pages::completions(asking.printer, &args)),
         Control::Man(args) => Ok(pages::man(asking.printer, &args)),
+        Control::Import(args) => Ok(import::run(asking.printer, &args)),
     }
 }
 

@@ -10,5 +10,6 @@ mod client;
 mod daemon;
 mod follow;
 mod library;
+mod moving;
 mod reread;
 mod table;
