@@ -18,10 +18,13 @@ pub(super) fn add<'a>(
 ) -> bool {
     let values = match verdict {
         Verdict::Nothing => return false,
-        Verdict::Complete { result } => Values { a: json(result.as_ref()), ..Values::new("done") },
+        Verdict::Complete { result } => {
+            Values { a: json(result.as_ref()), delay: held.pause.as_millis(), ..Values::new("done") }
+        }
         Verdict::Bury { reason } => Values { ..Values::new("fail") }.because(reason),
         Verdict::Discard { reason } => {
-            Values { a: format!("discarded: {}", text_of(reason)), ..Values::new("discard") }
+            let a = format!("discarded: {}", text_of(reason));
+            Values { a, delay: held.pause.as_millis(), ..Values::new("discard") }
         }
         Verdict::GiveBack => Values::new("back"),
         Verdict::GiveBackAt { due } => Values { delay: due.since(now).as_millis(), ..Values::new("later") },

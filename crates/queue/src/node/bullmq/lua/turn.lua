@@ -61,7 +61,7 @@ function verbs.done(q, lane, job)
     local found = redis.call('HMGET', q.base .. job.id, 'atm', 'opts')
     if (tonumber(found[1]) or 0) + 1 < (tonumber(given(decoded(found[2]).attempts)) or 0) then
       note_failure(q, job.id, reason, cjson.encode('Error: ' .. reason))
-      again(q, job, 0)
+      again(q, job, job.delay)
       return
     end
     fail(q, lane, job.id, reason, cjson.encode('Error: ' .. reason))
