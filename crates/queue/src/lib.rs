@@ -13,6 +13,7 @@ use crate::driver::QueueDriver;
 use crate::error::QueueError;
 use crate::failed::FailedJobs;
 pub use crate::laravel::prefix::{FoundPrefix, PrefixSearch, find_prefix};
+pub use crate::node::inspect::{Oddity, inspect_queue};
 use crate::node::queues::Queues;
 pub use crate::node::{Keep, NodeSettings, RateLimit};
 

@@ -11,6 +11,7 @@ mod compose;
 mod cron;
 mod following;
 mod held;
+pub(crate) mod inspect;
 pub(crate) mod keys;
 mod library;
 mod look;
