@@ -9,7 +9,7 @@ TARGET = $${CARGO_TARGET_DIR:-target}
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-quick format build install clean
+.PHONY: help run test test-quick bench format build install clean
 .PHONY: check check-format check-lints check-docs check-dependencies check-scripts
 
 help: ## list these commands
@@ -27,6 +27,11 @@ test: ## run every test, against real servers; installs what they need
 test-quick: ## run the tests that need no servers
 	@scripts/set-up.sh build
 	$(CARGO) test --workspace --locked --lib --bins
+
+bench: ## measure qfleet and Node's BullMQ and Bull workers side by side; takes some minutes
+	@scripts/set-up.sh bench
+	$(CARGO) build --release --locked --bin qfleet
+	@NODE_PATH="$(CURDIR)/target/node/node_modules" node bench/run.js "$(TARGET)/release/qfleet"
 
 check: check-format check-lints check-docs check-dependencies check-scripts ## format, lints, documentation, dependencies, scripts
 

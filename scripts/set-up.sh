@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Installs the Debian packages that `make run` or `make test` needs, as root or through sudo, and nothing when all are there.
-# Services that come with them are neither started nor enabled. usage: scripts/set-up.sh build|run|test
+# Installs the Debian packages that `make run`, `make test` or `make bench` needs, as root or through sudo, and nothing when
+# all are there. Services that come with them are neither started nor enabled. usage: scripts/set-up.sh build|run|test|bench
 set -euo pipefail
 
-purpose=${1:?usage: scripts/set-up.sh build|run|test}
+purpose=${1:?usage: scripts/set-up.sh build|run|test|bench}
 missing=()
 
 # need PACKAGE PROBE...: the package is wanted when the probe fails.
@@ -40,6 +40,12 @@ test)
     need nodejs has node
     need npm has npm
     ;;
+bench)
+    need redis-server has redis-server
+    need nginx test -x /usr/sbin/nginx
+    need nodejs has node
+    need npm has npm
+    ;;
 *)
     echo "set-up: unknown purpose \`$purpose\`" >&2
     exit 2
@@ -68,9 +74,11 @@ if [ ${#missing[@]} -gt 0 ]; then
     fi
     "${as_root[@]}" apt-get update -q
     "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "${missing[@]}"
-    if [[ " ${missing[*]} " == *" redis-server "* ]] && [ -d /run/systemd/system ]; then
-        "${as_root[@]}" systemctl disable --quiet redis-server || true
-    fi
+    for service in redis-server nginx; do
+        if [[ " ${missing[*]} " == *" $service "* ]] && [ -d /run/systemd/system ]; then
+            "${as_root[@]}" systemctl disable --quiet $service || true
+        fi
+    done
 fi
 
 if ! has cargo >/dev/null; then
@@ -85,8 +93,9 @@ END
     exit 1
 fi
 
-# The Node libraries whose queues are tested, as the lock file names them; again only when that has changed.
-if [ "$purpose" = test ]; then
+# The Node libraries whose queues are tested and whose workers are measured, as the lock file names them; again only when
+# that has changed.
+if [ "$purpose" = test ] || [ "$purpose" = bench ]; then
     source=crates/testkit/node
     modules=target/node
     if ! cmp -s $source/package-lock.json $modules/installed-lock.json; then

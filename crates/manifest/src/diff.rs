@@ -343,6 +343,7 @@ impl Notes {
             keep_failed,
             metrics,
             accept_version,
+            presence,
         } = from;
         self.duration("lock-duration", lock_duration, &to.lock_duration);
         self.duration("stalled-interval", stalled_interval, &to.stalled_interval);
@@ -353,6 +354,8 @@ impl Notes {
             0 => String::from("off"),
             minutes => shown(Duration::from_secs(u64::from(*minutes) * 60)),
         });
+        let word = |all: &bool| String::from(if *all { "all" } else { "none" });
+        self.value("presence", presence, &to.presence, word);
         self.value("accept-version", accept_version, &to.accept_version, |major| {
             major.map_or_else(|| String::from("none"), |major| major.to_string())
         });

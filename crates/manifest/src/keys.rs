@@ -178,7 +178,7 @@ pub(crate) const NODE: &[&str] = &[
 ];
 
 const QUEUE_LATER: &[&str] =
-    &["overlap", "presence", "essential", "limit", "fetch-ahead", "depends-on", "ready", "health", "scale"];
+    &["overlap", "essential", "limit", "fetch-ahead", "depends-on", "ready", "health", "scale"];
 
 const QUEUE_INSTEAD: &[(&str, &str)] = &[
     ("command", "commands belong to `programs`; a queue's jobs go to its `handler`"),
@@ -198,6 +198,7 @@ const QUEUE_INSTEAD: &[(&str, &str)] = &[
     ("exitcodes", "not needed: workers are always started again"),
     ("stop-signal", "not needed: workers are asked to drain"),
     ("redirect-stderr", "not needed: workers have one log"),
+    ("presence", "not needed: a process of one queue is always seen; write it on a pool"),
 ];
 
 /// The layer under every queue.
@@ -207,6 +208,7 @@ pub const DEFAULTS: Table = Table {
     later: QUEUE_LATER,
     instead: &[
         ("queue", "every queue has its own; write it there"),
+        ("presence", "every pool has its own; write it there"),
         ("rate-limit", "every queue has its own; write it there"),
         ("retry-after", "this belongs to the connection: `connections: {NAME: {retry-after: …}}`"),
     ],
@@ -259,8 +261,8 @@ pub const RATE_LIMIT: Table = Table {
 /// Several queues in the same processes.
 pub const POOL: Table = Table {
     section: "pools.NAME",
-    known: &[&["queues", "concurrency", "sleep"], PROCESS, WORKER],
-    later: &["presence", "overlap", "essential", "depends-on", "ready", "health"],
+    known: &[&["queues", "concurrency", "sleep", "presence"], PROCESS, WORKER],
+    later: &["overlap", "essential", "depends-on", "ready", "health"],
     instead: &[
         ("queue", "write `queues: […]`"),
         ("handler", "each queue of the pool has its own, under `queues`"),

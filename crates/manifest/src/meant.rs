@@ -39,7 +39,8 @@ struct Merged<'c> {
 pub(crate) fn resolve(document: &Document<'_>) -> Manifest {
     let connections = connections(document);
     check::one_name_space(document);
-    let queues = lanes(document, &connections);
+    let mut queues = lanes(document, &connections);
+    document.pools.iter().for_each(|pool| show_queues(&pool.written, &mut queues));
     let pooled = pool_members(document, &queues);
     let shared = Shared { connections: &connections, failed_jobs: &document.failed_jobs };
 
@@ -200,6 +201,17 @@ fn pool_members<'d>(document: &'d Document<'_>, queues: &[Merged<'_>]) -> HashMa
         }
     }
     pooled
+}
+
+/// Queues of a pool that is to be seen.
+fn show_queues(pool: &PoolWritten<'_>, queues: &mut [Merged<'_>]) {
+    let Some(all) = &pool.presence else { return };
+    let members =
+        queues.iter_mut().filter(|queue| pool.queues.iter().any(|(name, _)| *name == queue.lane.name));
+    let seen = members.filter_map(|queue| queue.lane.node.as_mut()).map(|rules| rules.presence = true);
+    if seen.count() == 0 {
+        all.problem_with_hint("is for pools with queues of Bull or BullMQ", "remove it");
+    }
 }
 
 /// What the processes of all groups share.

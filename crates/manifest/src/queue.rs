@@ -142,6 +142,9 @@ pub struct NodeRules {
     pub metrics: u32,
     /// A major version of the library that is worked although nobody has tested that.
     pub accept_version: Option<u32>,
+    /// In a pool, the queue has a connection of its own by which the library sees its workers.
+    #[serde(default)]
+    pub presence: bool,
 }
 
 /// Which finished jobs stay; what neither limit speaks against does.

@@ -21,6 +21,7 @@ pub(crate) fn of_rules(rules: Option<&NodeRules>) -> NodeSettings {
         keep_failed: rules.keep_failed.map(keep),
         metrics: rules.metrics,
         accept_version: rules.accept_version,
+        presence: rules.presence,
         ..NodeSettings::default()
     }
 }

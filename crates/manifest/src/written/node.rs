@@ -61,6 +61,7 @@ impl NodeWritten {
             keep_failed: self.keep_failed.flatten(),
             metrics: self.metrics.unwrap_or(0),
             accept_version: self.accept_version,
+            presence: false,
         }
     }
 }

@@ -12,6 +12,8 @@ pub(crate) struct PoolWritten<'c> {
     pub(crate) queues: Vec<(String, Value<'c>)>,
     pub(crate) concurrency: Option<u32>,
     pub(crate) sleep: Option<Duration>,
+    /// Where it says that each queue is to be seen.
+    pub(crate) presence: Option<Value<'c>>,
     pub(crate) process: ProcessWritten,
     pub(crate) worker: WorkerWritten,
 }
@@ -30,7 +32,14 @@ pub(crate) fn read<'c>(value: &Value<'c>) -> Option<PoolWritten<'c>> {
         queues: members.into_iter().filter_map(|member| Some((member.line()?, member))).collect(),
         concurrency: section.read("concurrency", queue::read_concurrency),
         sleep: section.read("sleep", queue::read_sleep),
+        presence: section.read("presence", read_presence).flatten(),
         process: process::read(&section),
         worker: queue::read_worker(&section),
     })
+}
+
+/// The place of `all`; `none` is what there is without it.
+fn read_presence<'c>(value: &Value<'c>) -> Option<Option<Value<'c>>> {
+    let all = value.word(&[("none", false), ("all", true)], &[])?;
+    Some(all.then(|| value.clone()))
 }

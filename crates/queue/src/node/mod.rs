@@ -16,6 +16,7 @@ pub(crate) mod keys;
 mod library;
 mod look;
 mod lost;
+mod presence;
 pub(crate) mod queues;
 mod recover;
 mod row;
@@ -41,6 +42,8 @@ pub struct NodeSettings {
     pub metrics: u32,
     /// A major version of the library that is worked although nobody has tested that.
     pub accept_version: Option<u32>,
+    /// Workers of several queues open a connection for this one by which the library sees them.
+    pub presence: bool,
 }
 
 impl Default for NodeSettings {
@@ -54,6 +57,7 @@ impl Default for NodeSettings {
             rate_limit: None,
             metrics: 0,
             accept_version: None,
+            presence: false,
         }
     }
 }

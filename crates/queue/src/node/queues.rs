@@ -17,6 +17,7 @@ use super::held::{Held, InHand};
 use super::keys::Keys;
 use super::library::{Bed, Library, Scripts};
 use super::lost::Lost;
+use super::presence::Presence;
 use super::{Lanes, compose, settle, turn};
 use crate::OpenSettings;
 use crate::clock;
@@ -25,7 +26,7 @@ use crate::driver::{
     Renewal, Settlement, Turn,
 };
 use crate::error::QueueError;
-use crate::redis::{Call, Link, Sleeper};
+use crate::redis::{Address, Call, Link, Sleeper};
 
 /// All queues of one connection of one library that one process serves.
 #[derive(Debug)]
@@ -39,6 +40,7 @@ pub(crate) struct Queues {
     pub(super) lease: Duration,
     pub(super) link: Link,
     pub(super) sleeper: Sleeper,
+    presence: Presence,
     pub(super) scripts: Scripts,
     pub(super) in_hand: InHand,
     pub(super) lost: Lost,
@@ -59,10 +61,15 @@ impl Queues {
         let lanes = Lanes::new(&settings.lanes);
         let link = Link::for_commands(&connection.redis)?;
         let bases = lanes.queues().iter().map(|queue| keys.base(&queue.name)).collect();
+        // Only who works is seen.
+        let queues = if settings.tag == 0 { &[] } else { lanes.queues() };
         // A connection has one name, so only the worker of a single queue can be seen by it.
-        let name = match lanes.queues() {
-            [only] if settings.tag != 0 => Some(keys.worker(&only.name)),
-            _ => None,
+        let (name, names) = match queues {
+            [only] => (Some(keys.worker(&only.name)), Vec::new()),
+            several => {
+                let seen = several.iter().filter(|queue| queue.settings.presence);
+                (None, seen.map(|queue| keys.worker(&queue.name)).collect())
+            }
         };
         Ok(Self {
             library,
@@ -74,6 +81,7 @@ impl Queues {
                 name,
             })?,
             scripts: (library.scripts)(),
+            presence: Presence::new(Address::new(&connection.redis)?, names),
             in_hand: InHand::default(),
             lost: Lost::default(),
             checks: Mutex::new(vec![Instant::now(); lanes.queues().len()]),
@@ -118,11 +126,13 @@ impl Queues {
         due
     }
 
-    /// Time until stalled jobs are to be looked for again, which nothing in Redis wakes us for.
+    /// Time until stalled jobs are to be looked for again, which nothing in Redis wakes us for. What is due already comes
+    /// with the next turn.
     fn until_check(&self) -> Duration {
+        let now = Instant::now();
         let checks = self.checks.lock().unwrap_or_else(PoisonError::into_inner);
-        let next = if self.tag == 0 { None } else { checks.iter().min() };
-        next.map_or(Duration::MAX, |next| next.saturating_duration_since(Instant::now()))
+        let next = if self.tag == 0 { None } else { checks.iter().filter(|next| **next > now).min() };
+        next.map_or(Duration::MAX, |next| *next - now)
     }
 
     /// What the scripts read of the queues in a call.
@@ -194,6 +204,7 @@ impl QueueDriver for Queues {
     }
 
     async fn turn(&self, settle: &[Settlement], asks: &[Ask], mark: Mark) -> Result<Turn, QueueError> {
+        self.presence.show();
         self.take_turn(settle, asks, mark).await
     }
 

@@ -18,6 +18,9 @@ use crate::driver::{Ask, LaneId, Mark, Receipt, Reserved, Settled, Settlement, T
 use crate::error::QueueError;
 use crate::redis::{Call, Reply};
 
+/// A queue that cannot be worked wakes nobody for this long; every turn that asks looks at it all the same.
+const BROKEN_FOR: Duration = Duration::from_secs(30);
+
 /// The queues of one call, in order of appearance.
 #[derive(Default)]
 pub(super) struct Places {
@@ -237,6 +240,8 @@ impl Queues {
                 states.next().unwrap_or(Reply(redis::Value::Nil)).fields();
             let left = left.number::<u64>().unwrap_or_default() > 0;
             let state = state.number::<u8>().unwrap_or_default();
+            // Wake-ups of a queue that is left alone are others'.
+            self.sleeper.rest(from.queue, (state == 2).then(|| clock::now() + BROKEN_FOR));
             if state == 2 {
                 turn.broken
                     .push((from.lane, (self.library.refusal)(self.lanes.name(from.queue), &text.text())));

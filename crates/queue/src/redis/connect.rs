@@ -190,6 +190,12 @@ impl Address {
     }
 }
 
+impl std::fmt::Debug for Address {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(out, "Address({})", self.shown)
+    }
+}
+
 /// Sentinels may name a server that has not been told yet that it is no longer the master.
 async fn refuse_replica(connection: &mut MultiplexedConnection) -> RedisResult<()> {
     match redis::cmd("ROLE").query_async::<Value>(connection).await {

@@ -12,6 +12,7 @@ mod limits;
 mod outages;
 mod pausing;
 mod places;
+mod presence;
 mod promises;
 #[path = "../laravel/proxy.rs"]
 #[allow(dead_code)]

@@ -1,6 +1,7 @@
 //! Bull 3.22 and later, and 4.
 
 mod job;
+mod md5;
 mod schedule;
 mod sleeper;
 

@@ -22,6 +22,7 @@ pub(crate) trait Channels: std::fmt::Debug + Send + Sync + 'static {
 }
 
 /// Hears of all queues on one connection.
+#[derive(Debug)]
 pub(crate) struct Subscribed<C> {
     address: Address,
     /// Start of the keys, by queue.
@@ -88,11 +89,5 @@ impl<C: Channels> Subscribed<C> {
         let mut ear = Ear::open(&self.address, self.name.as_deref()).await?;
         ear.subscribe(&self.address, &C::patterns(&self.bases)).await?;
         Ok(ear)
-    }
-}
-
-impl<C> std::fmt::Debug for Subscribed<C> {
-    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(out, "Subscribed({}, {:?})", self.address.shown(), self.bases)
     }
 }

@@ -310,7 +310,11 @@ local function remove_ended(q, set, ids)
   end
 end
 
-local function keep(q, set, rule)
+local rooms = {}
+
+local function make_room(set)
+  local q, rule = rooms[set].q, rooms[set].rule
+  rooms[set] = nil
   if rule.age then
     local old = redis.call('ZREVRANGEBYSCORE', set, now - rule.age * 1000, 0, 'LIMIT', 0, rule.limit or 1000)
     remove_ended(q, set, old)
@@ -318,6 +322,18 @@ local function keep(q, set, rule)
   if rule.count and rule.count > 0 then
     remove_ended(q, set, redis.call('ZREVRANGE', set, rule.count, -1))
   end
+end
+
+-- Room for a job that is about to come into the set. Jobs with the same rule, one after the other, need it made only once.
+local function keep(q, set, rule)
+  local before = rooms[set] and rooms[set].rule
+  if before and (before.count ~= rule.count or before.age ~= rule.age or before.limit ~= rule.limit) then make_room(set) end
+  rooms[set] = {q = q, rule = rule}
+end
+
+-- To be called by whoever calls `finish`, when all is finished.
+local function make_rooms()
+  for set in pairs(rooms) do aside(make_room, set) end
 end
 
 local function measure(q, name, size)
@@ -339,24 +355,29 @@ local function measure(q, name, size)
   redis.call('HSET', key, 'prevCount', count - 1, 'prevTS', now)
 end
 
--- A job that has left `active` ends. `lane` has the defaults of the worker.
-local function finish(q, id, set, value, lane)
+-- What the end of a job depends on.
+local function ties_of(q, id)
+  return redis.call('HMGET', q.base .. id, 'parentKey', 'parent', 'deid', 'opts', 'atm', 'name')
+end
+
+-- A job that has left `active` ends. `lane` has the defaults of the worker; `ties` may be known already.
+local function finish(q, id, set, value, lane, ties)
   local key = q.base .. id
-  local found = redis.call('HMGET', key, 'parentKey', 'parent', 'deid', 'opts')
+  local found = ties or ties_of(q, id)
   local opts = decoded(found[4])
   if found[3] then aside(end_deduplication, q, id, found[3]) end
   if found[1] then aside(tell_parent, key, found[1], found[2], opts, set, value) end
-  local made = redis.call('HINCRBY', key, 'atm', 1)
+  local made = (tonumber(found[5]) or 0) + 1
   local rule = keep_rule(opts, set == 'completed' and 'removeOnComplete' or 'removeOnFail', lane[set])
   local property = set == 'completed' and 'returnvalue' or 'failedReason'
   if rule.count == 0 then
     delete_job(q, id)
     if found[1] then aside(forsake, key, found[1], found[2]) end
   else
-    redis.call('ZADD', q.base .. set, now, id)
-    redis.call('HSET', key, property, value, 'finishedOn', now)
-    if set == 'failed' then redis.call('HDEL', key, 'defa') end
     keep(q, q.base .. set, rule)
+    redis.call('ZADD', q.base .. set, now, id)
+    redis.call('HSET', key, 'atm', made, property, value, 'finishedOn', now)
+    if set == 'failed' then redis.call('HDEL', key, 'defa') end
   end
   event(q, set, 'jobId', id, property, value, 'prev', 'active')
   if set == 'failed' and made >= (tonumber(given(opts.attempts)) or 0) then
@@ -390,17 +411,22 @@ end
 -- Drops the lock and takes the job out of `active`; false when it was not there.
 local function leave_active(q, id)
   redis.call('DEL', q.base .. id .. ':lock')
-  redis.call('SREM', q.base .. 'stalled', id)
+  if q.watched == nil then q.watched = redis.call('EXISTS', q.base .. 'stalled') == 1 end
+  if q.watched then redis.call('SREM', q.base .. 'stalled', id) end
   return redis.call('LREM', q.base .. 'active', -1, id) > 0
 end
 
--- A job is ours while our token locks it. A lock that ran out is still ours as long as nobody has started the job since.
+-- What a job of ours depends on, false when it is not ours. It is while our token locks it; a lock that ran out is still
+-- ours as long as nobody has started the job since.
 local function ours(q, id, token, starts)
   local holder = redis.pcall('GET', q.base .. id .. ':lock')
-  if holder == token then return redis.call('HEXISTS', q.base .. id, 'name') == 1 end
-  if holder then return false end
-  if redis.call('HGET', q.base .. id, 'ats') ~= starts then return false end
-  return redis.call('LPOS', q.base .. 'active', id) and true or false
+  if holder and holder ~= token then return false end
+  if not holder then
+    if redis.call('HGET', q.base .. id, 'ats') ~= starts then return false end
+    if not redis.call('LPOS', q.base .. 'active', id) then return false end
+  end
+  local ties = ties_of(q, id)
+  return (not holder or ties[6]) and ties
 end
 
 local function of_schedule(q, id)
@@ -433,6 +459,7 @@ local function check_stalled(q, interval, most)
     end
   end
   redis.call('DEL', stalled)
+  q.watched = nil
   local active = redis.call('LRANGE', q.base .. 'active', 0, -1)
   for first = 1, #active, 1000 do
     redis.call('SADD', stalled, unpack(active, first, math.min(first + 999, #active)))
@@ -451,11 +478,22 @@ local function read_lanes()
   return lanes
 end
 
+-- Whether the queue is of a version that may be worked.
+local function accepted(q, lane)
+  if q.version == '' then return true end
+  if q.major == 5 or q.major == 6 then return true end
+  if q.major > 0 then return lane.accept == tostring(q.major) end
+  return lane.accept ~= ''
+end
+
 local function check_all(lanes)
   local problems = {}
   for _, lane in ipairs(lanes) do
     if lane.check > 0 then
-      local fine, problem = pcall(function() check_stalled(queue_at(lane.base), lane.check, lane.most_stalled) end)
+      local fine, problem = pcall(function()
+        local q = queue_at(lane.base)
+        if accepted(q, lane) then check_stalled(q, lane.check, lane.most_stalled) end
+      end)
       if not fine then problems[#problems + 1] = own_fault(problem) end
     end
   end

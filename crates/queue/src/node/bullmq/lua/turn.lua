@@ -66,7 +66,7 @@ function verbs.done(q, lane, job)
     end
     fail(q, lane, job.id, reason, cjson.encode('Error: ' .. reason))
   else
-    finish(q, job.id, 'completed', job.a, lane)
+    finish(q, job.id, 'completed', job.a, lane, job.ties)
   end
   forget(lane, job)
 end
@@ -135,7 +135,8 @@ local function settle(place)
   local job = verdicts[place]
   local moved, answer = pcall(function()
     local q = queue_at(job.lane.base)
-    if not ours(q, job.id, job.token, job.starts) then return 0 end
+    job.ties = ours(q, job.id, job.token, job.starts)
+    if not job.ties then return 0 end
     if not q.probed then
       -- Types are looked at before anything is changed.
       redis.call('LLEN', target(q))
@@ -144,8 +145,10 @@ local function settle(place)
       q.probed = true
     end
     if job.verb == 'done' or job.verb == 'discard' then
-      job.failed_children = redis.call('ZCARD', q.base .. job.id .. ':unsuccessful')
-      job.pending_children = redis.call('SCARD', q.base .. job.id .. ':dependencies')
+      local unsuccessful, dependencies = q.base .. job.id .. ':unsuccessful', q.base .. job.id .. ':dependencies'
+      local childless = redis.call('EXISTS', unsuccessful, dependencies) == 0
+      job.failed_children = childless and 0 or redis.call('ZCARD', unsuccessful)
+      job.pending_children = childless and 0 or redis.call('SCARD', dependencies)
     end
     -- Whoever moved it meanwhile has the say.
     if not leave_active(q, job.id) then return 0 end
@@ -168,19 +171,13 @@ end
 for place = #verdicts, 1, -1 do
   if verdicts[place].returns then settle(place) end
 end
+make_rooms()
 
 check_all(lanes)
 
 -- taking ----------------------------------------------------------------------------------------------------------
 
 local jobs, ended = {}, {}
-
-local function accepted(q, lane)
-  if q.version == '' then return true end
-  if q.major == 5 or q.major == 6 then return true end
-  if q.major > 0 then return lane.accept == tostring(q.major) end
-  return lane.accept ~= ''
-end
 
 -- Time (ms) for which no more may be started, if any.
 local function limited(q, lane)
@@ -220,8 +217,8 @@ local function activate(q, lane, id, max, row)
   end
   redis.call('SET', q.base .. id .. ':lock', token, 'PX', lasts)
   event(q, 'active', 'jobId', id, 'prev', 'waiting')
-  redis.call('HSET', q.base .. id, 'processedOn', now)
-  row[7] = redis.call('HINCRBY', q.base .. id, 'ats', 1)
+  row[7] = (tonumber(row[7]) or 0) + 1
+  redis.call('HSET', q.base .. id, 'processedOn', now, 'ats', row[7])
 end
 
 local function serve(place, lane, room)
@@ -294,6 +291,7 @@ for _ = 1, number() do
     end
   end
 end
+make_rooms()
 
 for _, q in pairs(known) do
   -- A place became free, and whoever sleeps does not know.
