@@ -14,10 +14,8 @@ pub(crate) const CUT_OFF: i32 = 75;
 
 /// From the cut until a handler that does not end is let go, beyond `kill-after`.
 const CUT_MARGIN: Duration = Duration::from_secs(2);
-/// How long verdicts may wait for a store that is away, when nothing runs any more.
+/// How long verdicts, and the last call for jobs, may wait for a store that is away, when nothing runs any more.
 const FLUSH: Duration = Duration::from_secs(5);
-/// How long an answer is waited for that can only bring jobs, which would go back at once: they are found by its mark too.
-const ANSWER: Duration = Duration::from_secs(1);
 
 /// What is left of a draining worker's work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,13 +76,15 @@ impl Drain {
             return self.step_running(kill_after, now);
         }
         let code = if self.cut_at.is_some() { CUT_OFF } else { DRAINED };
-        let (patience, otherwise) = match (left.unsettled, left.asking) {
-            (0, false) => return Step::End(code),
-            (0, true) => (ANSWER, code),
-            _ => (FLUSH, CUT_OFF),
-        };
-        let give_up = *self.idle_since.get_or_insert(now) + patience;
-        if now < give_up { Step::Wait(Some(give_up)) } else { Step::End(otherwise) }
+        if left.unsettled == 0 && !left.asking {
+            return Step::End(code);
+        }
+        let give_up = *self.idle_since.get_or_insert(now) + FLUSH;
+        if now < give_up {
+            return Step::Wait(Some(give_up));
+        }
+        // What a call without an answer may have taken is found by its mark: no work was cut off.
+        Step::End(if left.unsettled == 0 { code } else { CUT_OFF })
     }
 
     fn step_running(&mut self, kill_after: Duration, now: Moment) -> Step {
@@ -172,11 +172,10 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_that_can_only_bring_jobs_is_not_waited_for_long() {
+    fn a_call_for_jobs_without_an_answer_cuts_nothing_off() {
         let mut drain = Drain::begin(at_most(30), at(0));
-        assert_eq!(drain.step(ASKING, KILL_AFTER, at(0)), Step::Wait(Some(at(1))));
-        assert_eq!(drain.step(UNSETTLED, KILL_AFTER, at(1)), Step::Wait(Some(at(5))), "it brought one");
-        assert_eq!(drain.step(ASKING, KILL_AFTER, at(2)), Step::End(DRAINED));
+        assert_eq!(drain.step(ASKING, KILL_AFTER, at(0)), Step::Wait(Some(at(5))));
+        assert_eq!(drain.step(ASKING, KILL_AFTER, at(5)), Step::End(DRAINED));
     }
 
     #[test]

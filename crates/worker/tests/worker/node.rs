@@ -281,8 +281,8 @@ fn a_parent_whose_children_still_run_is_tried_again_as_with_the_library() {
         let first = soon(
             &node,
             "the parent to be put off",
-            "const job = await kit.queue('mail').getJob('P')
-             return await job.isDelayed() && {made: job.attemptsMade, reason: job.failedReason, traces: job.stacktrace.length}",
+            "const [job] = await kit.queue('mail').getDelayed()
+             return job && {made: job.attemptsMade, reason: job.failedReason, traces: job.stacktrace.length}",
         );
         node.run(
             "const w = await kit.worker('kids', async () => 'c'); await kit.until(() => kit.queue('kids').getCompletedCount()); await w.close()",
