@@ -68,6 +68,16 @@ pub(crate) fn one_family_a_queue(connections: &BTreeMap<String, Connection>, lan
     }
 }
 
+/// On a cluster one call reaches the keys of one place only.
+pub(crate) fn together_on_a_cluster(connections: &BTreeMap<String, Connection>, lanes: &[(Value<'_>, Lane)]) {
+    for (value, lane) in lanes {
+        let Some(connection) = connections.get(&lane.connection) else { continue };
+        if let Err(scattered) = connection.home(&lane.queues) {
+            value.problem_at_key(scattered.what, Some(&scattered.hint));
+        }
+    }
+}
+
 /// Things that are allowed and probably not meant.
 pub(crate) fn warnings(
     document: &Document<'_>,

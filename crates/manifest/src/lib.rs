@@ -7,6 +7,7 @@
 //! kind of section) → `meant` (layers, defaults, references) → [`settings::Manifest`].
 
 mod check;
+pub mod cluster;
 mod context;
 pub mod diff;
 mod expand;

@@ -62,6 +62,7 @@ pub(crate) fn resolve(document: &Document<'_>) -> Manifest {
 
     let lanes: Vec<(Value<'_>, Lane)> = queues.into_iter().map(|queue| (queue.value, queue.lane)).collect();
     check::one_family_a_queue(&connections, &lanes);
+    check::together_on_a_cluster(&connections, &lanes);
     check::warnings(document, &connections, &groups, &lanes);
     Manifest {
         groups,

@@ -51,6 +51,16 @@ pub enum RedisTarget {
         /// TLS to master and sentinels.
         tls: bool,
     },
+    /// A node of a cluster: the one that owns the keys in question.
+    Cluster {
+        /// Nodes that know the others, host and port.
+        nodes: Vec<(String, u16)>,
+        /// TLS to every node.
+        tls: bool,
+        /// A key of those in question, which all lie in one slot; not in a manifest, but known where queues are opened.
+        #[serde(default)]
+        key: Option<String>,
+    },
 }
 
 impl RedisSettings {
@@ -67,6 +77,10 @@ impl RedisSettings {
                 let hosts: Vec<String> =
                     sentinels.iter().map(|(host, port)| format!("{host}:{port}")).collect();
                 format!("redis-sentinel://{}/{master}/{database}", hosts.join(","))
+            }
+            RedisTarget::Cluster { nodes, .. } => {
+                let hosts: Vec<String> = nodes.iter().map(|(host, port)| format!("{host}:{port}")).collect();
+                format!("redis-cluster://{}", hosts.join(","))
             }
         }
     }

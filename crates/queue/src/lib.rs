@@ -16,6 +16,7 @@ pub use crate::laravel::prefix::{FoundPrefix, PrefixSearch, find_prefix};
 pub use crate::node::inspect::{Oddity, inspect_queue};
 use crate::node::queues::Queues;
 pub use crate::node::{Keep, NodeSettings, RateLimit};
+pub use crate::redis::Links;
 
 mod clock;
 pub mod driver;
@@ -50,15 +51,28 @@ pub struct LaneQueues {
     pub node: NodeSettings,
 }
 
-/// Opens the queues of one connection: the only list of drivers. Redis is reached when it is first needed.
+/// Opens the queues of one connection: the only list of drivers. Redis is reached when it is first needed. On a cluster
+/// all queues have to lie together ([`Connection::home`]): those that do not are opened apart.
 ///
 /// # Errors
-/// [`QueueError::Refused`] when a file named by the settings cannot be read.
+/// [`QueueError::Refused`] when a file named by the settings cannot be read, or queues lie apart.
 pub fn open(settings: &OpenSettings) -> Result<Arc<dyn QueueDriver>, QueueError> {
+    open_on(&Links::default(), settings)
+}
+
+/// The same, by a process that opens several: what does not sleep shares the connections of `links`.
+///
+/// # Errors
+/// As [`open`].
+pub fn open_on(links: &Links, settings: &OpenSettings) -> Result<Arc<dyn QueueDriver>, QueueError> {
+    let queues = settings.lanes.iter().flat_map(|lane| &lane.queues);
+    let connection = located(&settings.connection, queues)?;
+    let settings = &OpenSettings { connection, ..settings.clone() };
+    let link = links.commands(&settings.connection.redis)?;
     match settings.connection.driver {
-        Format::Laravel => Ok(Arc::new(laravel::Laravel::open(settings)?)),
-        Format::Bullmq => Ok(Arc::new(Queues::open(&node::bullmq::BULLMQ, settings)?)),
-        Format::Bull => Ok(Arc::new(Queues::open(&node::bull::BULL, settings)?)),
+        Format::Laravel => Ok(Arc::new(laravel::Laravel::open(settings, link)?)),
+        Format::Bullmq => Ok(Arc::new(Queues::open(&node::bullmq::BULLMQ, settings, link)?)),
+        Format::Bull => Ok(Arc::new(Queues::open(&node::bull::BULL, settings, link)?)),
     }
 }
 
@@ -68,8 +82,37 @@ pub fn open(settings: &OpenSettings) -> Result<Arc<dyn QueueDriver>, QueueError>
 /// # Errors
 /// [`QueueError::Refused`] when a file named by the settings cannot be read.
 pub fn open_failed(connection: &Connection) -> Result<Arc<dyn FailedJobs>, QueueError> {
+    open_failed_on(&Links::default(), connection)
+}
+
+/// The same, sharing the connections of `links` where it can.
+///
+/// # Errors
+/// As [`open_failed`].
+pub fn open_failed_on(links: &Links, connection: &Connection) -> Result<Arc<dyn FailedJobs>, QueueError> {
     match connection.driver {
-        Format::Bullmq => Ok(Arc::new(node::bullmq::BullmqFailedJobs::open(connection)?)),
-        Format::Laravel | Format::Bull => Ok(Arc::new(failed::redis::RedisFailedJobs::open(connection)?)),
+        Format::Laravel if connection.on_cluster() => {
+            Ok(Arc::new(failed::spread::SpreadFailedJobs::open(connection)?))
+        }
+        Format::Bullmq => Ok(Arc::new(node::bullmq::BullmqFailedJobs::open(connection))),
+        Format::Laravel | Format::Bull => {
+            Ok(Arc::new(failed::redis::RedisFailedJobs::open(connection, links)?))
+        }
     }
+}
+
+/// The connection, which on a cluster goes to the node that has these queues.
+fn located<'a>(
+    connection: &Connection,
+    queues: impl IntoIterator<Item = &'a String>,
+) -> Result<Connection, QueueError> {
+    let queues: Vec<&String> = queues.into_iter().collect();
+    connection
+        .home(queues.iter().copied())
+        .map_err(|scattered| QueueError::Refused(scattered.to_string()))?;
+    let mut connection = connection.clone();
+    if let Some(first) = queues.first() {
+        connection.redis = connection.redis.at(&connection.queue_key(first));
+    }
+    Ok(connection)
 }

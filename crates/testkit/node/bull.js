@@ -4,7 +4,10 @@
 module.exports = (kit) => {
   const Bull = kit.lib
   const address = () => ({ path: kit.socket })
-  const open = (name, opts = {}) => kit.keep(new Bull(name, { redis: address(), ...opts }))
+  // On a cluster Bull is given connections ready-made.
+  const made = () => kit.cluster({ enableReadyCheck: false, maxRetriesPerRequest: null })
+  const where = () => (kit.prefix === 'bull' ? { redis: address() } : { createClient: made })
+  const open = (name, opts = {}) => kit.keep(new Bull(name, { ...where(), prefix: kit.prefix, ...opts }))
   const queue = (name, opts) => kit.once(`queue ${name}`, () => open(name, opts))
 
   // Global events come with values one by one.
@@ -23,7 +26,7 @@ module.exports = (kit) => {
   }
 
   // The tokens of those who speak differ.
-  const spoken = (name, channel, message) => [channel.slice(`bull:${name}:`.length).replace(/@.+$/, '@'), message]
+  const spoken = (name, channel, message) => [channel.slice(`${kit.prefix}:${name}:`.length).replace(/@.+$/, '@'), message]
 
   return {
     connection: address,
@@ -40,7 +43,7 @@ module.exports = (kit) => {
       await listener.isReady()
       const subscriber = kit.redis().duplicate()
       subscriber.on('pmessage', (_pattern, channel, message) => told.push(spoken(name, channel, message)))
-      await subscriber.psubscribe(`bull:${name}:*`)
+      await subscriber.psubscribe(`${kit.prefix}:${name}:*`)
       return null
     },
     told: async (name) => kit.memory[`told ${name}`],

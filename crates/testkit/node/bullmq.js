@@ -3,18 +3,20 @@
 
 module.exports = (kit) => {
   const { lib } = kit
-  const connection = () => ({ path: kit.socket, maxRetriesPerRequest: null })
+  const { prefix } = kit
+  const connection = () =>
+    kit.cluster({ maxRetriesPerRequest: null }) ?? { path: kit.socket, maxRetriesPerRequest: null }
   const queue = (name, opts = {}) =>
-    kit.once(`queue ${name}`, () => kit.keep(new lib.Queue(name, { connection: connection(), ...opts })))
+    kit.once(`queue ${name}`, () => kit.keep(new lib.Queue(name, { connection: connection(), prefix, ...opts })))
 
   return {
     connection,
     queue,
-    flow: () => kit.once('flow', () => kit.keep(new lib.FlowProducer({ connection: connection() }))),
+    flow: () => kit.once('flow', () => kit.keep(new lib.FlowProducer({ connection: connection(), prefix }))),
 
     // Notes each event of a queue as `QueueEvents` gives it.
     listen: async (name) => {
-      const events = kit.once(`events ${name}`, () => kit.keep(new lib.QueueEvents(name, { connection: connection() })))
+      const events = kit.once(`events ${name}`, () => kit.keep(new lib.QueueEvents(name, { connection: connection(), prefix })))
       const seen = []
       const emit = events.emit.bind(events)
       events.emit = (event, ...args) => {
@@ -31,7 +33,7 @@ module.exports = (kit) => {
 
     // Everything that was told of a queue, word by word.
     told: async (name) => {
-      return (await kit.redis().xrange(`bull:${name}:events`, '-', '+')).map(([, fields]) => fields)
+      return (await kit.redis().xrange(`${prefix}:${name}:events`, '-', '+')).map(([, fields]) => fields)
     },
 
     // Resolves with a job's value, or throws its reason, as its producer would wait for it; `listen` comes first.
@@ -39,7 +41,7 @@ module.exports = (kit) => {
 
     // A worker that runs `run(job, token)`; with no function it completes every job with the number 1.
     worker: async (name, run = async () => 1, opts = {}) => {
-      const worker = kit.keep(new lib.Worker(name, run, { connection: connection(), ...opts }))
+      const worker = kit.keep(new lib.Worker(name, run, { connection: connection(), prefix, ...opts }))
       await worker.waitUntilReady()
       return worker
     },

@@ -12,10 +12,20 @@ const lib = require(library)
 const AsyncFunction = (async () => {}).constructor
 const named = new Map()
 
+// Instead of a socket there may be the ports of a cluster; then all queues have to lie together.
+const cluster = socket.startsWith('cluster:') ? socket.slice('cluster:'.length).split(',') : null
+
 const kit = {
   lib,
   library,
   socket,
+  prefix: cluster ? '{bull}' : 'bull',
+  // A new connection to the cluster, if there is one.
+  cluster: (redisOptions = {}) => {
+    if (!cluster) return null
+    const nodes = cluster.map((port) => ({ host: '127.0.0.1', port: Number(port) }))
+    return kit.keep(new (require('ioredis').Cluster)(nodes, { redisOptions, clusterRetryStrategy: () => 100 }))
+  },
   require,
   memory: {},
   sleep: (ms) => new Promise((done) => setTimeout(done, ms)),
@@ -30,7 +40,7 @@ const kit = {
     return thing
   },
   // A connection of the test's own.
-  redis: () => kit.once('redis', () => kit.keep(new (require('ioredis'))({ path: socket }))),
+  redis: () => kit.once('redis', () => kit.cluster() ?? kit.keep(new (require('ioredis'))({ path: socket }))),
   // Asks again and again until the answer is one.
   until: async (ask) => {
     for (;;) {

@@ -10,7 +10,7 @@
 //! | --- | --- |
 //! | a place for files and sockets | [`Scratch`] |
 //! | a child that never outlives the test | [`Guarded`] |
-//! | a Redis, to break at will; one with replica and sentinels | [`RedisServer`], [`Sentinels`] |
+//! | a Redis, to break at will; one with replica and sentinels; a cluster | [`RedisServer`], [`Sentinels`], [`RedisCluster`] |
 //! | a Laravel that pushes and works jobs | [`Php`] |
 //! | a Node with BullMQ or Bull that adds, works and listens | [`Node`] |
 //! | payloads of many Laravel versions | [`laravel_payloads`], [`cjson_traps`] |
@@ -25,6 +25,7 @@ mod node;
 mod php;
 mod ports;
 mod receiver;
+mod redis_cluster;
 mod redis_server;
 mod scratch;
 mod sentinels;
@@ -37,6 +38,7 @@ pub use node::Node;
 pub use php::{JobKind, Php, PhpWorker, Push, Pushed, WorkEvent, WorkerOptions};
 pub use ports::free_port;
 pub use receiver::{Answer, Received, Receiver};
+pub use redis_cluster::RedisCluster;
 pub use redis_server::{RedisServer, RedisServerBuilder};
 pub use scratch::Scratch;
 pub use sentinels::Sentinels;

@@ -3,6 +3,7 @@
 //! The libraries are installed once by `scripts/set-up.sh` under `target/node`, as `node/package-lock.json` of this crate
 //! names them.
 
+use std::ffi::OsStr;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
 use std::process::{ChildStdin, Command, Stdio};
@@ -12,7 +13,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::{Guarded, RedisServer};
+use crate::{Guarded, RedisCluster, RedisServer};
 
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/node/session.js");
 const MODULES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../target/node/node_modules");
@@ -36,12 +37,23 @@ impl Node {
     /// Starts it. `library` is `bullmq` (5), `bullmq6` or `bull` (4).
     #[must_use]
     pub fn start(library: &str, redis: &RedisServer) -> Self {
+        Self::launch(library, redis.socket().as_os_str())
+    }
+
+    /// Starts it on a cluster, where the prefix of all queues is `{bull}`.
+    #[must_use]
+    pub fn start_on_cluster(library: &str, cluster: &RedisCluster) -> Self {
+        let ports: Vec<String> = cluster.ports().iter().map(u16::to_string).collect();
+        Self::launch(library, format!("cluster:{}", ports.join(",")).as_ref())
+    }
+
+    fn launch(library: &str, place: &OsStr) -> Self {
         assert!(
             Path::new(MODULES).join(library).is_dir(),
             "`{library}` is not installed for Node; `scripts/set-up.sh` does that"
         );
         let mut command = Command::new("node");
-        command.arg(SCRIPT).arg(library).arg(redis.socket()).env("NODE_PATH", MODULES);
+        command.arg(SCRIPT).arg(library).arg(place).env("NODE_PATH", MODULES);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::inherit());
         let mut process = Guarded::spawn(&mut command);
         let input = process.child().stdin.take().expect("a pipe");
@@ -56,6 +68,14 @@ impl Node {
         });
         let line = Line { input, output: lines, calls: 0 };
         Self { process: Mutex::new(process), line: Mutex::new(line) }
+    }
+
+    /// A command that runs another script with the same libraries.
+    #[must_use]
+    pub fn script(path: &Path) -> Command {
+        let mut command = Command::new("node");
+        command.arg(path).env("NODE_PATH", MODULES);
+        command
     }
 
     /// Runs the body of an async function that is given `kit` (see `node/session.js`), and returns what it returns.

@@ -25,6 +25,7 @@ pub struct RedisServerBuilder {
     tls: bool,
     append_only: bool,
     sentinel: bool,
+    cluster: bool,
     user: Option<String>,
     password: Option<String>,
     lines: Vec<String>,
@@ -89,6 +90,12 @@ impl RedisServerBuilder {
         self.tcp()
     }
 
+    /// Runs as a node of a cluster, which has no slots and knows nobody yet.
+    pub(crate) fn cluster(mut self) -> Self {
+        self.cluster = true;
+        self.tcp()
+    }
+
     /// Starts it and waits until it answers.
     #[must_use]
     pub fn start(&self) -> RedisServer {
@@ -134,6 +141,11 @@ impl RedisServerBuilder {
                 text,
                 "tls-port {tls_port}\ntls-ca-cert-file {ca}\ntls-cert-file {cert}\ntls-key-file {key}\ntls-auth-clients no\n"
             );
+        }
+        if self.cluster {
+            let bus = free_port();
+            let _infallible =
+                writeln!(text, "cluster-enabled yes\ncluster-config-file nodes.conf\ncluster-port {bus}");
         }
         if self.append_only {
             text.push_str("appendonly yes\nappendfsync always\n");

@@ -6,7 +6,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use qfleet_testkit::{Guarded, RedisServer, Sentinels, eventually};
+use qfleet_testkit::{Guarded, RedisCluster, RedisServer, Sentinels, eventually};
 
 const SOON: Duration = Duration::from_secs(10);
 
@@ -178,4 +178,26 @@ fn the_end_of_a_child_is_reported_with_its_status() {
     assert!(killed.ended().is_none());
     killed.kill9();
     assert_eq!(killed.ended().unwrap().signal(), Some(9));
+}
+
+#[test]
+fn a_cluster_moves_slots_and_replaces_a_killed_master() {
+    let cluster = RedisCluster::start(3, 1);
+    let set =
+        |key: &str| redis::cmd("SET").arg(key).arg(1).query::<()>(&mut cluster.connection(key)).unwrap();
+    for key in ["{a}1", "{a}2", "{b}", "{c}"] {
+        set(key);
+    }
+    let before = cluster.owner("{a}1").port();
+    let to = cluster.nodes()[..3].iter().find(|node| node.port() != before).unwrap();
+    cluster.move_slot("{a}1", to);
+    assert_eq!(cluster.owner("{a}2").port(), to.port());
+    cluster.wait_until_well();
+    assert_eq!(cluster.keys("*"), ["{a}1", "{a}2", "{b}", "{c}"]);
+    cluster.wait_for_replicas("{a}1");
+    to.kill9();
+    let after = cluster.owner("{a}1").port();
+    assert_ne!(after, to.port());
+    cluster.wait_until_well();
+    assert_eq!(cluster.keys("*"), ["{a}1", "{a}2", "{b}", "{c}"]);
 }

@@ -14,7 +14,7 @@ use qfleet_os::locked_map::{LockedMap, Opened};
 use qfleet_os::signal::{Incoming, Received};
 use qfleet_os::usage;
 use qfleet_queue::driver::Recovered;
-use qfleet_queue::{LaneQueues, OpenSettings};
+use qfleet_queue::{LaneQueues, Links, OpenSettings};
 use serde::Deserialize;
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::OwnedReadHalf;
@@ -315,7 +315,7 @@ pub(crate) fn open_sources(
     lanes: &Lanes,
     tag: u32,
 ) -> Result<Vec<Source>, String> {
-    let mut sources = Vec::new();
+    let (mut sources, links) = (Vec::new(), Links::default());
     for (name, inside) in &lanes.sources {
         let connection = settings
             .connections
@@ -329,9 +329,9 @@ pub(crate) fn open_sources(
             node: node_settings::of_lane(lane),
         });
         let open = OpenSettings { connection: connection.clone(), lanes: queues.collect(), tag };
-        let driver = qfleet_queue::open(&open).map_err(|error| error.to_string())?;
+        let driver = qfleet_queue::open_on(&links, &open).map_err(|error| error.to_string())?;
         let FailedJobs::Redis = settings.failed_jobs;
-        let failed = qfleet_queue::open_failed(&connection).map_err(|error| error.to_string())?;
+        let failed = qfleet_queue::open_failed_on(&links, &connection).map_err(|error| error.to_string())?;
         let shown = connection.redis.shown();
         sources.push(Source::new(
             name.clone(),

@@ -22,8 +22,11 @@ pub(crate) struct Lanes {
     pub(crate) all: Vec<Lane>,
     /// Names of endpoints; lanes refer to them by place.
     pub(crate) endpoints: Vec<String>,
-    /// For each connection in use: its name, and its lanes by their [`LaneId`].
+    /// For each connection in use: its name, and its lanes by their [`LaneId`]. On a cluster there is one for each place
+    /// that queues lie in, since they are reached, and lost, one by one.
     pub(crate) sources: Vec<(String, Vec<usize>)>,
+    /// The place of each.
+    homes: Vec<String>,
 }
 
 /// One lane.
@@ -75,7 +78,8 @@ impl Lanes {
         settings: &WorkerSettings,
         mut open: impl FnMut(&HandlerSettings, &Tuning) -> Result<Arc<dyn Handler>, String>,
     ) -> Result<Self, String> {
-        let mut lanes = Self { all: Vec::new(), endpoints: Vec::new(), sources: Vec::new() };
+        let mut lanes =
+            Self { all: Vec::new(), endpoints: Vec::new(), sources: Vec::new(), homes: Vec::new() };
         // Handlers keep the longest delay of their queue.
         let mut opened: Vec<(HandlerSettings, Duration, Arc<dyn Handler>)> = Vec::new();
         for lane in &settings.lanes {
@@ -104,7 +108,11 @@ impl Lanes {
             let mut endpoints: Vec<usize> = servers.map(|server| server.endpoint).collect();
             endpoints.sort_unstable();
             endpoints.dedup();
-            let id = lanes.place_in_source(&lane.connection);
+            let connection = settings.connections.get(&lane.connection);
+            let home =
+                connection.map_or_else(|| Ok(String::new()), |connection| connection.home(&lane.queues));
+            let home = home.map_err(|scattered| scattered.to_string())?;
+            let id = lanes.place_in_source(&lane.connection, home);
             lanes.all.push(Lane {
                 name: lane.name.clone(),
                 id,
@@ -138,11 +146,13 @@ impl Lanes {
         }
     }
 
-    fn place_in_source(&mut self, connection: &str) -> LaneId {
+    fn place_in_source(&mut self, connection: &str, home: String) -> LaneId {
         let lane = self.all.len();
-        let source = match self.sources.iter().position(|(name, _)| name == connection) {
+        let mut known = self.sources.iter().zip(&self.homes);
+        let source = match known.position(|((name, _), known)| name == connection && *known == home) {
             Some(source) => source,
             None => {
+                self.homes.push(home);
                 self.sources.push((connection.to_owned(), Vec::new()));
                 self.sources.len() - 1
             }

@@ -23,10 +23,13 @@ const IDLE: Duration = Duration::from_secs(10);
 /// Queues beyond those of the manifest that one driver is opened for, before it forgets the older ones.
 const MOST_ADDED: usize = 100;
 
-/// The open drivers and failed stores, by connection.
+/// Name of a connection, and where on a cluster its queues lie.
+type Label = (String, String);
+
+/// The open drivers and failed stores, by connection, and on a cluster by where queues lie.
 #[derive(Debug, Default)]
 pub(crate) struct Cabinet {
-    drawers: std::sync::Mutex<HashMap<String, Arc<Mutex<Drawer>>>>,
+    drawers: std::sync::Mutex<HashMap<Label, Arc<Mutex<Drawer>>>>,
     used: Notify,
 }
 
@@ -62,14 +65,17 @@ impl Queues {
 }
 
 impl Cabinet {
-    /// A driver of the connection and its lane for each of `places`, which are all on that connection.
+    /// A driver of the connection and its lane for each of `places`, which are all on that connection, and lie together
+    /// where that is a cluster.
     pub(crate) async fn driver(
         &self,
         manifest: &Manifest,
         connection: &Connection,
         places: &[&Place],
     ) -> Result<(Arc<dyn QueueDriver>, Vec<LaneId>), DeskError> {
-        let drawer = self.drawer(&connection.name);
+        let home = connection.home(places.iter().flat_map(|place| &place.lane.queues));
+        let home = home.map_err(|scattered| DeskError::BadRequest(scattered.to_string()))?;
+        let drawer = self.drawer(&connection.name, &home);
         let mut drawer = drawer.lock().await;
         self.touch(&mut drawer);
         if let Some(open) = drawer.queues.as_ref().filter(|open| open.connection == *connection)
@@ -77,7 +83,8 @@ impl Cabinet {
         {
             return Ok((Arc::clone(&open.driver), lanes));
         }
-        let lanes = wanted(manifest, connection, places, drawer.queues.take());
+        let mut lanes = wanted(manifest, connection, places, drawer.queues.take());
+        lanes.retain(|lane| connection.home(&lane.queues).as_ref() == Ok(&home));
         // Without a tag: the desk reserves nothing.
         let settings = OpenSettings { connection: connection.clone(), lanes: lanes.clone(), tag: 0 };
         let driver = qfleet_queue::open(&settings).map_err(|error| DeskError::of(connection, error))?;
@@ -90,7 +97,7 @@ impl Cabinet {
 
     /// The failed store of the connection.
     pub(crate) async fn failed(&self, connection: &Connection) -> Result<Arc<dyn FailedJobs>, DeskError> {
-        let drawer = self.drawer(&connection.name);
+        let drawer = self.drawer(&connection.name, "");
         let mut drawer = drawer.lock().await;
         self.touch(&mut drawer);
         if let Some((opened_for, store)) = &drawer.failed
@@ -104,9 +111,9 @@ impl Cabinet {
         Ok(store)
     }
 
-    fn drawer(&self, connection: &str) -> Arc<Mutex<Drawer>> {
+    fn drawer(&self, connection: &str, home: &str) -> Arc<Mutex<Drawer>> {
         let mut drawers = self.drawers.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        Arc::clone(drawers.entry(connection.to_owned()).or_default())
+        Arc::clone(drawers.entry((connection.to_owned(), home.to_owned())).or_default())
     }
 
     fn touch(&self, drawer: &mut Drawer) {

@@ -170,16 +170,21 @@ fn places(manifest: &Manifest, names: &[String]) -> Result<Vec<Place>, DeskError
     names.iter().map(|name| names::find(manifest, name)).collect()
 }
 
-/// The places of each connection together, each with its index.
+/// The places of each connection together (on a cluster: those that lie together), each with its index.
 fn by_connection(places: &[Place]) -> Vec<Vec<(usize, &Place)>> {
-    let mut groups: Vec<Vec<(usize, &Place)>> = Vec::new();
+    let mut groups: Vec<(String, Vec<(usize, &Place)>)> = Vec::new();
     for (index, place) in places.iter().enumerate() {
-        match groups.iter_mut().find(|group| group[0].1.connection.name == place.connection.name) {
-            Some(group) => group.push((index, place)),
-            None => groups.push(vec![(index, place)]),
+        // What does not lie together with itself is refused when it is opened.
+        let home = place.connection.home(&place.lane.queues).unwrap_or_default();
+        let same = |(other, group): &&mut (String, Vec<(usize, &Place)>)| {
+            *other == home && group[0].1.connection.name == place.connection.name
+        };
+        match groups.iter_mut().find(same) {
+            Some((_, group)) => group.push((index, place)),
+            None => groups.push((home, vec![(index, place)])),
         }
     }
-    groups
+    groups.into_iter().map(|(_, group)| group).collect()
 }
 
 fn row(place: &Place) -> QueueRow {

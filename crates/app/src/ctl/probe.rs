@@ -1,13 +1,13 @@
 //! `check --probe`: whether what a manifest names answers. Nothing is taken, sent or changed: a Redis is asked for the
 //! lengths of its queues and what is odd about them, an HTTP endpoint is only connected to.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::ToSocketAddrs;
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use qfleet_manifest::handler::{Handler, HttpHandler, HttpTarget, ShellCommand};
-use qfleet_manifest::queue::Connection;
+use qfleet_manifest::queue::{Connection, Lane};
 use qfleet_manifest::settings::Manifest;
 use qfleet_queue::driver::LaneId;
 use qfleet_queue::{LaneQueues, NodeSettings, Oddity, OpenSettings, inspect_queue};
@@ -92,21 +92,34 @@ pub(super) async fn all(manifest: &Manifest) -> Vec<Probe> {
     probes
 }
 
-/// Asks a connection how full its queues are.
+/// Asks a connection how full its queues are; on a cluster, each place that queues lie in.
 async fn depths(manifest: &Manifest, connection: &Connection) -> Result<String, String> {
-    let lanes = manifest.lanes.iter().filter(|lane| lane.connection == connection.name);
-    let lanes: Vec<LaneQueues> = lanes
-        .map(|lane| LaneQueues {
-            name: lane.name.clone(),
-            queues: lane.queues.clone(),
-            delay_as_backoff: lane.tuning.delay_as_backoff,
-            node: NodeSettings::default(),
-        })
-        .collect();
+    let mut places: BTreeMap<String, Vec<&Lane>> = BTreeMap::new();
+    for lane in manifest.lanes.iter().filter(|lane| lane.connection == connection.name) {
+        let home = connection.home(&lane.queues).map_err(|scattered| scattered.to_string())?;
+        places.entry(home).or_default().push(lane);
+    }
+    if places.is_empty() {
+        depths_together(connection, &[]).await?;
+        return Ok("answers; no queue uses it".to_owned());
+    }
+    let mut found = Vec::new();
+    for lanes in places.values() {
+        found.extend(depths_together(connection, lanes).await?);
+    }
+    Ok(format!("answers; {}", found.join(", ")))
+}
+
+async fn depths_together(connection: &Connection, lanes: &[&Lane]) -> Result<Vec<String>, String> {
+    let queues = lanes.iter().map(|lane| LaneQueues {
+        name: lane.name.clone(),
+        queues: lane.queues.clone(),
+        delay_as_backoff: lane.tuning.delay_as_backoff,
+        node: NodeSettings::default(),
+    });
+    let settings = OpenSettings { connection: connection.clone(), lanes: queues.collect(), tag: 0 };
+    let driver = qfleet_queue::open(&settings).map_err(|error| error.to_string())?;
     let ids: Vec<LaneId> = (0u16..).map(LaneId).take(lanes.len()).collect();
-    let driver =
-        qfleet_queue::open(&OpenSettings { connection: connection.clone(), lanes: lanes.clone(), tag: 0 })
-            .map_err(|error| error.to_string())?;
     let depths = tokio::time::timeout(PATIENCE, driver.depth(&ids)).await;
     let depths = depths.map_err(|_| format!("no answer within {} s", PATIENCE.as_secs()))?;
     let depths = depths.map_err(|error| error.to_string())?;
@@ -115,14 +128,8 @@ async fn depths(manifest: &Manifest, connection: &Connection) -> Result<String, 
             return Err(hint);
         }
     }
-    let found =
-        lanes.iter().zip(depths).map(|(lane, depth)| format!("{} has {} waiting", lane.name, depth.waiting));
-    let found: Vec<String> = found.collect();
-    Ok(if found.is_empty() {
-        "answers; no queue uses it".to_owned()
-    } else {
-        format!("answers; {}", found.join(", "))
-    })
+    let found = lanes.iter().zip(depths);
+    Ok(found.map(|(lane, depth)| format!("{} has {} waiting", lane.name, depth.waiting)).collect())
 }
 
 /// What is odd about the queues of a connection, each once. One that cannot be looked at was told of already.

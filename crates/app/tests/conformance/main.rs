@@ -19,22 +19,33 @@ macro_rules! conforms {
     };
 }
 
+mod life;
 mod stage;
 #[path = "../e2e/support/mod.rs"]
 #[allow(dead_code, reason = "each of the two test programs needs its part of it")]
 mod support;
 
+mod commands;
 mod data;
+mod deduplication;
 mod drained;
+mod dumps;
 mod events;
 mod finishing;
-mod life;
+mod flows;
 mod limits;
 mod locks;
+mod metrics;
+mod presence;
+mod remarks;
 mod removal;
+mod repeatables;
 mod retries;
 mod routing;
+mod schedulers;
 mod snoozing;
 mod stalled;
 mod taking;
+mod telemetry;
 mod unrecoverable;
+mod versions;

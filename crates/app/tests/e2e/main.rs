@@ -5,12 +5,12 @@
 mod support;
 
 mod answers;
-mod bullmq;
 mod commands;
 mod crash;
 mod drain;
 mod first_process;
 mod jobs;
+mod node_apps;
 mod odd_starts;
 mod orphaned;
 mod outage;

@@ -59,6 +59,12 @@ pub(crate) fn read_keys(section: &Section<'_>) -> Option<RedisSettings> {
     }
     if let Some(database) = section.read("database", |value| value.number(0..=65_535)) {
         once(section, "database", in_url.1.as_ref(), &database);
+        if matches!(settings.target, RedisTarget::Cluster { .. })
+            && database != 0
+            && let Some(value) = section.get("database")
+        {
+            value.problem_with_hint("a cluster has only database 0", "remove it");
+        }
         settings.database = database;
     }
     settings.ca_file = section.read("ca-file", Value::absolute_path);
@@ -85,7 +91,12 @@ fn once<T: PartialEq>(section: &Section<'_>, key: &str, in_url: Option<&T>, besi
 }
 
 fn uses_tls(target: &RedisTarget) -> bool {
-    matches!(target, RedisTarget::Tcp { tls: true, .. } | RedisTarget::Sentinel { tls: true, .. })
+    matches!(
+        target,
+        RedisTarget::Tcp { tls: true, .. }
+            | RedisTarget::Sentinel { tls: true, .. }
+            | RedisTarget::Cluster { tls: true, .. }
+    )
 }
 
 fn read_url(value: &Value<'_>) -> Option<RedisUrl> {

@@ -1,7 +1,8 @@
 //! The address of a Redis, as URL.
 //!
-//! `redis://[user:password@]host[:port][/database]`, `rediss://` with TLS, `redis+unix:///path?db=0` (or `unix:`), and
-//! `redis-sentinel://[user:password@]host:port,host:port/master/database`. Messages never repeat the URL.
+//! `redis://[user:password@]host[:port][/database]`, `rediss://` with TLS, `redis+unix:///path?db=0` (or `unix:`),
+//! `redis-sentinel://[user:password@]host:port,host:port/master/database`, and
+//! `redis-cluster://[user:password@]host:port,host:port`. Messages never repeat the URL.
 
 use std::path::PathBuf;
 
@@ -26,7 +27,7 @@ pub(crate) struct BadUrl {
     pub(crate) hint: Option<&'static str>,
 }
 
-const FORMS: &str = "like `redis://host:6379/0`, `rediss://…`, `redis+unix:///run/redis.sock?db=0`, `redis-sentinel://host1,host2/master/0`";
+const FORMS: &str = "like `redis://host:6379/0`, `rediss://…`, `redis+unix:///run/redis.sock?db=0`, `redis-sentinel://host1,host2/master/0`, `redis-cluster://host1,host2`";
 
 fn bad(what: &'static str) -> BadUrl {
     BadUrl { what, hint: Some(FORMS) }
@@ -51,9 +52,8 @@ pub(crate) fn parse(text: &str) -> Result<RedisUrl, BadUrl> {
         "redis+unix" | "unix" | "redis+socket" => unix(rest, username, password),
         "redis-sentinel" => sentinel(rest, false, username, password),
         "rediss-sentinel" => sentinel(rest, true, username, password),
-        "redis-cluster" | "rediss-cluster" => {
-            Err(BadUrl { what: "a Redis cluster is not yet in this version", hint: None })
-        }
+        "redis-cluster" => cluster(rest, false, username, password),
+        "rediss-cluster" => cluster(rest, true, username, password),
         _ => Err(bad("has a scheme that is none of a Redis")),
     }
 }
@@ -69,7 +69,9 @@ fn tcp(
     }
     let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
     if authority.contains(',') {
-        return Err(bad("has several hosts; Sentinels are written `redis-sentinel://…`"));
+        return Err(bad(
+            "has several hosts; Sentinels are written `redis-sentinel://…`, a cluster `redis-cluster://…`",
+        ));
     }
     let (host, port) = host_and_port(authority, REDIS_PORT)?;
     Ok(RedisUrl {
@@ -119,6 +121,21 @@ fn sentinel(
         username,
         password,
     })
+}
+
+fn cluster(
+    rest: &str,
+    tls: bool,
+    username: Option<String>,
+    password: Option<String>,
+) -> Result<RedisUrl, BadUrl> {
+    let (hosts, path) = rest.split_once('/').unwrap_or((rest, ""));
+    let nodes: Result<Vec<_>, _> = hosts.split(',').map(|host| host_and_port(host, REDIS_PORT)).collect();
+    if database(path)?.is_some_and(|number| number != 0) {
+        return Err(bad("has a database number, and a cluster has only database 0"));
+    }
+    let target = RedisTarget::Cluster { nodes: nodes?, tls, key: None };
+    Ok(RedisUrl { target, database: None, username, password })
 }
 
 fn credentials(userinfo: &str) -> Result<(Option<String>, Option<String>), BadUrl> {
@@ -205,6 +222,10 @@ mod tests {
         let sentinels = vec![(String::from("a"), 1), (String::from("b"), SENTINEL_PORT)];
         assert_eq!(url.target, RedisTarget::Sentinel { sentinels, master: "mymaster".into(), tls: false });
         assert_eq!(url.database, Some(4));
+        for (text, tls) in [("redis-cluster://a:1,b", false), ("rediss-cluster://a:1,b/0", true)] {
+            let nodes = vec![(String::from("a"), 1), (String::from("b"), 6379)];
+            assert_eq!(parse(text).unwrap().target, RedisTarget::Cluster { nodes, tls, key: None }, "{text}");
+        }
     }
 
     #[test]
@@ -247,7 +268,11 @@ mod tests {
             "redis://:%zz@h",
             "redis://:%00@h",
             "http://h",
-            "redis-cluster://h",
+            "redis-cluster://",
+            "redis-cluster://h,",
+            "redis-cluster://h/1",
+            "redis-cluster://h/0/1",
+            "redis-cluster://h?x=1",
             "memcached://h",
         ] {
             assert!(parse(text).is_err(), "{text}");

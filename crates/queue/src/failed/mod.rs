@@ -7,6 +7,7 @@ use ring::digest::{SHA256, digest};
 use crate::error::QueueError;
 
 pub(crate) mod redis;
+pub(crate) mod spread;
 
 /// A job that failed for good.
 #[derive(Debug, Clone, PartialEq, Eq)]

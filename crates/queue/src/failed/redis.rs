@@ -10,7 +10,7 @@ use qfleet_model::time::WallTime;
 use super::{FailedJob, FailedJobs, record_id};
 use crate::error::QueueError;
 use crate::laravel::Keys;
-use crate::redis::{Call, Link, Reply, Script};
+use crate::redis::{Call, Link, Links, Reply, Script};
 
 /// Records removed in one call.
 const BATCH: u64 = 500;
@@ -34,12 +34,12 @@ struct Whereabouts {
 }
 
 impl RedisFailedJobs {
-    /// A store with a connection of its own, made when it is first needed.
+    /// A store on one of these connections.
     ///
     /// # Errors
     /// [`QueueError::Refused`] when a file named by the settings cannot be read.
-    pub(crate) fn open(connection: &Connection) -> Result<Self, QueueError> {
-        Ok(Self::new(Keys::new(connection), Link::for_commands(&connection.redis)?))
+    pub(crate) fn open(connection: &Connection, links: &Links) -> Result<Self, QueueError> {
+        Ok(Self::new(Keys::new(connection), links.commands(&connection.redis)?))
     }
 
     /// A store that shares a connection.

@@ -37,6 +37,7 @@ use crate::driver::{
 };
 use crate::error::QueueError;
 use crate::failed::redis::RedisFailedJobs;
+use crate::failed::spread::Register;
 use crate::redis::{Blocked, Call, Link, Script, Sleeper};
 use crate::{LaneQueues, OpenSettings, RateLimit};
 
@@ -61,6 +62,8 @@ pub(crate) struct Laravel {
     /// Turns follow each other and never overlap: what a lost reply took could not be told from what another turn took.
     turning: Mutex<()>,
     failed: RedisFailedJobs,
+    /// On a cluster the failed jobs of a queue are found by it.
+    register: Option<Register>,
 }
 
 #[derive(Debug)]
@@ -81,15 +84,14 @@ struct Scripts {
 }
 
 impl Laravel {
-    /// Touches no network.
+    /// Touches no network. `link` is for all that does not sleep.
     ///
     /// # Errors
     /// [`QueueError::Refused`] when a file named by the settings cannot be read.
-    pub(crate) fn open(settings: &OpenSettings) -> Result<Self, QueueError> {
+    pub(crate) fn open(settings: &OpenSettings, link: Link) -> Result<Self, QueueError> {
         let connection = settings.connection.clone();
         let keys = Keys::new(&connection);
         let (lanes, queues) = lanes(&settings.lanes);
-        let link = Link::for_commands(&connection.redis)?;
         let wakeups = Link::for_blocking(&connection.redis)?;
         let lists = queues.iter().map(|queue| keys.notify(queue)).collect();
         Ok(Self {
@@ -112,6 +114,7 @@ impl Laravel {
             lost: Lost::default(),
             turning: Mutex::default(),
             failed: RedisFailedJobs::new(keys.clone(), link.clone()),
+            register: connection.on_cluster().then(|| Register::open(&connection)).transpose()?,
             tag: settings.tag,
             connection,
             keys,
@@ -119,6 +122,14 @@ impl Laravel {
             queues,
             link,
         })
+    }
+
+    /// Sees to it that failed jobs which are about to be written will be found.
+    async fn note_failing(&self) -> Result<(), QueueError> {
+        match &self.register {
+            Some(register) => register.note(&self.queues).await,
+            None => Ok(()),
+        }
     }
 
     fn queue_name(&self, queue: usize) -> &str {

@@ -1,15 +1,13 @@
 //! Finding the prefix: where a queue's keys are when they are not where the manifest says.
 
-use qfleet_manifest::queue::Connection;
-use redis::Value;
+use qfleet_manifest::queue::{Connection, RedisSettings};
 
 use super::Keys;
 use crate::error::QueueError;
-use crate::redis::{Link, Reply};
+use crate::redis::{Link, Reply, Scan, servers};
 
-/// Calls of one search, each looking at about [`KEYS_PER_CALL`] keys: a bound on what a large Redis is asked to do.
+/// Calls of one search: a bound on what a large Redis is asked to do.
 const CALLS: u32 = 200;
-const KEYS_PER_CALL: u32 = 1_000;
 
 /// What a search for a queue's keys found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,8 +34,8 @@ pub struct FoundPrefix {
 /// # Errors
 /// Any.
 pub async fn find_prefix(connection: &Connection, queue: &str) -> Result<PrefixSearch, QueueError> {
-    let link = Link::for_commands(&connection.redis)?;
     let ready = Keys::new(connection).ready(queue);
+    let link = Link::for_commands(&connection.redis.at(&ready))?;
     let mut exists = redis::cmd("EXISTS");
     exists.arg(&ready);
     for part in PARTS {
@@ -49,8 +47,8 @@ pub async fn find_prefix(connection: &Connection, queue: &str) -> Result<PrefixS
     // The name as the keys have it, braces included.
     let wanted = ready[connection.prefix.len()..].to_owned();
     let mut found = Vec::new();
-    for key in scan(&link, &wanted).await? {
-        let jobs = match link.call(redis::cmd("LLEN").arg(&key)).await {
+    for (server, key) in scan(&connection.redis, &wanted).await? {
+        let jobs = match server.call(redis::cmd("LLEN").arg(&key)).await {
             Ok(jobs) => Reply(jobs).number::<u64>().unwrap_or_default(),
             Err(QueueError::Refused(_)) => continue,
             Err(error) => return Err(error),
@@ -64,29 +62,20 @@ pub async fn find_prefix(connection: &Connection, queue: &str) -> Result<PrefixS
 
 const PARTS: [&str; 3] = [":delayed", ":reserved", ":notify"];
 
-/// Keys of ready lists that end in `wanted`, told from any key of the queue.
-async fn scan(link: &Link, wanted: &str) -> Result<Vec<String>, QueueError> {
-    let mut lists: Vec<String> = Vec::new();
-    let mut cursor = String::from("0");
-    for _ in 0..CALLS {
-        let mut command = redis::cmd("SCAN");
-        command
-            .arg(&cursor)
-            .arg("MATCH")
-            .arg(format!("*{}*", escaped(wanted)))
-            .arg("COUNT")
-            .arg(KEYS_PER_CALL);
-        let Value::Array(page) = link.call(&command).await? else { break };
-        let [next, keys] = Reply(Value::Array(page)).fields();
-        for key in keys.list().into_iter().map(Reply::text) {
-            let list = PARTS.iter().find_map(|part| key.strip_suffix(part)).unwrap_or(&key);
-            if list.ends_with(wanted) && !lists.iter().any(|known| known == list) {
-                lists.push(list.to_owned());
+/// Keys of ready lists that end in `wanted`, told from any key of the queue, each with the server that has it.
+async fn scan(redis: &RedisSettings, wanted: &str) -> Result<Vec<(Link, String)>, QueueError> {
+    let mut lists: Vec<(Link, String)> = Vec::new();
+    for server in servers(redis).await? {
+        let link = Link::for_commands(&server)?;
+        let mut scan = Scan::new(format!("*{}*", escaped(wanted)));
+        for _ in 0..CALLS {
+            let Some(keys) = scan.next(&link).await? else { break };
+            for key in keys {
+                let list = PARTS.iter().find_map(|part| key.strip_suffix(part)).unwrap_or(&key);
+                if list.ends_with(wanted) && !lists.iter().any(|(_, known)| known == list) {
+                    lists.push((link.clone(), list.to_owned()));
+                }
             }
-        }
-        cursor = next.text();
-        if cursor == "0" {
-            break;
         }
     }
     Ok(lists)

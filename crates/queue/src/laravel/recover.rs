@@ -46,6 +46,9 @@ impl Laravel {
                 _ => recovered.gone += 1,
             }
         }
+        if !to_bury.is_empty() {
+            self.note_failing().await?;
+        }
         for held in to_bury {
             // Killed between the two, the next recovery writes the same record once more.
             self.failed.record(&self.crash_record(&held)).await?;

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use qfleet_model::outcome::Verdict;
 use qfleet_model::time::WallTime;
 
 use super::held::Held;
@@ -50,6 +51,9 @@ impl Laravel {
         let mut rooms: Vec<(LaneId, u32)> = asks.iter().map(|ask| (ask.lane, ask.at_most)).collect();
         // First of all, so that what is found counts against the room there is.
         let regained = self.lost.search(self, &mut rooms).await?;
+        if settle.iter().any(|one| matches!(one.verdict, Verdict::Bury { .. })) {
+            self.note_failing().await?;
+        }
 
         let now = clock::now();
         let mut places = Places::default();

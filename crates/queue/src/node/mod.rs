@@ -16,6 +16,7 @@ pub(crate) mod keys;
 mod library;
 mod look;
 mod lost;
+mod md5;
 mod presence;
 pub(crate) mod queues;
 mod recover;

@@ -51,15 +51,18 @@ pub(crate) struct Queues {
 }
 
 impl Queues {
-    /// Touches no network.
+    /// Touches no network. `link` is for all that does not sleep.
     ///
     /// # Errors
     /// [`QueueError::Refused`] when a file named by the settings cannot be read.
-    pub(crate) fn open(library: &'static Library, settings: &OpenSettings) -> Result<Self, QueueError> {
+    pub(crate) fn open(
+        library: &'static Library,
+        settings: &OpenSettings,
+        link: Link,
+    ) -> Result<Self, QueueError> {
         let connection = settings.connection.clone();
         let keys = Keys::new(&connection.prefix);
         let lanes = Lanes::new(&settings.lanes);
-        let link = Link::for_commands(&connection.redis)?;
         let bases = lanes.queues().iter().map(|queue| keys.base(&queue.name)).collect();
         // Only who works is seen.
         let queues = if settings.tag == 0 { &[] } else { lanes.queues() };
@@ -251,6 +254,10 @@ impl QueueDriver for Queues {
         count: u64,
     ) -> Result<Vec<ListedJob>, QueueError> {
         self.list(lane, state, from, count).await
+    }
+
+    fn resume_wakes(&self) -> bool {
+        true
     }
 
     async fn set_paused(&self, lane: LaneId, paused: bool) -> Result<Vec<String>, QueueError> {

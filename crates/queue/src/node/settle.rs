@@ -19,7 +19,9 @@ pub(super) fn add<'a>(
     let values = match verdict {
         Verdict::Nothing => return false,
         Verdict::Complete { result } => {
-            Values { a: json(result.as_ref()), delay: held.pause.as_millis(), ..Values::new("done") }
+            let nothing = if result.is_none() { "none" } else { "" };
+            let delay = held.pause.as_millis();
+            Values { a: json(result.as_ref()), c: nothing, delay, ..Values::new("done") }
         }
         Verdict::Bury { reason } => Values { ..Values::new("fail") }.because(reason),
         Verdict::Discard { reason } => {

@@ -99,7 +99,7 @@ impl Queues {
                 return Err(error);
             }
         };
-        let [verdicts, jobs, states, ended] = reply.fields();
+        let [verdicts, jobs, states, ended, remarks] = reply.fields();
         let taken: Vec<Taken> =
             jobs.list().into_iter().filter_map(|job| read_job(self.library, job, &asked, &token)).collect();
         let ended: Vec<Taken> =
@@ -111,7 +111,8 @@ impl Queues {
         turn.jobs = regained.hand_out();
         self.read_verdicts(settle, &sent_before, verdicts, &mut turn);
         turn.jobs.extend(taken.into_iter().map(|one| self.reserved(one, now)));
-        self.read_states(states, &asked, &mut turn);
+        self.read_states(states, &asked, now, &mut turn);
+        self.read_remarks(remarks, &mut turn);
         Ok(turn)
     }
 
@@ -232,7 +233,7 @@ impl Queues {
         Reserved { lane, job, receipt }
     }
 
-    fn read_states(&self, states: Reply, asked: &[Asked], turn: &mut Turn) {
+    fn read_states(&self, states: Reply, asked: &[Asked], sent: WallTime, turn: &mut Turn) {
         let mut states = states.list().into_iter();
         let mut lanes: Vec<(LaneId, bool, bool)> = Vec::new();
         for from in asked {
@@ -240,8 +241,6 @@ impl Queues {
                 states.next().unwrap_or(Reply(redis::Value::Nil)).fields();
             let left = left.number::<u64>().unwrap_or_default() > 0;
             let state = state.number::<u8>().unwrap_or_default();
-            // Wake-ups of a queue that is left alone are others'.
-            self.sleeper.rest(from.queue, (state == 2).then(|| clock::now() + BROKEN_FOR));
             if state == 2 {
                 turn.broken
                     .push((from.lane, (self.library.refusal)(self.lanes.name(from.queue), &text.text())));
@@ -249,7 +248,13 @@ impl Queues {
             if limited.number() == Some(1_u8) && turn.limited.last() != Some(&from.lane) {
                 turn.limited.push(from.lane);
             }
-            if let Some(due) = due.number::<i64>().map(WallTime::from_millis) {
+            let due = due.number::<i64>().map(WallTime::from_millis);
+            // The script counted from when the call was sent, and what it saw of a limit was later than that.
+            let due = if state == 3 { due.map(|due| due + clock::now().since(sent)) } else { due };
+            // Wake-ups of a queue that is left alone, or may start nothing, are others'.
+            let rest = if state == 2 { Some(clock::now() + BROKEN_FOR) } else { due.filter(|_| state == 3) };
+            self.sleeper.rest(from.queue, rest);
+            if let Some(due) = due {
                 turn.next_due = Some(turn.next_due.map_or(due, |known| known.min(due)));
             }
             match lanes.last_mut().filter(|(lane, ..)| *lane == from.lane) {
@@ -262,6 +267,19 @@ impl Queues {
         }
         turn.more = lanes.iter().filter(|(_, more, _)| *more).map(|(lane, ..)| *lane).collect();
         turn.paused = lanes.iter().filter(|(.., paused)| *paused).map(|(lane, ..)| *lane).collect();
+    }
+
+    /// What the script says of queues that go on all the same.
+    fn read_remarks(&self, remarks: Reply, turn: &mut Turn) {
+        for remark in remarks.list() {
+            let [base, text] = remark.fields();
+            let (base, text) = (base.text(), text.text());
+            let queues = self.lanes.queues().iter().enumerate();
+            for (number, queue) in queues.filter(|(_, queue)| self.keys.base(&queue.name) == base) {
+                let text = format!("queue `{}`: {text}", queue.name);
+                turn.broken.extend(self.lanes.with(number).map(|lane| (lane, text.clone())));
+            }
+        }
     }
 
     fn broken_wakeups(&self) -> Vec<(LaneId, String)> {

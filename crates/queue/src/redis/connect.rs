@@ -1,4 +1,5 @@
-//! From settings to an open connection: TCP, TLS, a unix socket, or whatever Sentinel calls the master just now.
+//! From settings to an open connection: TCP, TLS, a unix socket, whatever Sentinel calls the master just now, or the node
+//! of a cluster that owns the keys in question.
 
 use std::time::Duration;
 
@@ -11,13 +12,13 @@ use redis::{
 };
 use tokio::sync::mpsc::UnboundedSender;
 
-use super::{ear, fault};
+use super::{cluster, ear, fault};
 use crate::error::QueueError;
 
 /// A server that has not let us in for this long is taken for gone.
-const CONNECTS_WITHIN: Duration = Duration::from_secs(5);
-/// A sentinel gets less, since there are others to ask.
-const SENTINEL_WITHIN: Duration = Duration::from_secs(2);
+pub(super) const CONNECTS_WITHIN: Duration = Duration::from_secs(5);
+/// One that only says where another is gets less, since there are others to ask.
+pub(super) const GUIDE_WITHIN: Duration = Duration::from_secs(2);
 /// The system looks after a silent connection this often.
 const KEEPALIVE: Duration = Duration::from_secs(30);
 
@@ -59,13 +60,19 @@ impl Address {
         &self.shown
     }
 
+    /// Whether it is a node of a cluster.
+    pub(crate) fn on_cluster(&self) -> bool {
+        matches!(self.settings.target, RedisTarget::Cluster { .. })
+    }
+
     /// Where the sentinels see the master now; `None` when there are no sentinels, or none answers.
     pub(crate) async fn master_now(&self) -> Option<(String, u16)> {
         match &self.settings.target {
             RedisTarget::Sentinel { sentinels, master, tls } => {
                 self.master(sentinels, master, *tls).await.ok()
             }
-            RedisTarget::Tcp { .. } | RedisTarget::Unix { .. } => None,
+            // A node of a cluster that lost its keys to another one says so at the next call.
+            RedisTarget::Tcp { .. } | RedisTarget::Unix { .. } | RedisTarget::Cluster { .. } => None,
         }
     }
 
@@ -85,14 +92,18 @@ impl Address {
 
     async fn open(&self, answers_within: Duration) -> RedisResult<Connected> {
         let addr = match &self.settings.target {
-            RedisTarget::Tcp { host, port, tls } => self.reach(host, *port, *tls),
+            RedisTarget::Tcp { host, port, tls } => reach(host, *port, *tls),
             RedisTarget::Unix { path } => ConnectionAddr::Unix(path.clone()),
             RedisTarget::Sentinel { sentinels, master, tls } => {
                 let at = self.master(sentinels, master, *tls).await?;
-                let addr = self.reach(&at.0, at.1, *tls);
+                let addr = reach(&at.0, at.1, *tls);
                 let mut connection = self.log_in(addr, true, CONNECTS_WITHIN, answers_within).await?;
                 refuse_replica(&mut connection).await?;
                 return Ok((connection, Some(at)));
+            }
+            RedisTarget::Cluster { nodes, tls, key } => {
+                let key = key.as_deref().unwrap_or_default();
+                return Ok((cluster::owner(self, nodes, *tls, key, answers_within).await?, None));
             }
         };
         Ok((self.log_in(addr, true, CONNECTS_WITHIN, answers_within).await?, None))
@@ -117,9 +128,7 @@ impl Address {
             Err(RedisError::from((ErrorKind::EmptySentinelList, "not asked")));
         // Sentinels rarely ask for a password, even where the servers do.
         for with_password in [false, true] {
-            let opened = self
-                .log_in(self.reach(host, port, tls), with_password, SENTINEL_WITHIN, SENTINEL_WITHIN)
-                .await;
+            let opened = self.log_in(reach(host, port, tls), with_password, GUIDE_WITHIN, GUIDE_WITHIN).await;
             answer = match opened {
                 Ok(mut connection) => question.query_async(&mut connection).await,
                 Err(error) => Err(error),
@@ -139,16 +148,8 @@ impl Address {
         })
     }
 
-    fn reach(&self, host: &str, port: u16, tls: bool) -> ConnectionAddr {
-        let host = host.to_owned();
-        if tls {
-            ConnectionAddr::TcpTls { host, port, insecure: false, tls_params: None }
-        } else {
-            ConnectionAddr::Tcp(host, port)
-        }
-    }
-
-    async fn log_in(
+    /// A connection to this server.
+    pub(super) async fn log_in(
         &self,
         addr: ConnectionAddr,
         with_password: bool,
@@ -193,6 +194,16 @@ impl Address {
 impl std::fmt::Debug for Address {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(out, "Address({})", self.shown)
+    }
+}
+
+/// A server by host and port.
+pub(super) fn reach(host: &str, port: u16, tls: bool) -> ConnectionAddr {
+    let host = host.to_owned();
+    if tls {
+        ConnectionAddr::TcpTls { host, port, insecure: false, tls_params: None }
+    } else {
+        ConnectionAddr::Tcp(host, port)
     }
 }
 

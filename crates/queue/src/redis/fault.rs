@@ -5,7 +5,7 @@ use redis::{ErrorKind, RedisError, ServerErrorKind};
 use crate::error::QueueError;
 
 /// Answers of a server that works again by itself, or on another host, or after its operator did something.
-const PASSING: [&str; 13] = [
+const PASSING: [&str; 15] = [
     "LOADING",
     "READONLY",
     "MASTERDOWN",
@@ -16,16 +16,51 @@ const PASSING: [&str; 13] = [
     "NOREPLICAS",
     "BUSY",
     "TRYAGAIN",
+    "MOVED",
+    "ASK",
     "OOM",
     "UNKILLABLE",
     "UNBLOCKED",
 ];
-/// The same without a code of their own: a long call before login, and no room for one more client.
-const PASSING_TEXTS: [&str; 2] = ["unauthenticated", "max number of clients reached"];
+/// The same without a code of their own: a long call before login, no room for one more client, and a script on a node
+/// whose keys are on their way to another.
+const PASSING_TEXTS: [&str; 3] = ["unauthenticated", "max number of clients reached", ELSEWHERE];
+const ELSEWHERE: &str = "non local key";
 
 /// The script has to be sent in full.
 pub(super) fn script_unknown(error: &RedisError) -> bool {
     error.kind() == ErrorKind::Server(ServerErrorKind::NoScript)
+}
+
+/// What a node of a cluster says that has done nothing, because the keys are not its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Misplaced {
+    /// Another node has them.
+    Moved,
+    /// They are on their way to another node.
+    Moving,
+}
+
+/// Whether a call was refused by a node because of where the keys are.
+pub(super) fn misplaced(error: &RedisError) -> Option<Misplaced> {
+    match error.code()? {
+        "MOVED" => Some(Misplaced::Moved),
+        "ASK" | "TRYAGAIN" => Some(Misplaced::Moving),
+        _ => error.detail().is_some_and(|text| text.contains(ELSEWHERE)).then_some(Misplaced::Moving),
+    }
+}
+
+/// Host and port of the node that has the keys, by the word of one at `here`, which may leave out the host when it is
+/// its own.
+pub(super) fn moved_to(error: &RedisError, here: &str) -> Option<(String, u16)> {
+    if error.code() != Some("MOVED") {
+        return None;
+    }
+    let (node, _) = error.redirect_node()?;
+    let (host, port) = node.rsplit_once(':')?;
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    let host = if host.is_empty() || host == "?" { here } else { host };
+    Some((host.to_owned(), port.parse().ok()?))
 }
 
 /// Turns an error of the client into ours, naming the server at `shown`.
@@ -90,6 +125,9 @@ mod tests {
             ("NOAUTH Authentication required.", true),
             ("ERR Protocol error: unauthenticated multibulk length", true),
             ("ERR max number of clients reached", true),
+            ("MOVED 3999 127.0.0.1:6381", true),
+            ("ERR Script attempted to access a non local key in a cluster node script: e36", true),
+            ("CROSSSLOT Keys in request don't hash to the same slot", false),
             ("WRONGTYPE Operation against a key holding the wrong kind of value", false),
             ("ERR unknown command `EVALSHA`", false),
             ("NOPERM this user has no permissions to run the 'evalsha' command", false),

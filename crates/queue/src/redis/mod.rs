@@ -1,13 +1,18 @@
 //! A connection to Redis that comes back.
 //!
 //! A [`Link`] connects when it is first used, gives one multiplexed connection to all its callers, and lets go of it at
-//! the first sign that it does not work; the next call connects anew (asking Sentinel again). It never waits and never
-//! tries twice: a call fails at once with [`QueueError::Unreachable`], and pauses are the caller's business.
+//! the first sign that it does not work; the next call connects anew (asking Sentinel or the cluster again). It never
+//! waits and never tries twice: a call fails at once with [`QueueError::Unreachable`], and pauses are the caller's business.
+//! The one exception is a node of a cluster that has done nothing because the keys have moved, or are about to: the call is
+//! made again where they are.
 
+mod cluster;
 mod connect;
 mod ear;
 mod fault;
+mod links;
 mod reply;
+mod scan;
 mod script;
 mod sleeper;
 
@@ -19,9 +24,13 @@ use redis::aio::MultiplexedConnection;
 use redis::{Cmd, Value};
 use tokio::sync::Mutex;
 
+pub(crate) use self::cluster::servers;
 pub(crate) use self::connect::Address;
 pub(crate) use self::ear::{Ear, Message, pattern};
+use self::fault::Misplaced;
+pub use self::links::Links;
 pub(crate) use self::reply::Reply;
+pub(crate) use self::scan::Scan;
 pub(crate) use self::script::{Call, Script};
 pub(crate) use self::sleeper::{Blocked, Channels, News, Sleeper, Subscribed, Wakeups};
 use crate::error::QueueError;
@@ -31,6 +40,10 @@ pub(crate) const ANSWERS_WITHIN: Duration = Duration::from_secs(5);
 
 /// After a failover the old master may go on for seconds without knowing; what it is told then is lost.
 const ASK_SENTINELS_EVERY: Duration = Duration::from_secs(1);
+
+/// So often a call is made again on a cluster whose keys move. All pauses together are shorter than a quarter of a second.
+const MISPLACED_TRIES: u32 = 10;
+const MISPLACED_PAUSE: Duration = Duration::from_millis(5);
 
 /// One connection, made when needed and replaced when it fails.
 #[derive(Clone)]
@@ -142,24 +155,53 @@ impl Link {
 
     /// One command.
     pub(crate) async fn call(&self, command: &Cmd) -> Result<Value, QueueError> {
-        let mut live = self.live().await?;
-        match command.query_async(&mut live.connection).await {
-            Ok(value) => Ok(value),
-            Err(error) => Err(self.failed(&live, &error).await),
+        let mut tries = 0;
+        loop {
+            let mut live = self.live().await?;
+            match command.query_async(&mut live.connection).await {
+                Ok(value) => return Ok(value),
+                Err(error) => self.give_up_or_pause(&live, error, &mut tries).await?,
+            }
         }
     }
 
     /// One script, by its digest; sent in full only to a server that does not know it yet.
     pub(crate) async fn run(&self, script: &Script, call: &Call<'_>) -> Result<Reply, QueueError> {
-        let mut live = self.live().await?;
-        let mut answer = call.by_digest(script).query_async(&mut live.connection).await;
-        if answer.as_ref().is_err_and(fault::script_unknown) {
-            answer = call.in_full(script).query_async(&mut live.connection).await;
+        let on_cluster = self.0.address.on_cluster();
+        let mut tries = 0;
+        loop {
+            let mut live = self.live().await?;
+            let mut answer = call.by_digest(script, on_cluster).query_async(&mut live.connection).await;
+            if answer.as_ref().is_err_and(fault::script_unknown) {
+                answer = call.in_full(script, on_cluster).query_async(&mut live.connection).await;
+            }
+            match answer {
+                Ok(value) => return Ok(Reply(value)),
+                Err(error) => self.give_up_or_pause(&live, error, &mut tries).await?,
+            }
         }
-        match answer {
-            Ok(value) => Ok(Reply(value)),
-            Err(error) => Err(self.failed(&live, &error).await),
+    }
+
+    /// After a failed call on `live`: the error, unless a cluster refused because of where the keys are. Then this returns
+    /// when the call may be made again.
+    async fn give_up_or_pause(
+        &self,
+        live: &Live,
+        error: redis::RedisError,
+        tries: &mut u32,
+    ) -> Result<(), QueueError> {
+        let misplaced = fault::misplaced(&error).filter(|_| self.0.address.on_cluster());
+        if *tries >= MISPLACED_TRIES {
+            return Err(self.failed(live, &error).await);
         }
+        match misplaced {
+            None => return Err(self.failed(live, &error).await),
+            Some(Misplaced::Moved) => self.drop_connection(live).await,
+            Some(Misplaced::Moving) => {}
+        }
+        tokio::time::sleep(MISPLACED_PAUSE * *tries).await;
+        *tries += 1;
+        Ok(())
     }
 
     /// Sorts an error of a call on `live`, and lets go of the connection when it is of no more use.

@@ -1,21 +1,48 @@
 //! Scripts, called by digest.
 
+use std::sync::OnceLock;
+
 use redis::Cmd;
 use ring::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
+
+/// What a script begins with on a cluster.
+///
+/// While keys are on their way to another node, those that have gone look like keys that were never there, and a script
+/// that goes by that loses jobs. But then a node refuses to look at any key that is not there: at this one, too, which
+/// never is. So the script ends before it has done anything.
+const GUARD: &str = "if KEYS[1] then redis.call('EXISTS', KEYS[1] .. ':qfleet:nothing') end\n";
 
 /// A script and the name Redis knows it by.
 #[derive(Debug)]
 pub(crate) struct Script {
     source: &'static str,
-    digest: String,
+    plain: String,
+    guarded: OnceLock<(String, String)>,
 }
 
 impl Script {
     /// A script from its text.
     pub(crate) fn new(source: &'static str) -> Self {
-        let digest = digest(&SHA1_FOR_LEGACY_USE_ONLY, source.as_bytes());
-        Self { source, digest: digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect() }
+        Self { source, plain: name_of(source), guarded: OnceLock::new() }
     }
+
+    /// Text and name, as they are for a cluster or elsewhere.
+    fn form(&self, on_cluster: bool) -> (&str, &str) {
+        if !on_cluster {
+            return (self.source, &self.plain);
+        }
+        let (text, name) = self.guarded.get_or_init(|| {
+            let text = format!("{GUARD}{}", self.source);
+            let name = name_of(&text);
+            (text, name)
+        });
+        (text, name)
+    }
+}
+
+fn name_of(text: &str) -> String {
+    let digest = digest(&SHA1_FOR_LEGACY_USE_ONLY, text.as_bytes());
+    digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Keys and arguments of one call.
@@ -58,12 +85,12 @@ impl<'a> Call<'a> {
         self
     }
 
-    pub(super) fn by_digest(&self, script: &Script) -> Cmd {
-        self.command("EVALSHA", &script.digest)
+    pub(super) fn by_digest(&self, script: &Script, on_cluster: bool) -> Cmd {
+        self.command("EVALSHA", script.form(on_cluster).1)
     }
 
-    pub(super) fn in_full(&self, script: &Script) -> Cmd {
-        self.command("EVAL", script.source)
+    pub(super) fn in_full(&self, script: &Script, on_cluster: bool) -> Cmd {
+        self.command("EVAL", script.form(on_cluster).0)
     }
 
     fn command(&self, verb: &str, script: &str) -> Cmd {

@@ -4,57 +4,14 @@ use std::time::Duration;
 
 use qfleet_model::job::Job;
 use qfleet_model::outcome::Verdict;
-use qfleet_queue::{Keep, NodeSettings};
+use qfleet_queue::{Keep, NodeSettings, RateLimit};
 
-use crate::rig::{BullmqRig, bury, complete, dump, retry, soon, work};
+use crate::rig::{bury, complete, retry};
+use crate::story::{STORY, Story};
 
-/// A story told twice.
-struct Story<'a> {
-    /// Adds the jobs; `queue` is the queue.
-    add: &'a str,
-    /// The body of the library's processor, given `job`; `fail(text)` throws an error without a stack.
-    process: &'a str,
-    /// Its worker's options.
-    options: &'a str,
-    /// Verdicts until nothing is left to do.
-    verdicts: usize,
-}
-
-/// Both workers go through the story; returns when all their keys are the same.
 async fn same(story: Story<'_>, settings: &NodeSettings, verdict: impl Fn(&Job) -> Verdict) {
     for library in ["bullmq", "bullmq6"] {
-        let (theirs, ours) = (BullmqRig::new(), BullmqRig::new());
-        let Story { add, process, options, verdicts } = story;
-        let node = theirs.node(library);
-        node.run(&format!("const queue = kit.queue('demo'); await queue.waitUntilReady(); {add}"));
-        let attempts = format!(
-            "const fail = (text, Kind = Error) => {{ const e = new Kind(text); e.stack = e.name + ': ' + text; throw e }};
-             kit.memory.ended = 0;
-             const worker = await kit.worker('demo', async (job) => {{ {process} }}, {options});
-             worker.on('completed', () => kit.memory.ended++); worker.on('failed', () => kit.memory.ended++)"
-        );
-        node.run(&attempts);
-        soon(&node, "the library's worker", &format!("return kit.memory.ended >= {verdicts}"));
-        // Its last call looks for one more job, and may say `drained`.
-        std::thread::sleep(Duration::from_millis(50));
-        drop(node);
-
-        let node = ours.node(library);
-        node.run(&format!("const queue = kit.queue('demo'); await queue.waitUntilReady(); {add}"));
-        drop(node);
-        work(&*ours.worker_with(7, settings), verdicts, &verdict).await;
-        let (mut theirs, mut ours) = (dump(&mut theirs.redis()), dump(&mut ours.redis()));
-        for keys in [&mut theirs, &mut ours] {
-            keys.retain(|key, _| !key.contains("qfleet"));
-        }
-        let keys: std::collections::BTreeSet<_> = theirs.keys().chain(ours.keys()).cloned().collect();
-        for key in keys {
-            assert_eq!(
-                ours.get(&key),
-                theirs.get(&key),
-                "`{key}` beside {library}: ours (left), theirs (right)"
-            );
-        }
+        story.is_the_same(library, settings, &verdict).await;
     }
 }
 
@@ -67,8 +24,8 @@ async fn completed_jobs() {
     let story = Story {
         add: "await queue.add('a', {who: 'ann', e: [], n: 1.5}); await queue.add('b', {who: 'bob'}, {jobId: 'mine'})",
         process: "return {hello: job.data.who}",
-        options: "{}",
         verdicts: 2,
+        ..STORY
     };
     same(story, &plain(), |job| {
         complete(if job.name == "a" { r#"{"hello":"ann"}"# } else { r#"{"hello":"bob"}"# })
@@ -83,8 +40,8 @@ async fn jobs_retried_at_once_and_failed() {
         process:
             "if (job.name === 'worse' && job.attemptsMade === 1) fail('no way', kit.lib.UnrecoverableError);
             fail('bad ' + (job.attemptsMade + 1))",
-        options: "{}",
         verdicts: 4,
+        ..STORY
     };
     same(story, &plain(), |job| match (job.name.as_str(), job.attempt) {
         (_, 1) => retry(Duration::ZERO, "bad 1"),
@@ -99,8 +56,8 @@ async fn jobs_retried_later() {
     let story = Story {
         add: "await queue.add('late', {}, {attempts: 3, backoff: {type: 'fixed', delay: 60000}})",
         process: "fail('not yet')",
-        options: "{}",
         verdicts: 1,
+        ..STORY
     };
     same(story, &plain(), |job| {
         assert_eq!(job.limits.tries, Some(3));
@@ -116,8 +73,8 @@ async fn delayed_and_prioritized_and_lifo_jobs() {
             await queue.add('p2', {}, {priority: 1}); await kit.sleep(40);
             await queue.add('w', {}); await queue.add('l', {}, {lifo: true, attempts: 2})",
         process: "if (job.opts.attempts === 2 && job.attemptsMade === 0) fail('once'); return null",
-        options: "{}",
         verdicts: 7,
+        ..STORY
     };
     same(story, &plain(), |job| {
         if job.limits.tries == Some(2) && job.attempt == 1 {
@@ -140,6 +97,7 @@ async fn removed_jobs() {
         process: "await kit.sleep(3); if (job.name === 'gone too') fail('bad')",
         options: "{removeOnComplete: {count: 2}}",
         verdicts: 12,
+        ..STORY
     };
     let keep = Some(Keep { count: Some(2), age: None });
     let settings = NodeSettings { keep_completed: keep, ..plain() };
@@ -158,7 +116,122 @@ async fn metrics_and_deduplicated_jobs() {
         process: "if (job.name === 'd') fail('bad')",
         options: "{metrics: {maxDataPoints: 60}}",
         verdicts: 3,
+        ..STORY
     };
     let settings = NodeSettings { metrics: 60, ..plain() };
     same(story, &settings, |job| if job.name == "d" { bury("bad") } else { complete("null") }).await;
+}
+
+#[tokio::test]
+async fn jobs_kept_by_age_and_number() {
+    let story = Story {
+        add: "for (let i = 0; i < 4; i++) await queue.add('kept ' + i, {}, {removeOnComplete: false});
+            await queue.add('three', {}, {removeOnComplete: {count: 3, age: 100, limit: 1}});
+            await queue.add('all old ones but', {}, {removeOnComplete: {age: 0, limit: 1}});
+            await queue.add('none', {}, {removeOnComplete: {count: 0}}); await queue.add('minus', {}, {removeOnComplete: {count: -1}});
+            await queue.add('bad', {}, {removeOnFail: {count: 1}}); await queue.add('worse', {}, {removeOnFail: {count: 1}})",
+        process: "await kit.sleep(3); if (['bad', 'worse'].includes(job.name)) fail('bad')",
+        verdicts: 10,
+        ..STORY
+    };
+    let verdict = |job: &Job| {
+        std::thread::sleep(Duration::from_millis(3));
+        if matches!(job.name.as_str(), "bad" | "worse") { bury("bad") } else { complete("null") }
+    };
+    same(story, &plain(), verdict).await;
+}
+
+/// The newest of those that came while the holder ran follows it, once.
+#[tokio::test]
+async fn the_last_of_deduplicated_jobs() {
+    for rule in [
+        "{id: 'x', keepLastIfActive: true}",
+        "{id: 'x', ttl: 60000, keepLastIfActive: true}",
+        "{id: 'x', ttl: 60000, extend: true}",
+    ] {
+        let followed = rule.contains("keep");
+        let story = Story {
+            add: &format!("await queue.add('holder', {{}}, {{deduplication: {rule}}})"),
+            meanwhile: &format!(
+                "for (const n of [1, 2]) await queue.add('next', {{n}}, {{deduplication: {rule}, attempts: 2, priority: n}})"
+            ),
+            verdicts: if followed { 2 } else { 1 },
+            ..STORY
+        };
+        same(story, &plain(), |_| complete("null")).await;
+    }
+}
+
+#[tokio::test]
+async fn a_queue_with_nothing_but_delayed_jobs_left() {
+    let story = Story {
+        add: "await queue.add('holder', {}); await queue.add('b', {})",
+        meanwhile: "await queue.add('later', {}, {delay: 600000})",
+        verdicts: 2,
+        ..STORY
+    };
+    same(story, &plain(), |_| complete("null")).await;
+}
+
+/// The queue's own number of starts holds, and the worker's window.
+#[tokio::test]
+async fn starts_counted_for_two_limits() {
+    let add =
+        "await queue.setGlobalRateLimit(9, 60000); for (let i = 0; i < 3; i++) await queue.add('a', {})";
+    for (own, rate_limit) in [
+        ("{}", None),
+        ("{limiter: {max: 2, duration: 30000}}", Some(RateLimit { max: 2, per: Duration::from_secs(30) })),
+    ] {
+        let story = Story { add, options: own, verdicts: 3, ..STORY };
+        let settings = NodeSettings { rate_limit, ..plain() };
+        same(story, &settings, |_| complete("null")).await;
+    }
+}
+
+#[tokio::test]
+async fn starts_counted_for_the_workers_limit_alone() {
+    let story = Story {
+        add: "for (let i = 0; i < 3; i++) await queue.add('a', {}, {attempts: 2})",
+        process: "if (job.attemptsMade === 0) fail('once')",
+        options: "{limiter: {max: 6, duration: 30000}}",
+        verdicts: 6,
+        ..STORY
+    };
+    let limit = RateLimit { max: 6, per: Duration::from_secs(30) };
+    let settings = NodeSettings { rate_limit: Some(limit), ..plain() };
+    same(
+        story,
+        &settings,
+        |job| {
+            if job.attempt == 1 { retry(Duration::ZERO, "once") } else { complete("null") }
+        },
+    )
+    .await;
+}
+
+/// A parent and its children, one of which fails for good.
+#[tokio::test]
+async fn flows() {
+    for (flag, verdicts, unrun) in [
+        ("failParentOnFailure", 2, 1),
+        ("ignoreDependencyOnFailure", 3, 0),
+        ("removeDependencyOnFailure", 3, 0),
+        ("removeOnFail", 3, 0),
+        ("none", 2, 0),
+    ] {
+        let story = Story {
+            add: &format!(
+                "await kit.flow().add({{name: 'p', queueName: 'demo', opts: {{jobId: 'P', priority: 2}}, children: [
+                   {{name: 'bad', queueName: 'demo', opts: {{jobId: 'A', {flag}: true}}}}, {{name: 'b', queueName: 'demo', opts: {{jobId: 'B'}}}}]}})"
+            ),
+            process: "if (job.name === 'bad') fail('bad'); return {from: job.name}",
+            verdicts,
+            unrun,
+            ..STORY
+        };
+        same(story, &plain(), |job| {
+            if job.name == "bad" { bury("bad") } else { complete(&format!(r#"{{"from":"{}"}}"#, job.name)) }
+        })
+        .await;
+    }
 }

@@ -4,6 +4,7 @@
 #[path = "../contract/mod.rs"]
 #[allow(dead_code)]
 mod contract;
+mod damage;
 mod dumps;
 mod failed;
 mod fleet;
@@ -17,6 +18,12 @@ mod promises;
 #[path = "../laravel/proxy.rs"]
 #[allow(dead_code)]
 mod proxy;
+#[path = "../node/rig.rs"]
+#[allow(dead_code)]
 mod rig;
 mod schedules;
+#[path = "../node/shared_fleet.rs"]
+mod shared_fleet;
 mod stalled;
+#[path = "../node/story.rs"]
+mod story;

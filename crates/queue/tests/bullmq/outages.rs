@@ -9,7 +9,7 @@ use qfleet_testkit::Scratch;
 
 use crate::contract::{job_of, names, take};
 use crate::proxy::{Cut, Proxy};
-use crate::rig::{BullmqRig, DEMO, bury, complete, connection, open, retry};
+use crate::rig::{DEMO, NodeRig, bury, complete, connection, open, retry};
 
 async fn fill(driver: &dyn QueueDriver, jobs: &[&str]) {
     for name in jobs {
@@ -21,7 +21,7 @@ async fn fill(driver: &dyn QueueDriver, jobs: &[&str]) {
 #[tokio::test]
 async fn cut_calls_lose_and_double_nothing() {
     for cut in [Cut::Request, Cut::Reply] {
-        let (rig, scratch) = (BullmqRig::new(), Scratch::new());
+        let (rig, scratch) = (NodeRig::bullmq(), Scratch::new());
         let proxy = Proxy::to(rig.server.socket(), scratch.join("proxy.sock"));
         let driver =
             open(connection(proxy.socket.clone()), &[("demo", &["demo"])], 5, &NodeSettings::default());
@@ -63,7 +63,7 @@ async fn cut_calls_lose_and_double_nothing() {
 /// The worker dies before it sees what its last call took.
 #[tokio::test]
 async fn jobs_of_a_lost_reply_go_back_when_the_worker_dies() {
-    let (rig, scratch) = (BullmqRig::new(), Scratch::new());
+    let (rig, scratch) = (NodeRig::bullmq(), Scratch::new());
     let proxy = Proxy::to(rig.server.socket(), scratch.join("proxy.sock"));
     let dead = open(connection(proxy.socket.clone()), &[("demo", &["demo"])], 5, &NodeSettings::default());
     fill(&*dead, &["a", "b"]).await;
@@ -82,7 +82,7 @@ async fn jobs_of_a_lost_reply_go_back_when_the_worker_dies() {
 /// A schedule whose next iteration could not be made goes on when the job is found again.
 #[tokio::test]
 async fn a_schedule_survives_a_cut_between_two_calls() {
-    let (rig, scratch) = (BullmqRig::new(), Scratch::new());
+    let (rig, scratch) = (NodeRig::bullmq(), Scratch::new());
     let proxy = Proxy::to(rig.server.socket(), scratch.join("proxy.sock"));
     let node = rig.node("bullmq");
     node.run("await kit.queue('demo').upsertJobScheduler('s', {every: 3600000}, {name: 'tick'}); const [job] = await kit.queue('demo').getDelayed(); if (job) await job.promote()");
@@ -96,7 +96,8 @@ async fn a_schedule_survives_a_cut_between_two_calls() {
 
 #[tokio::test]
 async fn a_server_that_restarts_loses_nothing() {
-    let rig = BullmqRig { server: qfleet_testkit::RedisServer::builder().append_only().start() };
+    let server = qfleet_testkit::RedisServer::builder().append_only().start();
+    let rig = NodeRig { server, family: qfleet_model::job::Format::Bullmq };
     let driver = rig.worker(1);
     fill(&*driver, &["a", "b", "c"]).await;
     let jobs = take(&*driver, DEMO, 2).await.jobs;
@@ -114,7 +115,7 @@ async fn a_server_that_restarts_loses_nothing() {
 /// Calls are cut all the time, workers of ours are dropped in between, and a worker of the library takes part.
 #[tokio::test]
 async fn three_hundred_jobs_pass_a_line_that_breaks_all_the_time() {
-    let (rig, scratch) = (BullmqRig::new(), Scratch::new());
+    let (rig, scratch) = (NodeRig::bullmq(), Scratch::new());
     let proxy = Proxy::to(rig.server.socket(), scratch.join("proxy.sock"));
     let node = rig.node("bullmq");
     node.run(

@@ -2,18 +2,20 @@
 //!
 //! Ids are only unique within a queue, so a record is named `queue/id`.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Mutex, PoisonError};
 
 use async_trait::async_trait;
 use qfleet_manifest::queue::Connection;
 use qfleet_model::time::WallTime;
 
-use super::script;
 use crate::clock;
 use crate::error::QueueError;
 use crate::failed::{FailedJob, FailedJobs};
+use crate::located;
 use crate::node::keys::Keys;
-use crate::redis::{Call, Link, Reply, Script};
+use crate::node::library::script;
+use crate::redis::{Call, Link, Reply, Scan, Script, servers};
 
 /// Jobs removed in one call.
 const BATCH: u64 = 500;
@@ -21,53 +23,57 @@ const BATCH: u64 = 500;
 /// The failed sets of one connection's queues.
 #[derive(Debug)]
 pub(crate) struct BullmqFailedJobs {
-    name: String,
+    connection: Connection,
     keys: Keys,
-    link: Link,
+    /// By the hash tag of their queues; one where there is no cluster.
+    links: Mutex<HashMap<String, Link>>,
     look: Script,
     change: Script,
 }
 
 impl BullmqFailedJobs {
-    /// A store with a connection of its own, made when it is first needed.
-    ///
-    /// # Errors
-    /// [`QueueError::Refused`] when a file named by the settings cannot be read.
-    pub(crate) fn open(connection: &Connection) -> Result<Self, QueueError> {
-        Ok(Self {
-            name: connection.name.clone(),
+    /// A store with connections of its own, made when they are first needed.
+    pub(crate) fn open(connection: &Connection) -> Self {
+        Self {
             keys: Keys::new(&connection.prefix),
-            link: Link::for_commands(&connection.redis)?,
+            connection: connection.clone(),
+            links: Mutex::default(),
             look: script!("lua/look.lua"),
             change: script!("lua/failed.lua"),
-        })
+        }
+    }
+
+    fn link(&self, queue: &str) -> Result<Link, QueueError> {
+        let queue = queue.to_owned();
+        let at = located(&self.connection, [&queue])?;
+        let home = self.connection.home([&queue]).unwrap_or_default();
+        let mut links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(link) = links.get(&home) {
+            return Ok(link.clone());
+        }
+        let link = Link::for_commands(&at.redis)?;
+        links.insert(home, link.clone());
+        Ok(link)
     }
 
     /// Every queue under the prefix.
     async fn queues(&self) -> Result<Vec<String>, QueueError> {
         let mut found = BTreeSet::new();
-        let mut cursor = String::from("0");
-        loop {
-            let mut command = redis::cmd("SCAN");
-            command.arg(&cursor).arg("MATCH").arg(self.keys.every_meta()).arg("COUNT").arg(1000);
-            let [next, page] = Reply(self.link.call(&command).await?).fields();
-            found.extend(
-                page.list()
-                    .into_iter()
-                    .filter_map(|key| self.keys.queue_of_meta(&key.text()).map(str::to_owned)),
-            );
-            cursor = next.text();
-            if cursor == "0" || cursor.is_empty() {
-                return Ok(found.into_iter().collect());
+        for server in servers(&self.connection.redis).await? {
+            let link = Link::for_commands(&server)?;
+            let mut scan = Scan::new(self.keys.every_meta());
+            while let Some(keys) = scan.next(&link).await? {
+                found.extend(keys.iter().filter_map(|key| self.keys.queue_of_meta(key)).map(str::to_owned));
             }
         }
+        Ok(found.into_iter().collect())
     }
 
     async fn page(&self, queue: &str, from: u64, count: u64) -> Result<(u64, Vec<FailedJob>), QueueError> {
         let mut call = Call::default();
         call.key(self.keys.meta(queue)).own(clock::now().as_millis()).own(self.keys.base(queue));
         call.arg("failed").own(from).own(count);
-        let mut rows = self.link.run(&self.look, &call).await?.list().into_iter();
+        let mut rows = self.link(queue)?.run(&self.look, &call).await?.list().into_iter();
         let total = rows.next().and_then(|total| total.number::<u64>()).unwrap_or_default();
         Ok((total, rows.map(|row| self.job(queue, row)).collect()))
     }
@@ -76,7 +82,7 @@ impl BullmqFailedJobs {
         let [id, date, name, data, _, _, reason] = row.fields();
         FailedJob {
             id: format!("{queue}/{}", id.text()),
-            connection: self.name.clone(),
+            connection: self.connection.name.clone(),
             queue: queue.to_owned(),
             name: name.text(),
             payload: data.bytes().unwrap_or_default(),
@@ -91,7 +97,7 @@ impl BullmqFailedJobs {
         let mut call = Call::default();
         call.key(self.keys.meta(queue)).own(clock::now().as_millis()).own(self.keys.base(queue));
         call.arg(verb).arg(what).own(BATCH);
-        Ok(self.link.run(&self.change, &call).await?.number().unwrap_or_default())
+        Ok(self.link(queue)?.run(&self.change, &call).await?.number().unwrap_or_default())
     }
 }
 
@@ -120,13 +126,13 @@ impl FailedJobs for BullmqFailedJobs {
         let Some((queue, job)) = id.split_once('/') else { return Ok(None) };
         let mut command = redis::cmd("ZSCORE");
         command.arg(self.keys.base(queue) + "failed").arg(job);
-        let Some(date) = Reply(self.link.call(&command).await?).score() else { return Ok(None) };
+        let Some(date) = Reply(self.link(queue)?.call(&command).await?).score() else { return Ok(None) };
         let mut command = redis::cmd("HMGET");
         command.arg(self.keys.base(queue) + job).arg(&["name", "data", "failedReason"]);
-        let [name, data, reason] = Reply(self.link.call(&command).await?).fields();
+        let [name, data, reason] = Reply(self.link(queue)?.call(&command).await?).fields();
         Ok(Some(FailedJob {
             id: id.to_owned(),
-            connection: self.name.clone(),
+            connection: self.connection.name.clone(),
             queue: queue.to_owned(),
             name: name.text(),
             payload: data.bytes().unwrap_or_default(),

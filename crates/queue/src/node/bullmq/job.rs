@@ -5,6 +5,7 @@ use std::time::Duration;
 use qfleet_model::backoff::Backoff;
 use qfleet_model::job::JobLimits;
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 use crate::error::Unreadable;
 use crate::node::row::Row;
@@ -17,26 +18,35 @@ pub(super) fn row(row: Reply) -> Row {
     let ended = ended.number::<u32>().unwrap_or_default() + ended4.number::<u32>().unwrap_or_default();
     let starts = starts.number::<u32>().unwrap_or_default();
     let (traceparent, tracestate) = trace(&opts);
-    let unreadable = opts
-        .get("group")
-        .is_some()
-        .then(|| Unreadable("belongs to a group, which only the library's commercial edition knows".into()));
+    let name = name.text();
+    let data = data.bytes().filter(|data| !data.is_empty()).unwrap_or_else(|| b"{}".to_vec());
     Row {
-        name: name.text(),
-        data: data.bytes().unwrap_or_else(|| b"{}".to_vec()),
+        unreadable: unreadable(&name, &data, &opts).map(Unreadable),
+        name,
+        data,
         limits: limits(&opts, ended.saturating_add(1), fastrand::f64()),
         opts,
         timestamp: timestamp.text(),
         ended,
-        deliveries: starts.saturating_sub(1),
+        deliveries: Some(starts.saturating_sub(1)),
         proof: starts.to_string(),
         stalls: stalls.number().unwrap_or_default(),
         schedule: Some(scheduler.text()).filter(|scheduler| !scheduler.is_empty()),
         failed_before: reason.bytes().is_some(),
         traceparent,
         tracestate,
-        unreadable,
     }
+}
+
+/// Why the job cannot be run, if so. Options that are no JSON hold nobody up: they count as not given.
+fn unreadable(name: &str, data: &[u8], opts: &Value) -> Option<String> {
+    if opts.get("group").is_some() {
+        return Some("belongs to a group, which only the library's commercial edition knows".into());
+    }
+    if let Err(problem) = serde_json::from_slice::<&RawValue>(data) {
+        return Some(format!("its `data` is not valid JSON: {problem}"));
+    }
+    name.is_empty().then(|| "it has no `name`".into())
 }
 
 /// The limits in a job's options, for this attempt. `luck` is drawn from 0 to 1.

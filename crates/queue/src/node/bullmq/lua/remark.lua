@@ -17,7 +17,7 @@ while cursor < #ARGV do
       return
     end
     redis.call('RPUSH', key .. ':logs', text)
-    local kept = tonumber(given(decoded(opts[2]).kl))
+    local kept = whole(decoded(opts[2]).kl)
     if kept then redis.call('LTRIM', key .. ':logs', -kept, -1) end
   end)
   if not fine then own_fault(problem) end

@@ -12,7 +12,7 @@ for place, lane in ipairs(read_lanes()) do
       local token = redis.pcall('GET', q.base .. id .. ':lock')
       if not token or (type(token) == 'string' and string.sub(token, 1, #start) == start) then
         local readable, row = pcall(row_of, q, id)
-        if readable and row[1] then found[#found + 1] = {place, id, token or '', row, notes_of(lane, id)} end
+        if readable and (row[1] or row[2]) then found[#found + 1] = {place, id, token or '', row, notes_of(lane, id)} end
       end
     end
   end)
