@@ -28,17 +28,19 @@ const produce = async (library, redisPort, count) => {
   await queue.close()
 }
 
-const nodeWorker = (library) => ({
-  name: 'Node',
+const nodeWorker = (library, id, client) => ({
+  id,
+  name: `Node, ${client}`,
   start: async (place, { redisPort, url, concurrency, label }) => {
     const child = place.spawn(label, process.execPath, [
-      path.join(__dirname, 'node-worker.js'), library, redisPort, QUEUE, concurrency, url,
+      path.join(__dirname, 'node-worker.js'), library, client, redisPort, QUEUE, concurrency, url,
     ].map(String))
-    return { pids: [child.pid], stop: () => end(place, child, label) }
+    return { pids: [child.pid], ...manners(place, child, label) }
   },
 })
 
 const qfleet = (binary, driver) => ({
+  id: 'qfleet',
   name: 'qfleet',
   start: async (place, { redisPort, url, concurrency, label }) => {
     const socket = path.join(place.dir, `${label}.sock`)
@@ -56,16 +58,24 @@ const qfleet = (binary, driver) => ({
       return status.stdout && JSON.parse(status.stdout)[0]?.pid
     }
     const pid = await eventually('the worker of qfleet', workerPid)
-    return { pids: [pid, child.pid], stop: () => end(place, child, label) }
+    return { pids: [pid, child.pid], ...manners(place, child, label) }
   },
 })
 
-/** Ends a worker as an operator does, and fails when that or anything before it went wrong. */
-const end = async (place, child, label) => {
-  child.kill('SIGTERM')
-  const how = await child.ended
-  const said = place.log(label).trim()
-  if (how !== 0 || said) throw new Error(`${label} ended with ${how} and said:\n${said}`)
+const manners = (place, child, label) => {
+  const failed = (how) => new Error(`${label} ended with ${how} and said:\n${place.log(label).trim()}`)
+  return {
+    /** Fails when the worker is gone. */
+    check: () => {
+      if (child.exitCode !== null || child.signalCode !== null) throw failed(child.signalCode ?? child.exitCode)
+    },
+    /** Ends it as an operator does, and fails when that or anything before it went wrong. */
+    stop: async () => {
+      child.kill('SIGTERM')
+      const how = await child.ended
+      if (how !== 0 || place.log(label).trim()) throw failed(how)
+    },
+  }
 }
 
 /** Families of queues: the library that makes the jobs, and who works them. */
@@ -73,6 +83,13 @@ const families = (binary) => [
   { id: 'bullmq', title: `BullMQ ${versionOf('bullmq')}`, driver: 'bullmq' },
   { id: 'bullmq6', title: `BullMQ ${versionOf('bullmq6')}`, driver: 'bullmq' },
   { id: 'bull', title: `Bull ${versionOf('bull')}`, driver: 'bull' },
-].map((family) => ({ ...family, workers: [nodeWorker(family.id), qfleet(binary, family.driver)] }))
+].map((family) => ({
+  ...family,
+  workers: [
+    nodeWorker(family.id, 'fetch', 'fetch'),
+    nodeWorker(family.id, 'http', 'http.request'),
+    qfleet(binary, family.driver),
+  ],
+}))
 
 module.exports = { QUEUE, families, produce }

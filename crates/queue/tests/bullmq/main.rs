@@ -24,6 +24,10 @@ mod rig;
 mod schedules;
 #[path = "../node/shared_fleet.rs"]
 mod shared_fleet;
+#[path = "../node/shared_outages.rs"]
+mod shared_outages;
+#[path = "../node/presence.rs"]
+mod shared_presence;
 mod stalled;
 #[path = "../node/story.rs"]
 mod story;
