@@ -36,9 +36,10 @@ fn queues_that_are_well_pass_without_a_word() {
     let redis = RedisServer::start();
     Node::start("bullmq", &redis).run("await kit.queue('five').add('a', {}); await kit.queue('held').add('a', {}); await kit.queue('held').pause()");
     Node::start("bullmq6", &redis).run("await kit.queue('six').add('a', {})");
+    Node::start("bull", &redis).run("await kit.queue('four').add({}); await kit.queue('four').pause()");
     let (probes, code) = probe(
         &redis,
-        "  five: {connection: new}\n  held: {connection: new}\n  six: {connection: new}\n  none: {connection: new}\n",
+        "  five: {connection: new}\n  held: {connection: new}\n  six: {connection: new}\n  none: {connection: new}\n  four: {connection: old}\n  nil: {connection: old}\n",
     );
     assert_eq!(code, Some(0), "{probes:?}");
     assert!(probes.iter().all(|probe| probe["ok"] == true && probe["warning"] == false), "{probes:?}");

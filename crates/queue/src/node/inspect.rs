@@ -4,6 +4,7 @@
 use qfleet_manifest::queue::Connection;
 use qfleet_model::job::Format;
 
+use super::bull::BULL;
 use super::bullmq::BULLMQ;
 use super::keys::Keys;
 use crate::error::QueueError;
@@ -12,7 +13,7 @@ use crate::redis::{Link, Reply};
 /// Something odd about a queue.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Oddity {
-    /// It will not be worked, or must not be: why, and what to do.
+    /// It will not be worked: why, and what to do.
     Unfit(String),
     /// It is worked, and this may still hurt: what, and what to do.
     Risk(String),
@@ -33,6 +34,12 @@ struct Signs {
     paused_as_bull: bool,
     /// Jobs in the list that a resume writes over.
     waiting: u64,
+}
+
+impl Signs {
+    fn is_of_bull(&self) -> bool {
+        self.paused_as_bull || (self.has_ids && !self.settings_of_bullmq)
+    }
 }
 
 /// Looks at one queue of a Bull or BullMQ connection; queues of other families have nothing odd. `accepted` is a major
@@ -74,17 +81,17 @@ pub async fn inspect_queue(
 fn judge(driver: Format, queue: &str, base: &str, signs: &Signs, accepted: Option<u32>) -> Vec<Oddity> {
     let mut odd = Vec::new();
     match driver {
-        Format::Bull if signs.settings_of_bullmq => odd.push(Oddity::Unfit(format!(
-            "`{queue}` looks like a queue of BullMQ, and this connection is of Bull: use `driver: bullmq` for it"
-        ))),
-        Format::Bullmq if signs.paused_as_bull || (signs.has_ids && !signs.settings_of_bullmq) => {
-            odd.push(Oddity::Unfit(format!(
-                "`{queue}` looks like a queue of Bull, and this connection is of BullMQ: use `driver: bull` for it"
-            )));
+        Format::Bull if signs.settings_of_bullmq && accepted.is_none() => {
+            odd.push(Oddity::Unfit((BULL.refusal)(queue, "foreign")));
+        }
+        Format::Bullmq if signs.is_of_bull() && accepted.is_none() => {
+            odd.push(Oddity::Unfit((BULLMQ.refusal)(queue, "version bull")));
         }
         Format::Bullmq => {
             let untested = signs.version.as_deref().filter(|version| !is_worked(version, accepted));
-            odd.extend(untested.map(|version| Oddity::Unfit((BULLMQ.refusal)(queue, &format!("version {version}")))));
+            odd.extend(
+                untested.map(|version| Oddity::Unfit((BULLMQ.refusal)(queue, &format!("version {version}")))),
+            );
         }
         Format::Bull | Format::Laravel => {}
     }
@@ -138,6 +145,8 @@ mod tests {
         ] {
             assert_eq!(unfit(Format::Bull, &signs, None).len(), as_bull, "{signs:?}");
             assert_eq!(unfit(Format::Bullmq, &signs, None).len(), as_bullmq, "{signs:?}");
+            assert_eq!(unfit(Format::Bull, &signs, Some(5)).len(), 0, "worked all the same: {signs:?}");
+            assert_eq!(unfit(Format::Bullmq, &signs, Some(5)).len(), 0, "worked all the same: {signs:?}");
         }
     }
 
