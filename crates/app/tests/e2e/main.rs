@@ -15,6 +15,7 @@ mod odd_starts;
 mod orphaned;
 mod outage;
 mod packaging;
+mod probe;
 mod programs;
 mod reload;
 mod rolling;
