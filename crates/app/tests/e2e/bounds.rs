@@ -1,0 +1,179 @@
+//! What an idle fleet costs a Redis that is billed by the command and limited in connections, and a Redis that allows little.
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use qfleet_testkit::{Answer, Node, Receiver, RedisServer, eventually};
+use serde_json::Value;
+
+use crate::support::{Fleet, SOON, payload, push};
+
+/// As in a pool of eleven queues whose `sleep` and `stalled-interval` are both 30 s, in a fifteenth of the time.
+const SLEEP: Duration = Duration::from_secs(2);
+const WATCHED: Duration = Duration::from_secs(10);
+
+/// A pool of eleven queues, the first `laravel` of them Laravel's, the others BullMQ's.
+fn pool(redis: &RedisServer, laravel: usize) -> Fleet {
+    let seconds = SLEEP.as_secs();
+    let mut manifest = format!(
+        "redis: {{url: '{}'}}\nconnections:\n  php: {{driver: laravel}}\n  node: {{driver: bullmq}}\nqueues:\n",
+        redis.url()
+    );
+    for number in 0..11 {
+        let (connection, more) = if number < laravel {
+            ("php", String::new())
+        } else {
+            ("node", format!(", stalled-interval: {seconds}"))
+        };
+        manifest.push_str(&format!(
+            "  q{number}: {{connection: {connection}, handler: {{shell: 'true'}}{more}}}\n"
+        ));
+    }
+    let names: Vec<String> = (0..11).map(|number| format!("q{number}")).collect();
+    manifest.push_str(&format!("pools:\n  small: {{queues: [{}], sleep: {seconds}}}\n", names.join(", ")));
+    Fleet::start_and_wait(&manifest)
+}
+
+/// Everything clients send in a while, without what scripts do inside.
+fn sent(redis: &RedisServer, during: Duration) -> Vec<String> {
+    let mut monitor = UnixStream::connect(redis.socket()).unwrap();
+    monitor.write_all(b"MONITOR\r\n").unwrap();
+    let (mut lines, mut heard) = (BufReader::new(monitor), Vec::new());
+    let until = Instant::now() + during;
+    loop {
+        let left = until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return heard;
+        }
+        lines.get_ref().set_read_timeout(Some(left)).unwrap();
+        let mut line = String::new();
+        if lines.read_line(&mut line).is_ok() && line.contains('"') && !line.contains(" lua]") {
+            heard.push(line);
+        }
+    }
+}
+
+/// Clients, but for the one that asks.
+fn connections(redis: &RedisServer) -> usize {
+    let clients: String = redis::cmd("CLIENT").arg("LIST").query(&mut redis.connection()).unwrap();
+    clients.lines().filter(|client| !client.contains("cmd=client|list")).count()
+}
+
+fn an_idle_pool_costs_at_most(laravel: usize, families: u32, most_connections: usize) {
+    let redis = RedisServer::start();
+    let mut fleet = pool(&redis, laravel);
+    // A command connection, and for each family one to sleep on.
+    eventually(SOON, "the pool to fall asleep", || {
+        let clients: String = redis::cmd("CLIENT").arg("LIST").query(&mut redis.connection()).unwrap();
+        (clients.lines().filter(|client| client.contains("flags=b")).count() == families as usize)
+            .then_some(())
+    });
+    assert!(connections(&redis) <= most_connections, "{}", connections(&redis));
+    let heard = sent(&redis, WATCHED);
+    let turns = u32::try_from(WATCHED.as_secs() / SLEEP.as_secs()).unwrap() * families;
+    // One command for each family and `sleep`: four a minute for two families with 30 s. At either end may be one more.
+    let most = turns + families;
+    assert!(heard.len() <= most as usize, "{} commands:\n{}", heard.len(), heard.join(""));
+    assert!(heard.len() + families as usize >= turns as usize, "it does not look often enough: {heard:?}");
+    assert!(connections(&redis) <= most_connections, "{}", connections(&redis));
+    assert_eq!(fleet.stop(), 0);
+}
+
+#[test]
+fn eleven_idle_queues_of_bullmq_cost_two_connections_and_a_command_each_sleep() {
+    an_idle_pool_costs_at_most(0, 1, 2);
+}
+
+#[test]
+fn eleven_idle_queues_of_laravel_cost_two_connections_and_a_command_each_sleep() {
+    an_idle_pool_costs_at_most(11, 1, 2);
+}
+
+#[test]
+fn eleven_idle_queues_of_two_families_cost_three_connections() {
+    an_idle_pool_costs_at_most(5, 2, 3);
+}
+
+fn rows(fleet: &Fleet, args: &[&str]) -> Vec<Value> {
+    serde_json::from_str(&fleet.ok(args)).unwrap()
+}
+
+/// Commands that are often refused: by the rights of a user, or because they are not there at all.
+const REFUSED: [&str; 9] =
+    ["CONFIG", "CLIENT", "SCAN", "KEYS", "MONITOR", "DEBUG", "INFO", "ROLE", "SUBSCRIBE"];
+
+#[test]
+fn a_redis_that_allows_little_is_enough() {
+    let rules: Vec<String> = REFUSED.iter().map(|command| format!("-{}", command.to_lowercase())).collect();
+    let by_rights = RedisServer::builder()
+        .config(&format!("user app on >secret ~* &* +@all {}", rules.join(" ")))
+        .start();
+    let mut without = RedisServer::builder();
+    // The library's own client asks for `INFO` before it says anything else.
+    for command in REFUSED.iter().filter(|command| **command != "INFO") {
+        without = without.config(&format!("rename-command {command} \"\""));
+    }
+    let without = without.start();
+    let login = format!("redis+unix://app:secret@{}", by_rights.socket().display());
+    for (redis, url) in [(&by_rights, login), (&without, without.url())] {
+        everything_works(redis, &url);
+    }
+}
+
+fn everything_works(redis: &RedisServer, url: &str) {
+    let receiver = Receiver::start(|request| match request.header("Job-Name") {
+        Some("refused" | "App\\Jobs\\Job2") => Answer::status(422),
+        Some("slow") if request.header("Job-Previous-Status").is_none() => Answer::never(),
+        _ => Answer::ok(),
+    });
+    let mut fleet = Fleet::start_and_wait(&format!(
+        "redis: {{url: '{url}'}}\nconnections:\n  node: {{driver: bullmq}}\n  php: {{driver: laravel}}\n\
+         defaults: {{handler: {{http: {{url: '{0}/'}}}}, sleep: 0.2}}\n\
+         queues:\n  mail: {{connection: node, concurrency: 2}}\n  crm: {{connection: php}}\n",
+        receiver.url()
+    ));
+    let done = |count| {
+        eventually(SOON, "a job to be handled", || (receiver.count() >= count).then_some(()));
+    };
+    let node = Node::start("bullmq", redis);
+    node.run(
+        "await kit.queue('mail').add('plain', {}); await kit.queue('mail').add('delayed', {}, {delay: 500})",
+    );
+    done(2);
+    push(redis, "crm", [payload(1, "")]);
+    done(3);
+    // Paused, so that the sleepers are called off, and jobs stay where they can be listed.
+    fleet.ok(&["pause", "mail", "crm"]);
+    std::thread::sleep(Duration::from_millis(300));
+    fleet.ok(&["push", "mail", "refused", "{}"]);
+    push(redis, "crm", [payload(2, "")]);
+    let waiting = rows(&fleet, &["queues", "--json"]);
+    assert!(waiting.iter().all(|queue| queue["waiting"] == 1 && queue["paused"] == true), "{waiting:?}");
+    assert_eq!(rows(&fleet, &["jobs", "mail", "--json"]).len(), 1);
+    fleet.ok(&["resume", "mail", "crm"]);
+    let failed = eventually(SOON, "both to be failed", || {
+        let failed = rows(&fleet, &["failed", "list", "--json"]);
+        (failed.len() == 2).then_some(failed)
+    });
+    for job in &failed {
+        fleet.ok(&["failed", "retry", job["id"].as_str().unwrap()]);
+    }
+    eventually(SOON, "both to be failed again", || {
+        (receiver.count() >= 7 && rows(&fleet, &["failed", "list", "--json"]).len() == 2).then_some(())
+    });
+    fleet.ok(&["failed", "flush"]);
+    assert!(rows(&fleet, &["failed", "list", "--json"]).is_empty());
+    // What a killed worker held is back at once.
+    node.run("await kit.queue('mail').add('slow', {})");
+    done(8);
+    let killed = Instant::now();
+    kill(Pid::from_raw(fleet.pid_of("mail:mail_00")), Signal::SIGKILL).unwrap();
+    done(9);
+    assert!(killed.elapsed() < Duration::from_secs(5));
+    assert!(fleet.ok(&["check", "--probe"]).contains("answers"));
+    assert!(!fleet.log().contains("cannot be used"), "{}", fleet.log());
+    assert_eq!(fleet.stop(), 0);
+}
