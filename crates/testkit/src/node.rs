@@ -70,6 +70,14 @@ impl Node {
         Self { process: Mutex::new(process), line: Mutex::new(line) }
     }
 
+    /// A command that runs another script with the same libraries.
+    #[must_use]
+    pub fn script(path: &Path) -> Command {
+        let mut command = Command::new("node");
+        command.arg(path).env("NODE_PATH", MODULES);
+        command
+    }
+
     /// Runs the body of an async function that is given `kit` (see `node/session.js`), and returns what it returns.
     ///
     /// # Panics
