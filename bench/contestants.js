@@ -34,7 +34,7 @@ const nodeWorker = (library) => ({
     const child = place.spawn(label, process.execPath, [
       path.join(__dirname, 'node-worker.js'), library, redisPort, QUEUE, concurrency, url,
     ].map(String))
-    return { pids: [child.pid], stop: () => end(place, child, label) }
+    return { pids: [child.pid], ...manners(place, child, label) }
   },
 })
 
@@ -56,16 +56,24 @@ const qfleet = (binary, driver) => ({
       return status.stdout && JSON.parse(status.stdout)[0]?.pid
     }
     const pid = await eventually('the worker of qfleet', workerPid)
-    return { pids: [pid, child.pid], stop: () => end(place, child, label) }
+    return { pids: [pid, child.pid], ...manners(place, child, label) }
   },
 })
 
-/** Ends a worker as an operator does, and fails when that or anything before it went wrong. */
-const end = async (place, child, label) => {
-  child.kill('SIGTERM')
-  const how = await child.ended
-  const said = place.log(label).trim()
-  if (how !== 0 || said) throw new Error(`${label} ended with ${how} and said:\n${said}`)
+const manners = (place, child, label) => {
+  const failed = (how) => new Error(`${label} ended with ${how} and said:\n${place.log(label).trim()}`)
+  return {
+    /** Fails when the worker is gone. */
+    check: () => {
+      if (child.exitCode !== null || child.signalCode !== null) throw failed(child.signalCode ?? child.exitCode)
+    },
+    /** Ends it as an operator does, and fails when that or anything before it went wrong. */
+    stop: async () => {
+      child.kill('SIGTERM')
+      const how = await child.ended
+      if (how !== 0 || place.log(label).trim()) throw failed(how)
+    },
+  }
 }
 
 /** Families of queues: the library that makes the jobs, and who works them. */

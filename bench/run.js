@@ -18,12 +18,13 @@ const { values, positionals } = parseArgs({
     idle: { type: 'string', default: '60' },
     jobs: { type: 'string', default: '120000' },
     at: { type: 'string', default: '1,10,100' },
-    only: { type: 'string', default: '' },
+    only: { type: 'string', default: 'bullmq,bullmq6,bull' },
+    workers: { type: 'string', default: 'Node,qfleet' },
     'no-results': { type: 'boolean', default: false },
   },
 })
 if (positionals.length !== 1) {
-  console.error('usage: node run.js QFLEET [--rounds N] [--seconds N] [--warm-up N] [--idle N] [--jobs N] [--at 1,10,100] [--only bullmq,bullmq6,bull] [--no-results]')
+  console.error('usage: node run.js QFLEET [--rounds N] [--seconds N] [--warm-up N] [--idle N] [--jobs N] [--at 1,10,100] [--only bullmq,bullmq6,bull] [--workers Node,qfleet] [--no-results]')
   process.exit(2)
 }
 const settings = {
@@ -32,8 +33,11 @@ const settings = {
 }
 const concurrencies = values.at.split(',').map(Number)
 const binary = path.resolve(positionals[0])
-const wanted = families(binary).filter((family) => !values.only || values.only.split(',').includes(family.id))
+const chosen = (list, name) => list.split(',').includes(name)
+const wanted = families(binary).filter((family) => chosen(values.only, family.id))
+  .map((family) => ({ ...family, workers: family.workers.filter((worker) => chosen(values.workers, worker.name)) }))
 const load = { before: os.loadavg()[0], most: 0 }
+const QUIET = 0.5
 const say = (text) => process.stderr.write(`${text}\n`)
 
 /** Every worker at rest, all at the same time, each with a Redis of its own: that costs one minute instead of six. */
@@ -84,6 +88,7 @@ const workOfAll = async (place, nginx, rest) => {
 }
 
 const main = async () => {
+  if (load.before > QUIET) say(`this machine has a load of ${load.before.toFixed(1)} already: rates will be wrong, processor times less so`)
   const place = new Place()
   const nginx = await startNginx(place)
   say(`at rest: ${settings.idle} s`)

@@ -37,6 +37,7 @@ test)
     need systemd has systemd-analyze
     need procps has ps
     need python3 has python3
+    need supervisor has supervisorctl
     need nodejs has node
     need npm has npm
     ;;
@@ -74,7 +75,7 @@ if [ ${#missing[@]} -gt 0 ]; then
     fi
     "${as_root[@]}" apt-get update -q
     "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "${missing[@]}"
-    for service in redis-server nginx; do
+    for service in redis-server nginx supervisor; do
         if [[ " ${missing[*]} " == *" $service "* ]] && [ -d /run/systemd/system ]; then
             "${as_root[@]}" systemctl disable --quiet $service || true
         fi

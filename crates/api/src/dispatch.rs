@@ -4,14 +4,16 @@
 //! written down with who asked before they are carried out. No rule of the fleet is here.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use qfleet_manifest::settings::Manifest;
 use qfleet_model::command::{Command, Refusal, Reply};
 use qfleet_model::name::Selector;
-use qfleet_model::snapshot::FleetSnapshot;
+use qfleet_model::snapshot::{FleetSnapshot, ProcessView};
 use qfleet_queue::driver::JobState;
-use qfleet_supervisor::{Changes, Handle, LogReader, Stream};
+use qfleet_supervisor::{Changes, Handle, LogReader, OwnLog, Stream};
 
 use crate::access::Peer;
 use crate::desk::{Desk, DeskError};
@@ -95,6 +97,10 @@ fn refused(refusal: &Refusal) -> (&'static str, String, Option<String>) {
         ),
         Refusal::ShuttingDown => ("shutting-down", refusal.to_string(), None),
         Refusal::BadManifest { .. } => ("bad-manifest", refusal.to_string(), None),
+        Refusal::AlreadyActive { .. } => ("already-active", refusal.to_string(), None),
+        Refusal::StillRunning { .. } => ("still-running", refusal.to_string(), None),
+        Refusal::NotRunning { .. } => ("not-running", refusal.to_string(), None),
+        Refusal::NoInput { .. } => ("no-input", refusal.to_string(), None),
         Refusal::BadRequest { what } => ("bad-request", what.clone(), None),
     }
 }
@@ -109,6 +115,7 @@ fn version() -> &'static str {
 pub struct Dispatch {
     handle: Handle,
     desk: Arc<Desk>,
+    own_log: Option<OwnLog>,
 }
 
 impl Dispatch {
@@ -116,7 +123,25 @@ impl Dispatch {
     #[must_use]
     pub fn new(handle: Handle) -> Self {
         let desk = Arc::new(Desk::new(handle.clone()));
-        Self { handle, desk }
+        Self { handle, desk, own_log: None }
+    }
+
+    /// The same, which also shows the daemon's own log.
+    #[must_use]
+    pub fn with_own_log(self, log: OwnLog) -> Self {
+        Self { own_log: Some(log), ..self }
+    }
+
+    /// The manifest in force.
+    #[must_use]
+    pub fn manifest(&self) -> Arc<Manifest> {
+        self.handle.manifest()
+    }
+
+    /// The manifest as it was read last.
+    #[must_use]
+    pub fn last_read(&self) -> Arc<Manifest> {
+        self.handle.last_read()
     }
 
     /// The fleet as it is now.
@@ -141,9 +166,40 @@ impl Dispatch {
     ///
     /// # Errors
     /// The fleet refuses.
-    pub async fn command(&self, peer: Peer, command: Command) -> Result<Reply, Failure> {
+    pub async fn command(&self, peer: &Peer, command: Command) -> Result<Reply, Failure> {
         peer.note(Words(&command));
         Ok(self.handle.ask(command).await?)
+    }
+
+    /// Has a command of the fleet carried out, and does not wait for that.
+    ///
+    /// # Errors
+    /// The daemon ends.
+    pub async fn begin(&self, peer: &Peer, command: Command) -> Result<(), Failure> {
+        peer.note(Words(&command));
+        Ok(self.handle.tell(command).await.map(drop)?)
+    }
+
+    /// A reader of the daemon's own log, if it is kept.
+    #[must_use]
+    pub fn own_log(&self) -> Option<LogReader> {
+        self.own_log.as_ref().map(OwnLog::reader)
+    }
+
+    /// The log file of a process, when there is a log directory.
+    #[must_use]
+    pub fn log_file(&self, process: &str) -> Option<PathBuf> {
+        self.handle.log_file(process)
+    }
+
+    /// Has the output of one process begin anew.
+    ///
+    /// # Errors
+    /// The process has gone meanwhile.
+    pub fn clear_logs(&self, peer: &Peer, process: &ProcessView) -> Result<(), Failure> {
+        peer.note(format_args!("clear the logs of {}", process.name));
+        let own = process.name.split_once(':').map_or(process.name.as_str(), |(_, own)| own);
+        Ok(self.handle.clear_logs(&Selector::Process(process.group.clone(), own.to_owned()))?)
     }
 
     /// A reader of one process' output.
@@ -181,7 +237,7 @@ impl Dispatch {
     ///
     /// # Errors
     /// A name is not known; nothing was done then. What goes wrong later is told in the results.
-    pub async fn set_paused(&self, peer: Peer, names: &[String], paused: bool) -> Result<Results, Failure> {
+    pub async fn set_paused(&self, peer: &Peer, names: &[String], paused: bool) -> Result<Results, Failure> {
         peer.note(format_args!("{} {}", if paused { "pause" } else { "resume" }, names.join(" ")));
         Ok(self.desk.set_paused(names, paused).await?)
     }
@@ -190,7 +246,7 @@ impl Dispatch {
     ///
     /// # Errors
     /// The queue is not known, the job makes no sense, or Redis does not answer.
-    pub async fn push(&self, peer: Peer, push: &Push) -> Result<Pushed, Failure> {
+    pub async fn push(&self, peer: &Peer, push: &Push) -> Result<Pushed, Failure> {
         peer.note(format_args!("push {} `{}`", push.queue, push.name));
         Ok(self.desk.push(push).await?)
     }
@@ -201,7 +257,7 @@ impl Dispatch {
     /// The queue is not known, or Redis does not answer.
     pub async fn push_raw(
         &self,
-        peer: Peer,
+        peer: &Peer,
         queue: &str,
         payload: Bytes,
         delay_ms: u64,
@@ -230,7 +286,7 @@ impl Dispatch {
     ///
     /// # Errors
     /// The queue is not known, or a store does not answer before anything was done.
-    pub async fn failed_retry(&self, peer: Peer, which: &Which) -> Result<Results, Failure> {
+    pub async fn failed_retry(&self, peer: &Peer, which: &Which) -> Result<Results, Failure> {
         peer.note(format_args!("failed retry {}", Chosen(which)));
         Ok(self.desk.failed_retry(which).await?)
     }
@@ -239,7 +295,7 @@ impl Dispatch {
     ///
     /// # Errors
     /// No ids are given.
-    pub async fn failed_forget(&self, peer: Peer, which: &Which) -> Result<Results, Failure> {
+    pub async fn failed_forget(&self, peer: &Peer, which: &Which) -> Result<Results, Failure> {
         peer.note(format_args!("failed forget {}", Chosen(which)));
         if which.ids.is_empty() {
             return Err(Failure::BadRequest("forget takes ids; `flush` removes all".to_owned()));
@@ -251,7 +307,7 @@ impl Dispatch {
     ///
     /// # Errors
     /// The queue is not known.
-    pub async fn failed_flush(&self, peer: Peer, flush: &Flush) -> Result<Flushed, Failure> {
+    pub async fn failed_flush(&self, peer: &Peer, flush: &Flush) -> Result<Flushed, Failure> {
         let queue = flush.queue.as_deref().unwrap_or("all queues");
         peer.note(format_args!("failed flush {queue}, older than {} h", flush.older_than_hours.unwrap_or(0)));
         Ok(self.desk.failed_flush(flush).await?)
@@ -278,7 +334,13 @@ impl fmt::Display for Words<'_> {
                 let dry_run = if *dry_run { " --dry-run" } else { "" };
                 return write!(out, "reload{dry_run}{}", if *reset { " --reset" } else { "" });
             }
+            Command::Reread => ("reread", [].as_slice(), ""),
+            Command::AddGroup { group } => return write!(out, "add {group}"),
+            Command::RemoveGroup { group } => return write!(out, "remove {group}"),
+            // What is written may be a secret.
+            Command::Input { name, text } => return write!(out, "write {} bytes to {name}", text.len()),
             Command::Shutdown => ("shutdown", [].as_slice(), ""),
+            Command::StartOver => ("begin anew", [].as_slice(), ""),
         };
         out.write_str(word)?;
         for name in names {

@@ -1,24 +1,30 @@
 //! `qfleet run`: builds the daemon in reading order, runs it, and takes it down in reverse.
 //!
+//! A daemon that is to begin anew does all of it again in the same process, and keeps what others know it by: its process
+//! number and its lock. The format of its log is the one thing that stays as it was.
+//!
 //! The supervisor's loop has the main thread, because a child that is to end with its parent is bound to the thread that
 //! started it. The control socket has a thread of its own, so that no client can delay the loop.
 
 use std::ffi::OsString;
 use std::fs::{self, DirBuilder};
 use std::io;
+use std::net::TcpListener;
 use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use qfleet_api::{Dispatch, Limits, Server};
+use qfleet_api::access::Gate;
+use qfleet_api::{Dispatch, Doors, Limits, Server};
 use qfleet_manifest::World;
-use qfleet_manifest::settings::{Control, Level};
+use qfleet_manifest::settings::{Control, Level, Manifest};
 use qfleet_os::lock::{InstanceLock, LockError};
 use qfleet_os::service::Service;
 use qfleet_os::spawn::OwnImage;
 use qfleet_os::{descriptors, socket, users};
-use qfleet_supervisor::{Setup, Supervisor};
+use qfleet_supervisor::{Ended, Setup, Supervisor};
 
 use crate::args::Options;
 use crate::ctl::places;
@@ -63,45 +69,87 @@ pub(crate) fn run(options: &Options) -> Exit {
 fn start(options: &Options) -> Result<Exit, NotStarted> {
     descriptors::ensure_standard().map_err(NotStarted::internal("open the standard descriptors"))?;
     let file = places::manifest(options, &Machine).map_err(|why| NotStarted::new(Exit::BadManifest, why))?;
-    let manifest = manifest_file::read(&file)
+    let mut manifest = manifest_file::read(&file)
         .map_err(|problems| NotStarted::new(Exit::BadManifest, problems.to_string()))?;
-    let _log = logging::start_apart(manifest.logging.format, manifest.logging.level)
+    let log = logging::start_apart(manifest.logging.format, manifest.logging.level)
         .map_err(NotStarted::internal("start the log"))?;
-    for warning in &manifest.warnings {
-        tracing::warn!("{warning}");
+    let mut daemon = Daemon { options, file, log, lock: None };
+    // What to go on with when the daemon is to begin anew and cannot with the manifest as it is then.
+    let mut before: Option<Manifest> = None;
+    loop {
+        let (ended, in_force) = match (daemon.live(manifest), before.take()) {
+            (Ok(lived), _) => lived,
+            (Err(not_started), None) => return Err(not_started),
+            (Err(NotStarted { why, .. }), Some(before)) => {
+                tracing::error!("cannot begin anew, going on with the manifest as it was: {why}");
+                manifest = before;
+                continue;
+            }
+        };
+        if !ended.again {
+            return Ok(Exit::of_daemon(ended.code));
+        }
+        manifest = manifest_file::read(&daemon.file).unwrap_or_else(|problems| {
+            tracing::error!("the manifest has problems now, going on with it as it was:\n{problems}");
+            in_force.clone()
+        });
+        before = Some(in_force);
     }
+}
 
-    let place = Place::make(options, &manifest.control)?;
-    let _lock = place.lock()?;
-    let control = manifest.control.clone();
-    let manifest_level = manifest.logging.level;
-    let setup = Setup {
-        manifest,
-        reload: Arc::new(move || manifest_file::read(&file)),
-        image: OwnImage::open().map_err(NotStarted::internal("open our own program file"))?,
-        child_args: vec!["child".to_owned()],
-        environment: environment(manifest_level),
-        state_dir: place.ledgers(),
-        service: Service::from_env().map_err(NotStarted::internal("reach the service manager"))?,
-    };
+/// What a daemon keeps while it begins anew.
+struct Daemon<'a> {
+    options: &'a Options,
+    /// The manifest.
+    file: PathBuf,
+    log: logging::Apart,
+    /// Shows others that we are here, and where.
+    lock: Option<(PathBuf, InstanceLock)>,
+}
 
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(NotStarted::internal("start the event loop"))?;
-    let code = runtime.block_on(async {
-        let (supervisor, handle) =
-            Supervisor::new(setup).map_err(NotStarted::internal("prepare the supervisor"))?;
-        let listener = place.listen(&control)?;
-        prefixes::warn_once(&handle.manifest());
-        let server = Server::start(listener, Limits::default(), move || Dispatch::new(handle))
-            .map_err(NotStarted::internal("serve the control socket"))?;
-        let code = supervisor.run().await;
-        server.stop(LAST_ANSWERS);
-        Ok(code)
-    })?;
-    place.leave();
-    Ok(Exit::of_daemon(code))
+impl Daemon<'_> {
+    /// Runs a fleet from its first start to its end. Says how it ended, and which manifest was in force.
+    fn live(&mut self, manifest: Manifest) -> Result<(Ended, Manifest), NotStarted> {
+        self.log.set_level(manifest.logging.level);
+        for warning in &manifest.warnings {
+            tracing::warn!("{warning}");
+        }
+        let control = manifest.control.clone();
+        let place = Place::make(self.options, &control)?;
+        if self.lock.as_ref().is_none_or(|(socket, _)| *socket != place.socket) {
+            self.lock = Some((place.socket.clone(), place.lock()?));
+        }
+        let (level, file) = (manifest.logging.level, self.file.clone());
+        let setup = Setup {
+            manifest,
+            reload: Arc::new(move || manifest_file::read(&file)),
+            image: OwnImage::open().map_err(NotStarted::internal("open our own program file"))?,
+            child_args: vec!["child".to_owned()],
+            environment: environment(level),
+            state_dir: place.ledgers(),
+            service: Service::from_env().map_err(NotStarted::internal("reach the service manager"))?,
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(NotStarted::internal("start the event loop"))?;
+        let lived = runtime.block_on(async {
+            // Before anything of the supervisor's, which would have to be undone.
+            let doors = place.open(&control)?;
+            let (supervisor, handle) =
+                Supervisor::new(setup).map_err(NotStarted::internal("prepare the supervisor"))?;
+            prefixes::warn_once(&handle.manifest());
+            let (asked, own_log) = (handle.clone(), self.log.kept());
+            let build = move || Dispatch::new(asked).with_own_log(own_log);
+            let server = Server::start(doors, Limits::default(), build)
+                .map_err(NotStarted::internal("serve the control socket"))?;
+            let ended = supervisor.run().await;
+            server.stop(LAST_ANSWERS);
+            Ok((ended, Manifest::clone(&handle.manifest())))
+        })?;
+        place.leave();
+        Ok(lived)
+    }
 }
 
 /// What children inherit from: our own environment, and the log level for workers where nobody set one.
@@ -172,7 +220,22 @@ impl Place {
         })
     }
 
-    fn listen(&self, control: &Control) -> Result<std::os::unix::net::UnixListener, NotStarted> {
+    /// Opens every door there is to be.
+    fn open(&self, control: &Control) -> Result<Doors, NotStarted> {
+        let listen = |address| {
+            TcpListener::bind(address).map_err(|error| {
+                NotStarted::new(
+                    Exit::Taken,
+                    format!("cannot listen at `{address}` (`control.listen`): {error}"),
+                )
+            })
+        };
+        let tcp = control.listen.map(listen).transpose()?;
+        let tcp = tcp.map(|listener| (listener, Gate::new(control.logins.clone())));
+        Ok(Doors { socket: self.listen(control)?, tcp })
+    }
+
+    fn listen(&self, control: &Control) -> Result<UnixListener, NotStarted> {
         let group = control
             .group
             .as_deref()

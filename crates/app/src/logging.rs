@@ -1,5 +1,7 @@
 //! Our own log lines: to standard error, as text or JSON, at the level the manifest says.
 //!
+//! The daemon keeps the last of its own lines in memory, too, for whoever asks for them over its socket.
+//!
 //! Children's output does not pass here; the supervisor writes that itself. Workers write their lines to standard error
 //! too, always as text; the daemon reads them there and wraps them as it was told.
 
@@ -13,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use qfleet_manifest::settings::{Level, LogFormat};
 use qfleet_os::descriptors::write_all;
+use qfleet_supervisor::OwnLog;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
@@ -28,7 +31,7 @@ const LAST_LINES: Duration = Duration::from_secs(2);
 /// Starts logging for a child; a filter in the environment wins over `level`.
 pub(crate) fn start(format: LogFormat, level: Level) {
     // A worker that has outlived its daemon has nobody to read its lines, and must finish its jobs all the same.
-    start_on(format, level, io::stderr);
+    let _never_changed = start_on(format, level, io::stderr);
 }
 
 /// Starts logging for the daemon: as [`start`], but whoever logs does not wait for whoever reads. Lines are written by a
@@ -41,32 +44,60 @@ pub(crate) fn start_apart(format: LogFormat, level: Level) -> io::Result<Apart> 
     let lines = Lines::default();
     let (read, written) = (lines.clone(), lines.clone());
     thread::Builder::new().name("log".to_owned()).spawn(move || read.write_to(stderr))?;
-    start_on(format, level, move || written.clone());
-    Ok(Apart { lines })
+    let change_filter = start_on(format, level, move || written.clone());
+    Ok(Apart { lines, change_filter })
 }
 
-fn start_on<W>(format: LogFormat, level: Level, writer: W)
+/// Puts another filter in place of the one the log began with.
+type ChangeFilter = Box<dyn Fn(EnvFilter)>;
+
+fn start_on<W>(format: LogFormat, level: Level, writer: W) -> ChangeFilter
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
-    let filter = EnvFilter::try_from_env(FILTER).unwrap_or_else(|_| EnvFilter::new(word(level)));
     let lines = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+        .with_env_filter(filter(level))
         .with_writer(writer)
         .with_target(false)
         .log_internal_errors(false);
-    let started = match format {
-        LogFormat::Text => lines.with_ansi(io::stderr().is_terminal()).try_init(),
-        LogFormat::Json => lines.json().flatten_event(true).try_init(),
-    };
-    // A second start within one process keeps the first: there is nothing to lose by that.
-    drop(started);
+    // A second start within one process keeps the first, and a filter that cannot be changed stays: nothing is lost by that.
+    match format {
+        LogFormat::Text => {
+            let lines = lines.with_ansi(io::stderr().is_terminal()).with_filter_reloading();
+            let handle = lines.reload_handle();
+            drop(lines.try_init());
+            Box::new(move |filter| drop(handle.reload(filter)))
+        }
+        LogFormat::Json => {
+            let lines = lines.json().flatten_event(true).with_filter_reloading();
+            let handle = lines.reload_handle();
+            drop(lines.try_init());
+            Box::new(move |filter| drop(handle.reload(filter)))
+        }
+    }
+}
+
+/// What is logged: as the environment says, else at this level.
+fn filter(level: Level) -> EnvFilter {
+    EnvFilter::try_from_env(FILTER).unwrap_or_else(|_| EnvFilter::new(word(level)))
 }
 
 /// The daemon's log. Dropping it waits for the last lines to be written, but not for ever.
-#[derive(Debug)]
 pub(crate) struct Apart {
     lines: Lines,
+    change_filter: ChangeFilter,
+}
+
+impl Apart {
+    /// Logs at another level from now on, unless the environment says which lines are wanted.
+    pub(crate) fn set_level(&self, level: Level) {
+        (self.change_filter)(filter(level));
+    }
+
+    /// The last lines, for whoever asks for them.
+    pub(crate) fn kept(&self) -> OwnLog {
+        self.lines.kept.clone()
+    }
 }
 
 impl Drop for Apart {
@@ -79,6 +110,7 @@ impl Drop for Apart {
 #[derive(Debug, Clone, Default)]
 struct Lines {
     shared: Arc<(Mutex<Waiting>, Condvar)>,
+    kept: OwnLog,
 }
 
 #[derive(Debug, Default)]
@@ -130,6 +162,7 @@ impl Lines {
 impl Write for Lines {
     /// Takes a whole line. Never waits.
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        self.kept.write(&without_colours(line));
         let mut waiting = self.waiting();
         if waiting.text.len() + line.len() > LIMIT && !waiting.text.is_empty() {
             waiting.lost += 1;
@@ -145,6 +178,20 @@ impl Write for Lines {
     }
 }
 
+/// The line as it looks where there are no colours.
+fn without_colours(line: &[u8]) -> Vec<u8> {
+    let mut plain = Vec::with_capacity(line.len());
+    let mut rest = line;
+    while let Some(at) = rest.windows(2).position(|two| two == b"\x1b[") {
+        plain.extend_from_slice(&rest[..at]);
+        let sequence = &rest[at + 2..];
+        let end = sequence.iter().position(u8::is_ascii_alphabetic).map_or(sequence.len(), |end| end + 1);
+        rest = &sequence[end..];
+    }
+    plain.extend_from_slice(rest);
+    plain
+}
+
 /// The level as a filter.
 pub(crate) const fn word(level: Level) -> &'static str {
     match level {
@@ -153,5 +200,22 @@ pub(crate) const fn word(level: Level) -> &'static str {
         Level::Info => "info",
         Level::Debug => "debug",
         Level::Trace => "trace",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::without_colours;
+
+    #[test]
+    fn colours_are_taken_out_of_kept_lines() {
+        for (line, expected) in [
+            ("plain\n", "plain\n"),
+            ("\x1b[2m2026\x1b[0m \x1b[32m INFO\x1b[0m x\n", "2026  INFO x\n"),
+            ("cut \x1b[3", "cut "),
+            ("\x1b", "\x1b"),
+        ] {
+            assert_eq!(without_colours(line.as_bytes()), expected.as_bytes(), "{line:?}");
+        }
     }
 }

@@ -130,10 +130,12 @@ pub fn describe(running: &[Group], wanted: &[Group]) -> Vec<String> {
 #[must_use]
 pub fn needs_daemon_restart(running: &Manifest, wanted: &Manifest) -> Vec<String> {
     let mut notes = Notes::default();
-    let Control { socket, mode, group } = &running.control;
+    let Control { socket, mode, group, listen, logins } = &running.control;
     notes.hidden("control.socket", socket, &wanted.control.socket);
     notes.value("control.mode", mode, &wanted.control.mode, |mode| format!("{mode:04o}"));
     notes.hidden("control.group", group, &wanted.control.group);
+    notes.hidden("control.listen", listen, &wanted.control.listen);
+    notes.hidden("control.auth", logins, &wanted.control.logins);
     let Logging { format, level, dir, max_size, keep } = &running.logging;
     notes.hidden("logging.format", format, &wanted.logging.format);
     notes.hidden("logging.level", level, &wanted.logging.level);

@@ -50,6 +50,7 @@ pub const TABLES: &[&Table] = &[
     &SIGNING_KEY,
     &SHELL,
     &CONTROL,
+    &AUTH,
     &LOGGING,
 ];
 
@@ -71,7 +72,7 @@ pub const DOCUMENT: Table = Table {
     instead: &[
         ("supervisord", "settings of the daemon are in `control` and `logging`"),
         ("unix_http_server", "the socket is `control: {socket: …}`"),
-        ("inet_http_server", "the socket is `control: {socket: …}`"),
+        ("inet_http_server", "write `control: {listen: …, auth: …}`"),
         ("programs:", "write `programs:`"),
         ("workers", "worker processes belong to `queues`; plain commands to `programs`"),
         ("handlers", "a handler is written where it is used: `queues: {NAME: {handler: …}}`"),
@@ -461,9 +462,24 @@ pub const SHELL: Table = Table {
 /// The control socket.
 pub const CONTROL: Table = Table {
     section: "control",
-    known: &[&["socket", "mode", "group"]],
-    later: &["listen", "auth"],
-    instead: &[("file", "write `socket`"), ("chmod", "write `mode`"), ("chown", "write `group`")],
+    known: &[&["socket", "mode", "group", "listen", "auth"]],
+    later: &[],
+    instead: &[
+        ("file", "write `socket`"),
+        ("chmod", "write `mode`"),
+        ("chown", "write `group`"),
+        ("port", "write `listen: 127.0.0.1:9001`"),
+        ("username", "write `auth: {username: …, password-file: …}`"),
+        ("password", "write `auth: {username: …, password-file: …}`"),
+    ],
+};
+
+/// Who may come in over TCP.
+pub const AUTH: Table = Table {
+    section: "control.auth[]",
+    known: &[&["username", "password", "password-file"]],
+    later: &[],
+    instead: &[("user", "write `username`")],
 };
 
 /// Log lines.

@@ -15,6 +15,7 @@ pub mod handler;
 pub mod keys;
 mod meant;
 mod names;
+mod partly;
 pub mod problem;
 pub mod queue;
 pub mod secret;

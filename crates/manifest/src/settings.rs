@@ -1,14 +1,17 @@
 //! The file as meant: every value valid, every default filled in, every reference resolved.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use qfleet_model::name::ProcessName;
 pub use qfleet_model::process::Autorestart;
 use serde::{Deserialize, Serialize};
 
 use crate::problem::Problem;
 use crate::queue::{Connection, FailedJobs, Lane, RedisSettings};
+use crate::secret::Secret;
 
 /// A whole manifest.
 #[derive(Debug, Clone, PartialEq)]
@@ -56,6 +59,20 @@ pub struct Group {
     pub process: ProcessSettings,
     /// What the processes do.
     pub work: Work,
+}
+
+impl Group {
+    /// What `count` processes of this group are called, by number.
+    #[must_use]
+    pub fn names(&self, count: u32) -> Vec<ProcessName> {
+        let first = match self.work {
+            Work::Program { .. } if count == 1 => return vec![ProcessName::single(&self.name)],
+            Work::Program { .. } => self.process.numprocs_start,
+            Work::Queue(_) | Work::Pool(_) => 0,
+        };
+        let numbers = first..first.saturating_add(count);
+        numbers.map(|number| ProcessName::numbered(&self.name, number)).collect()
+    }
 }
 
 /// What the processes of a group do.
@@ -156,6 +173,19 @@ pub struct Control {
     pub mode: u32,
     /// Group that owns the socket.
     pub group: Option<String>,
+    /// Where it listens on TCP, too.
+    pub listen: Option<SocketAddr>,
+    /// Who may come in over TCP; nobody is asked when it is empty.
+    pub logins: Vec<Login>,
+}
+
+/// Somebody who may come in over TCP.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Login {
+    /// Without a colon.
+    pub username: String,
+    /// In clear, or `{SHA}` and the SHA-1 of it in hex.
+    pub password: Secret,
 }
 
 /// Log lines of the daemon and of its children.

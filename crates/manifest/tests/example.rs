@@ -48,6 +48,7 @@ fn inner(table: &Table) -> Vec<(&'static str, &'static Table)> {
         "connections.NAME" => vec![("redis", &keys::REDIS), ("failed-jobs", &keys::FAILED_JOBS)],
         "defaults" | "queues.NAME" => queue(),
         "pools.NAME" | "programs.NAME" => process(),
+        "control" => vec![("auth[]", &keys::AUTH)],
         "queues.NAME.routes[]" => vec![("handler", &keys::HANDLER)],
         "handler" => vec![("http", &keys::HTTP), ("shell", &keys::SHELL)],
         "handler.http" => vec![("signing-keys[]", &keys::SIGNING_KEY)],
@@ -80,7 +81,7 @@ fn note(yaml: &Yaml, table: &'static Table, seen: &mut BTreeMap<&'static str, BT
 fn the_example_loads_without_a_warning() {
     let mut world = world::Table::new();
     world.env.remove("REDIS_URL");
-    for name in ["CALLS_REDIS_PASSWORD", "FORUM_REDIS_PASSWORD", "REDIS_PASSWORD"] {
+    for name in ["CALLS_REDIS_PASSWORD", "CONTROL_PASSWORD", "FORUM_REDIS_PASSWORD", "REDIS_PASSWORD"] {
         world.env.insert(String::from(name), String::from("secret"));
     }
     world.env.insert(String::from("OLD_HOOK_SECRET"), world.env["HOOK_SECRET"].clone());

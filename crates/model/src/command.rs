@@ -50,8 +50,29 @@ pub enum Command {
         /// Drop the operator's stops and scales.
         reset: bool,
     },
+    /// Read the manifest and change nothing; [`Command::AddGroup`] takes groups from it.
+    Reread,
+    /// Bring a group into the fleet that is in the manifest as read last.
+    AddGroup {
+        /// Queue, pool or program.
+        group: String,
+    },
+    /// Drop a group whose processes are all at rest.
+    RemoveGroup {
+        /// Queue, pool or program.
+        group: String,
+    },
+    /// Write to a program's standard input.
+    Input {
+        /// The process.
+        name: Selector,
+        /// What it gets to read.
+        text: String,
+    },
     /// Drain all and end.
     Shutdown,
+    /// Drain all and begin anew in the same process, with the manifest as it is then.
+    StartOver,
 }
 
 /// What a request did.
@@ -70,6 +91,33 @@ pub struct ProcessResult {
     pub ok: bool,
     /// `started`, `stopped`, `restarted`, `signalled`, `added`, `removed`, `changed`, or what went wrong.
     pub text: String,
+    /// What went wrong, for programs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trouble: Option<Trouble>,
+}
+
+impl ProcessResult {
+    /// Done as asked.
+    #[must_use]
+    pub fn ok(name: impl Into<String>, text: impl Into<String>) -> Self {
+        Self { name: name.into(), ok: true, text: text.into(), trouble: None }
+    }
+}
+
+/// Why a process is not as asked, as far as a program may want to know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Trouble {
+    /// What it executes is not there.
+    NoFile,
+    /// What it executes cannot be executed.
+    NotExecutable,
+    /// It could not be started, or did not stay up.
+    StartFailed,
+    /// It ended, was stopped or removed while somebody waited for it to be up.
+    Ended,
+    /// There is no process to do it to.
+    NotRunning,
 }
 
 /// Why a request was not carried out at all.
@@ -95,6 +143,28 @@ pub enum Refusal {
         /// All of them, rendered for reading.
         problems: String,
     },
+    /// The group that was to be added is in the fleet already.
+    AlreadyActive {
+        /// The group.
+        group: String,
+    },
+    /// The group that was to be removed has processes that are not at rest.
+    StillRunning {
+        /// The group.
+        group: String,
+    },
+    /// There is no process to do it to.
+    NotRunning {
+        /// The process.
+        name: String,
+    },
+    /// The process takes no input: it has closed it, is no program, or does not read what it was sent.
+    NoInput {
+        /// The process.
+        name: String,
+        /// Why.
+        why: String,
+    },
     /// The request makes no sense, e.g. scaling what cannot be scaled.
     BadRequest {
         /// What is wrong and what to do.
@@ -118,6 +188,12 @@ impl fmt::Display for Refusal {
             Self::BadManifest { problems } => {
                 write!(out, "the manifest has problems, nothing was changed:\n{problems}")
             }
+            Self::AlreadyActive { group } => write!(out, "`{group}` is in the fleet already"),
+            Self::StillRunning { group } => {
+                write!(out, "`{group}` has processes that are not at rest; stop it first")
+            }
+            Self::NotRunning { name } => write!(out, "`{name}` is not running"),
+            Self::NoInput { name, why } => write!(out, "`{name}` takes no input: {why}"),
             Self::BadRequest { what } => out.write_str(what),
         }
     }

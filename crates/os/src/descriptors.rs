@@ -61,6 +61,14 @@ pub fn raise_open_files() -> io::Result<OpenFiles> {
     Ok(OpenFiles { soft, hard })
 }
 
+/// Takes [`raise_open_files`] back, before everything begins anew in this process.
+///
+/// # Errors
+/// The system refused.
+pub fn restore_open_files(before: OpenFiles) -> io::Result<()> {
+    Ok(setrlimit(Resource::RLIMIT_NOFILE, before.soft, before.hard)?)
+}
+
 /// Has reads and writes return at once.
 ///
 /// # Errors

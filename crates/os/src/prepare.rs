@@ -59,8 +59,9 @@ impl From<StepError> for FromChild {
     }
 }
 
-/// Takes the link from descriptor 0, which becomes `/dev/null`. The link is close-on-exec, so that the daemon sees it end
-/// when a program was executed.
+/// Takes the link from descriptor 0, which becomes the input that the daemon has sent ahead of its first message, or
+/// `/dev/null`. Waits for that message. The link is close-on-exec, so that the daemon sees it end when a program was
+/// executed.
 ///
 /// # Errors
 /// Descriptor 0 is not a socket: this process was not started by a daemon.
@@ -70,7 +71,10 @@ pub fn take_link() -> io::Result<UnixStream> {
         io::Error::other("descriptor 0 is not a link to a daemon; this command is started by the daemon only")
     })?;
     let link = stdin.as_fd().try_clone_to_owned()?;
-    unistd::dup2_stdin(File::open("/dev/null")?)?;
+    match raw::peek_descriptor(&link)? {
+        Some(input) => unistd::dup2_stdin(input)?,
+        None => unistd::dup2_stdin(File::open("/dev/null")?)?,
+    }
     Ok(UnixStream::from(link))
 }
 

@@ -6,7 +6,7 @@
 
 use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
-use std::io;
+use std::io::{self, IoSlice};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixStream;
@@ -15,6 +15,7 @@ use std::process::{Command, Stdio};
 
 use nix::fcntl::OFlag;
 use nix::libc;
+use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use nix::unistd::pipe2;
 
 use crate::descriptors;
@@ -57,6 +58,8 @@ pub struct Launch<'a> {
     pub env: &'a [(OsString, OsString)],
     /// What `ps` shows in place of the program, e.g. `qfleet: messages:messages_01`.
     pub name: &'a str,
+    /// Its standard input is a pipe from us; `false`: `/dev/null`.
+    pub input: bool,
 }
 
 /// A child that was started. Reaping it is the caller's business ([`crate::reap`]). Every descriptor is close-on-exec
@@ -71,6 +74,8 @@ pub struct Launched {
     pub stdout: OwnedFd,
     /// What it complains about.
     pub stderr: OwnedFd,
+    /// What it reads, if that was asked for.
+    pub stdin: Option<OwnedFd>,
 }
 
 /// Starts a child. Its signal mask is empty, its handled signals are default.
@@ -84,6 +89,7 @@ pub fn launch(launch: &Launch<'_>) -> io::Result<Launched> {
     link.set_nonblocking(true)?;
     descriptors::set_nonblocking(&stdout)?;
     descriptors::set_nonblocking(&stderr)?;
+    let stdin = if launch.input { Some(send_input(&link)?) } else { None };
 
     // Without a hook, a user or a group the standard library takes posix_spawn, and it empties the signal mask itself.
     let child = Command::new(launch.image.path())
@@ -97,5 +103,16 @@ pub fn launch(launch: &Launch<'_>) -> io::Result<Launched> {
         .spawn()?;
     // Dropping the handle neither waits nor kills.
     let pid = i32::try_from(child.id()).map_err(io::Error::other)?;
-    Ok(Launched { pid, link, stdout, stderr })
+    Ok(Launched { pid, link, stdout, stderr, stdin })
+}
+
+/// Makes a pipe, leaves its reading end in the link for [`crate::prepare::take_link`], and gives back the other one. A
+/// descriptor travels with at least one byte; a blank in front of the first message means nothing to a reader of JSON.
+fn send_input(link: &UnixStream) -> io::Result<OwnedFd> {
+    let (its_end, ours) = pipe2(OFlag::O_CLOEXEC)?;
+    descriptors::set_nonblocking(&ours)?;
+    let ends = [its_end.as_raw_fd()];
+    let (byte, rights) = ([IoSlice::new(b" ")], [ControlMessage::ScmRights(&ends)]);
+    sendmsg::<()>(link.as_raw_fd(), &byte, &rights, MsgFlags::MSG_NOSIGNAL, None)?;
+    Ok(ours)
 }

@@ -358,6 +358,11 @@ pub trait QueueDriver: Send + Sync + fmt::Debug {
         count: u64,
     ) -> Result<Vec<ListedJob>, QueueError>;
 
+    /// Whether the end of a pause, by whomever, wakes who [waits](QueueDriver::wait).
+    fn resume_wakes(&self) -> bool {
+        false
+    }
+
     /// Stops (or allows again) all taking from the lane's queues, by every process of every host. Answers what its
     /// operator should also know, a sentence each.
     ///

@@ -3,6 +3,7 @@
 //! Asking goes through the loop's queue and waits for the fleet's answer; looking reads the newest published state and
 //! waits for nobody.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use jiff::tz::TimeZone;
@@ -14,6 +15,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::fleet::view::{self, Seen};
 use crate::runtime::logs::file_of;
+use crate::runtime::logs::output::Output;
 use crate::runtime::logs::tail::{LogReader, Shelf, Stream};
 
 /// A command on its way to the fleet, and where the answer goes.
@@ -29,7 +31,9 @@ pub struct Handle {
     pub(crate) requests: mpsc::Sender<Request>,
     pub(crate) seen: watch::Receiver<Arc<Seen>>,
     pub(crate) manifest: watch::Receiver<Arc<Manifest>>,
+    pub(crate) last_read: watch::Receiver<Arc<Manifest>>,
     pub(crate) logs: Arc<Shelf>,
+    pub(crate) output: Output,
     pub(crate) zone: TimeZone,
 }
 
@@ -40,9 +44,17 @@ impl Handle {
     /// # Errors
     /// The fleet refuses; nothing was done. After the daemon's end: [`Refusal::ShuttingDown`].
     pub async fn ask(&self, command: Command) -> Result<Reply, Refusal> {
+        self.tell(command).await?.await.unwrap_or(Err(Refusal::ShuttingDown))
+    }
+
+    /// Hands a command to the fleet; the answer comes later, for whoever wants to wait for it.
+    ///
+    /// # Errors
+    /// [`Refusal::ShuttingDown`] after the daemon's end.
+    pub async fn tell(&self, command: Command) -> Result<oneshot::Receiver<Result<Reply, Refusal>>, Refusal> {
         let (answer, answered) = oneshot::channel();
         self.requests.send(Request { command, answer }).await.map_err(|_| Refusal::ShuttingDown)?;
-        answered.await.unwrap_or(Err(Refusal::ShuttingDown))
+        Ok(answered)
     }
 
     /// The fleet as it is now; descriptions say how long each process has been up at this moment.
@@ -64,6 +76,32 @@ impl Handle {
         self.manifest.borrow().clone()
     }
 
+    /// The manifest as it was read last, whether it is in force or not.
+    #[must_use]
+    pub fn last_read(&self) -> Arc<Manifest> {
+        self.last_read.borrow().clone()
+    }
+
+    /// Forgets the output of one process so far; its log file begins anew. Rotated files stay.
+    ///
+    /// # Errors
+    /// As [`Handle::logs`].
+    pub fn clear_logs(&self, of: &Selector) -> Result<(), Refusal> {
+        self.logs(of, Stream::Stdout)?.clear();
+        self.logs(of, Stream::Stderr)?.clear();
+        let seen = self.seen.borrow().clone();
+        for process in seen.processes.iter().filter(|process| of.matches(&process.name)) {
+            self.output.clear(&process.view.name);
+        }
+        Ok(())
+    }
+
+    /// The log file of a process of this full name, when there is a log directory.
+    #[must_use]
+    pub fn log_file(&self, process: &str) -> Option<PathBuf> {
+        self.manifest.borrow().logging.dir.as_ref().map(|dir| file_of(dir, process))
+    }
+
     /// A reader of one stream of one process' output. A group means its only process.
     ///
     /// # Errors
@@ -73,8 +111,7 @@ impl Handle {
         let mut matching = seen.processes.iter().filter(|process| of.matches(&process.name));
         match (matching.next(), matching.next()) {
             (Some(process), None) => {
-                let dir = self.manifest.borrow().logging.dir.clone();
-                let file = dir.map(|dir| file_of(&dir, &process.view.name));
+                let file = self.log_file(&process.view.name);
                 Ok(self.logs.reader(process.slot, stream, file))
             }
             (Some(one), Some(_)) => Err(Refusal::BadRequest {

@@ -11,6 +11,7 @@ pub mod fleet;
 pub mod handle;
 pub mod runtime;
 
+pub use fleet::Ended;
 pub use handle::{Changes, Handle};
-pub use runtime::logs::tail::{Chunk, LogReader, Stream};
+pub use runtime::logs::tail::{Chunk, LogReader, OwnLog, Stream};
 pub use runtime::{Reload, Setup, Supervisor};

@@ -10,14 +10,16 @@ use std::time::Duration;
 
 use qfleet_manifest::queue::FailedJobs;
 use qfleet_manifest::settings::{Autorestart, Group, ProcessSettings, Work, WorkerSettings};
-use qfleet_model::command::{Command, Refusal, Reply};
+use qfleet_model::command::{Command, Refusal, Reply, Trouble};
 use qfleet_model::link::{FromChild, Recycle};
 use qfleet_model::name::Selector;
 use qfleet_model::snapshot::{Exit, StateWord};
 use qfleet_model::start::DrainLimit;
 use qfleet_model::time::{Moment, WallTime};
 use qfleet_supervisor::fleet::view::{Seen, render};
-use qfleet_supervisor::fleet::{AskId, Effect, Event, Fleet, GroupChange, Now, Plan, RecoveryId, SlotId};
+use qfleet_supervisor::fleet::{
+    AskId, Effect, Ended, Event, Fleet, GroupChange, Now, Plan, RecoveryId, SlotId, TakenGroup,
+};
 
 const KILL: i32 = 9;
 const TERM: i32 = 15;
@@ -100,10 +102,14 @@ struct World {
     open: BTreeMap<AskId, Command>,
     answers: BTreeMap<AskId, Result<Reply, Refusal>>,
     reads: Vec<AskId>,
+    /// Groups that somebody wants back, and those there are to be had.
+    takes: Vec<(AskId, String)>,
+    dropped: Vec<Group>,
     asked_spawns: VecDeque<Effect>,
     published: Seen,
     settled: u32,
     exit: Option<u8>,
+    again: bool,
     /// Children do what they are asked and never crash.
     calm: bool,
     story: String,
@@ -126,10 +132,13 @@ impl World {
             open: BTreeMap::new(),
             answers: BTreeMap::new(),
             reads: vec![],
+            takes: vec![],
+            dropped: vec![],
             asked_spawns: VecDeque::new(),
             published: Seen::default(),
             settled: 0,
             exit: None,
+            again: false,
             calm: false,
             story: format!("seed {seed}"),
         }
@@ -154,6 +163,7 @@ impl World {
         }
         self.published = self.fleet.seen(1, WallTime::from_seconds(0));
         self.check();
+        self.give_groups();
         // The daemon starts its children a few at a time, so much can happen in between.
         while self.exit.is_none() && (self.calm || self.random.bool()) && self.spawn_next() {}
     }
@@ -231,12 +241,23 @@ impl World {
             Effect::Settled => {
                 self.settled += 1;
             }
-            Effect::Exit(code) => {
+            Effect::TakeGroup { ask, group } => self.takes.push((ask, group)),
+            Effect::GroupDropped { group } => {
+                let at = self.groups.iter().position(|other| other.name == group).unwrap();
+                self.dropped.push(self.groups.remove(at));
+            }
+            Effect::Input { ask, pid, .. } => {
+                assert!(self.children.contains_key(&pid), "a stranger gets to read: {}", self.story);
+                self.open.remove(&ask);
+                self.answers.insert(ask, Ok(Reply { results: vec![] }));
+            }
+            Effect::Exit(Ended { code, again }) => {
                 self.exit = Some(code);
+                self.again = again;
             }
             Effect::Renamed { .. }
             | Effect::Gone { .. }
-            | Effect::ShuttingDown
+            | Effect::ShuttingDown { .. }
             | Effect::Log(_)
             | Effect::Publish
             | Effect::Spawn { .. }
@@ -285,15 +306,32 @@ impl World {
         ask
     }
 
+    /// As the runtime does it: at once.
+    fn give_groups(&mut self) {
+        while let Some((ask, name)) = self.takes.pop() {
+            let taken = match self.dropped.iter().position(|group| group.name == name) {
+                Some(at) => {
+                    let group = self.dropped.remove(at);
+                    self.groups.push(group.clone());
+                    let order = self.groups.iter().map(|group| group.name.clone()).collect();
+                    Ok(TakenGroup { settings: Arc::new(group), order })
+                }
+                None => Err(name),
+            };
+            self.handle(Event::GroupTaken(ask, taken));
+        }
+    }
+
     fn answer_reads(&mut self) {
         for ask in std::mem::take(&mut self.reads) {
             if self.random.u8(0..6) == 0 {
                 self.handle(Event::ManifestRead(ask, Err("line 1: nonsense".to_owned())));
                 continue;
             }
-            let dry_run = matches!(self.open.get(&ask), Some(Command::Reload { dry_run: true, .. }));
+            let applies = matches!(self.open.get(&ask), Some(Command::Reload { dry_run: false, .. }));
             let (groups, plan) = self.new_manifest();
-            if !dry_run {
+            if applies {
+                self.dropped.retain(|dropped| groups.iter().all(|group| group.name != dropped.name));
                 self.groups = groups;
             }
             self.handle(Event::ManifestRead(ask, Ok(plan)));
@@ -462,6 +500,18 @@ impl World {
                 self.ask(Command::Reload { dry_run, reset });
             }
             7 | 8 => self.answer_reads(),
+            34 => {
+                let Some(Selector::Group(group)) = self.some_names().pop() else { return };
+                self.ask(Command::RemoveGroup { group });
+            }
+            35 => {
+                let Some(group) = self.dropped.first().map(|group| group.name.clone()) else { return };
+                self.ask(Command::AddGroup { group });
+            }
+            36 => {
+                let name = Selector::Process("web".to_owned(), "web".to_owned());
+                self.ask(Command::Input { name, text: "x".to_owned() });
+            }
             31..=33 => {
                 self.spawn_next();
             }
@@ -875,4 +925,77 @@ fn draining_limits_follow_who_asked() {
     let expected = Some(DrainLimit::AtMost(Duration::from_secs(30)));
     assert_eq!(limit(world.fleet.handle(stop, now)), expected);
     assert_eq!(limit(world.fleet.handle(Event::Hurry, now)), Some(DrainLimit::AtMost(Duration::ZERO)));
+}
+
+#[test]
+fn a_group_at_rest_can_be_dropped_and_comes_back_from_the_manifest() {
+    let mut world = World::new(13, vec![queue("messages", 1), program("web", 1)]);
+    world.begin();
+    world.calm_down();
+    let remove = || Command::RemoveGroup { group: "web".to_owned() };
+    let add = |group: &str| Command::AddGroup { group: group.to_owned() };
+    let ask = world.ask(remove());
+    assert_eq!(world.answers[&ask], Err(Refusal::StillRunning { group: "web".to_owned() }));
+    let ask = world.ask(add("web"));
+    assert_eq!(world.answers[&ask], Err(Refusal::AlreadyActive { group: "web".to_owned() }));
+    world.ask(Command::Stop { names: vec![Selector::Group("web".into())] });
+    world.calm_down();
+    let ask = world.ask(remove());
+    assert_eq!(world.answer(ask), [("web".into(), true, "removed".into())]);
+    assert_eq!(world.published.groups.len(), 1);
+    let ask = world.ask(remove());
+    assert!(matches!(&world.answers[&ask], Err(Refusal::NoMatch { name, .. }) if name == "web"));
+    let ask = world.ask(add("nobody"));
+    assert!(matches!(&world.answers[&ask], Err(Refusal::NoMatch { name, .. }) if name == "nobody"));
+    let ask = world.ask(add("web"));
+    assert_eq!(world.answer(ask), [("web".into(), true, "added".into())]);
+    world.calm_down();
+    assert_eq!(world.state_of("web"), StateWord::Running, "the stop went with the group");
+}
+
+#[test]
+fn everything_begins_anew_unless_somebody_wants_the_end() {
+    for ended_meanwhile in [false, true] {
+        let mut world = World::new(17, vec![queue("messages", 2), program("web", 1)]);
+        world.begin();
+        world.calm_down();
+        world.calm = true;
+        let ask = world.ask(Command::StartOver);
+        world.reads.clear();
+        world.handle(Event::ManifestRead(ask, Err("line 1: nonsense".to_owned())));
+        assert!(matches!(&world.answers[&ask], Err(Refusal::BadManifest { .. })));
+        assert_eq!(world.state_of("web"), StateWord::Running, "a broken manifest changes nothing");
+        let ask = world.ask(Command::StartOver);
+        world.reads.clear();
+        world.handle(Event::ManifestRead(ask, Ok(Plan::default())));
+        assert_eq!(world.answer(ask), [], "answered before the drain");
+        assert!(world.published.shutting_down);
+        let second = world.ask(Command::StartOver);
+        assert_eq!(world.answers[&second], Err(Refusal::ShuttingDown));
+        if ended_meanwhile {
+            world.ask(Command::Shutdown);
+        }
+        world.calm_down();
+        assert_eq!((world.exit, world.again), (Some(0), !ended_meanwhile));
+    }
+}
+
+#[test]
+fn a_program_that_cannot_be_executed_says_why_to_programs_too() {
+    for (errno, trouble) in
+        [(Some(2), Trouble::NoFile), (Some(13), Trouble::NotExecutable), (None, Trouble::StartFailed)]
+    {
+        let mut web = program("web", 1);
+        web.process.autostart = false;
+        let mut world = World::new(19, vec![web]);
+        world.begin();
+        let ask = world.ask(Command::Start { names: vec![Selector::All] });
+        world.spawn_next();
+        let pid = world.pid_of("web");
+        let step = "execute /no/such".to_owned();
+        world.say(pid, FromChild::Failed { step, errno, error: "it cannot".to_owned() });
+        world.end_child(pid, Exit::Code(127));
+        let Ok(reply) = &world.answers[&ask] else { panic!("{:?}", world.answers[&ask]) };
+        assert_eq!(reply.results[0].trouble, Some(trouble));
+    }
 }

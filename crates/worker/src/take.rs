@@ -174,7 +174,7 @@ impl Worker {
         }
         for ask in &sent.asks {
             let lane = lane_of(self, ask.lane);
-            self.set_paused(lane, turn.paused.contains(&ask.lane), now);
+            self.set_paused(at, lane, turn.paused.contains(&ask.lane), now);
             self.lane_states[lane].limited = self.lanes.all[lane].counted || turn.limited.contains(&ask.lane);
         }
         self.tell_broken(at, &sent.asks, &turn.broken);
@@ -210,10 +210,11 @@ impl Worker {
         }
     }
 
-    fn set_paused(&mut self, lane: usize, paused: bool, now: Moment) {
+    fn set_paused(&mut self, at: usize, lane: usize, paused: bool, now: Moment) {
         let sleep = self.settings.sleep.max(SHORTEST_WAIT);
+        let wakes = self.sources[at].driver.resume_wakes();
         let state = &mut self.lane_states[lane];
-        if paused {
+        if paused && !wakes {
             // Its end cannot wake us.
             state.rest = Some(now + sleep);
             state.note(Known::Unknown, now);

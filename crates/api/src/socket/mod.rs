@@ -4,3 +4,5 @@ pub mod client;
 mod patient;
 mod routes;
 pub mod server;
+mod stray;
+mod supervisord;

@@ -1,7 +1,7 @@
 //! From an HTTP request to a call of the corridor, and from its answer to a response.
 //!
-//! The first part of the path chooses the door: `/api/v1/` is JSON. Further doors with other wire formats are one more
-//! branch of [`answer`] each.
+//! The first part of the path chooses the door: `/api/v1/` is JSON, `/RPC2`, `/logtail` and `/mainlogtail` are those of
+//! supervisord's clients. Further doors with other wire formats are one more branch of [`answer`] each.
 
 use std::io;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use bytes::Bytes;
 use futures_util::stream;
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited, StreamBody};
-use hyper::body::{Frame, Incoming};
+use hyper::body::{Body as _, Frame, Incoming};
 use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue, SERVER};
 use hyper::{Method, Request, Response, StatusCode};
 use percent_encoding::percent_decode_str;
@@ -23,6 +23,7 @@ use serde::de::DeserializeOwned;
 use crate::access::Peer;
 use crate::dispatch::{Dispatch, Failure};
 use crate::protocol::{BASE, Flush, Pid, Push, QueueNames, Which};
+use crate::socket::supervisord;
 
 /// The body of every response.
 pub(crate) type Body = UnsyncBoxBody<Bytes, io::Error>;
@@ -39,18 +40,29 @@ const TAIL: usize = 1600;
 /// Answers one request, whatever it is.
 pub(crate) async fn answer(
     dispatch: &Dispatch,
-    peer: Peer,
+    peer: &Peer,
     body_time: Duration,
     request: Request<Incoming>,
 ) -> Response<Body> {
-    let mut response = match request.uri().path().strip_prefix(BASE) {
-        Some(resource) => {
-            let resource = resource.to_owned();
-            let asked = Asked { dispatch, peer, body_time, request };
-            asked.answer(&resource).await.unwrap_or_else(|failure| failed(&failure))
-        }
-        None => failed(&Failure::Unknown(format!("the path `{}`", request.uri().path()))),
-    };
+    let path = request.uri().path().to_owned();
+    if let Some(resource) = path.strip_prefix(BASE) {
+        let asked = Asked { dispatch, peer, body_time, request };
+        return signed(asked.answer(resource).await.unwrap_or_else(|failure| failed(&failure)));
+    }
+    // Prefixes, as supervisord has them.
+    signed(if path.starts_with("/RPC2") {
+        supervisord::call(dispatch, peer, body_time, request).await
+    } else if let Some(of) = path.strip_prefix("/logtail/") {
+        supervisord::tail(dispatch, &request, &decoded(of))
+    } else if path.starts_with("/mainlogtail") {
+        supervisord::tail_own(dispatch, &request)
+    } else {
+        failed(&Failure::Unknown(format!("the path `{path}`")))
+    })
+}
+
+/// The response with our name on it.
+pub(crate) fn signed(mut response: Response<Body>) -> Response<Body> {
     response
         .headers_mut()
         .insert(SERVER, HeaderValue::from_static(concat!("qfleet/", env!("CARGO_PKG_VERSION"))));
@@ -60,7 +72,7 @@ pub(crate) async fn answer(
 /// One request of the JSON door.
 struct Asked<'a> {
     dispatch: &'a Dispatch,
-    peer: Peer,
+    peer: &'a Peer,
     body_time: Duration,
     request: Request<Incoming>,
 }
@@ -162,15 +174,7 @@ impl Asked<'_> {
 
     /// The whole body, within limits of size and time.
     async fn bytes(self, most: usize) -> Result<Bytes, Failure> {
-        let body = Limited::new(self.request.into_body(), most).collect();
-        match tokio::time::timeout(self.body_time, body).await {
-            Ok(Ok(body)) => Ok(body.to_bytes()),
-            Ok(Err(error)) if error.is::<LengthLimitError>() => {
-                Err(Failure::TooLarge(format!("the body is larger than {most} bytes")))
-            }
-            Ok(Err(error)) => Err(Failure::BadRequest(format!("the body cannot be read: {error}"))),
-            Err(_) => Err(Failure::BadRequest("the body did not arrive in time".to_owned())),
-        }
+        whole_body(self.request.into_body(), most, self.body_time).await
     }
 
     /// The body as JSON.
@@ -210,9 +214,24 @@ impl Asked<'_> {
     }
 }
 
+/// A whole body of at most `most` bytes, which has this long to arrive.
+pub(crate) async fn whole_body(body: Incoming, most: usize, time: Duration) -> Result<Bytes, Failure> {
+    let too_large = || Err(Failure::TooLarge(format!("the body is larger than {most} bytes")));
+    // What is announced to be too large is not waited for.
+    if body.size_hint().lower() > u64::try_from(most).unwrap_or(u64::MAX) {
+        return too_large();
+    }
+    match tokio::time::timeout(time, Limited::new(body, most).collect()).await {
+        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => too_large(),
+        Ok(Err(error)) => Err(Failure::BadRequest(format!("the body cannot be read: {error}"))),
+        Err(_) => Err(Failure::BadRequest("the body did not arrive in time".to_owned())),
+    }
+}
+
 /// A response that begins with `end` and goes on with whatever the process writes, over its restarts, until its slot has
 /// gone (scaled away, removed by a reload) or the daemon ends.
-fn follow(end: Bytes, reader: LogReader, changes: Changes) -> Body {
+pub(crate) fn follow(end: Bytes, reader: LogReader, changes: Changes) -> Body {
     let first = stream::once(async move { Ok(Frame::data(end)) });
     let rest = stream::unfold((reader, changes), |(mut reader, mut changes)| async move {
         let ended = async { while changes.next().await {} };
@@ -271,6 +290,12 @@ fn failed(failure: &Failure) -> Response<Body> {
         Failure::Refused(Refusal::RolloutUnderWay { .. }) => StatusCode::CONFLICT,
         Failure::Refused(Refusal::ShuttingDown) => StatusCode::SERVICE_UNAVAILABLE,
         Failure::Refused(Refusal::BadManifest { .. }) => StatusCode::UNPROCESSABLE_ENTITY,
+        Failure::Refused(
+            Refusal::AlreadyActive { .. }
+            | Refusal::StillRunning { .. }
+            | Refusal::NotRunning { .. }
+            | Refusal::NoInput { .. },
+        ) => StatusCode::CONFLICT,
         Failure::Refused(Refusal::BadRequest { .. }) | Failure::BadRequest(_) => StatusCode::BAD_REQUEST,
         Failure::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
         Failure::Desk(error) if error.is_unknown() => StatusCode::NOT_FOUND,
@@ -300,7 +325,7 @@ fn with_json(status: StatusCode, value: &impl Serialize) -> Response<Body> {
 }
 
 /// A response with its content type.
-fn respond(status: StatusCode, kind: &'static str, body: Body) -> Response<Body> {
+pub(crate) fn respond(status: StatusCode, kind: &'static str, body: Body) -> Response<Body> {
     let mut response = Response::new(body);
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));

@@ -1,26 +1,51 @@
-//! The listening side of the control socket.
+//! The listening side of the control socket, and of TCP where that is wanted.
 //!
 //! It owns a thread with a runtime of its own, so that no client, however slow or strange, can delay the supervisor.
-//! Whatever a client sends ends its own connection at most. The listener is bound by the caller, who knows about file
+//! Whatever a client sends ends its own connection at most. The listeners are bound by the caller, who knows about file
 //! modes and about predecessors.
 
 use std::io::{self, Write};
+use std::net::{SocketAddr, TcpListener as StdTcpListener};
 use std::os::unix::net::UnixListener as StdListener;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use hyper::body::Incoming;
+use hyper::header::{CONNECTION, HeaderValue, WWW_AUTHENTICATE};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
+use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::{UnixListener, UnixStream};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
-use crate::access::Peer;
+use crate::access::{Gate, Peer, Refused};
 use crate::dispatch::Dispatch;
 use crate::socket::patient::Patient;
-use crate::socket::routes;
+use crate::socket::routes::{self, Body};
+use crate::socket::stray::Stray;
+use crate::socket::supervisord::plain;
+
+/// A refused request's body is read up to this size: a client that is still writing would not read the refusal.
+const MOST_REFUSED: usize = 64 * 1024;
+
+/// What is listened on.
+#[derive(Debug)]
+pub struct Doors {
+    /// The control socket; its file's mode says who may come in.
+    pub socket: StdListener,
+    /// TCP, and who may come in there.
+    pub tcp: Option<(StdTcpListener, Gate)>,
+}
+
+impl From<StdListener> for Doors {
+    fn from(socket: StdListener) -> Self {
+        Self { socket, tcp: None }
+    }
+}
 
 /// What one client may cost.
 #[derive(Debug, Clone)]
@@ -57,22 +82,26 @@ pub struct Server {
 }
 
 impl Server {
-    /// Serves `listener` from a new thread. `build` makes what answers, inside that thread's runtime.
+    /// Serves these doors from a new thread. `build` makes what answers, inside that thread's runtime.
     ///
     /// # Errors
     /// When the system gives no thread or no event queue.
     pub fn start(
-        listener: StdListener,
+        doors: impl Into<Doors>,
         limits: Limits,
         build: impl FnOnce() -> Dispatch + Send + 'static,
     ) -> io::Result<Self> {
-        listener.set_nonblocking(true)?;
+        let doors = doors.into();
+        doors.socket.set_nonblocking(true)?;
+        if let Some((tcp, _)) = &doors.tcp {
+            tcp.set_nonblocking(true)?;
+        }
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (stop, stopped) = watch::channel(None);
         let thread = std::thread::Builder::new().name("control".to_owned()).spawn(move || {
             runtime.block_on(async move {
-                match UnixListener::from_std(listener) {
-                    Ok(listener) => serve(listener, Arc::new(limits), build(), stopped).await,
+                match Listeners::open(doors) {
+                    Ok(listeners) => serve(listeners, Arc::new(limits), build(), stopped).await,
                     Err(error) => tracing::error!("the control socket cannot be served: {error}"),
                 }
             });
@@ -101,9 +130,47 @@ impl Drop for Server {
     }
 }
 
+/// The doors inside the runtime.
+struct Listeners {
+    socket: UnixListener,
+    tcp: Option<TcpListener>,
+    gate: Arc<Gate>,
+}
+
+/// Somebody who has come in.
+enum Came {
+    Local(UnixStream),
+    Remote(TcpStream, SocketAddr),
+}
+
+impl Listeners {
+    fn open(doors: Doors) -> io::Result<Self> {
+        let socket = UnixListener::from_std(doors.socket)?;
+        let (tcp, gate) = match doors.tcp {
+            Some((tcp, gate)) => (Some(TcpListener::from_std(tcp)?), gate),
+            None => (None, Gate::new(Vec::new())),
+        };
+        Ok(Self { socket, tcp, gate: Arc::new(gate) })
+    }
+
+    /// Waits for the next one at any door.
+    async fn accept(&self) -> io::Result<Came> {
+        let remote = async {
+            match &self.tcp {
+                Some(tcp) => tcp.accept().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            local = self.socket.accept() => local.map(|(stream, _)| Came::Local(stream)),
+            remote = remote => remote.map(|(stream, from)| Came::Remote(stream, from)),
+        }
+    }
+}
+
 /// Accepts until told to stop, then waits for the open connections.
 async fn serve(
-    listener: UnixListener,
+    listeners: Listeners,
     limits: Arc<Limits>,
     dispatch: Dispatch,
     mut stopped: watch::Receiver<Option<Duration>>,
@@ -118,16 +185,17 @@ async fn serve(
                     tracing::error!("a control connection failed: {error}");
                 }
             }
-            accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => match Arc::clone(&room).try_acquire_owned() {
+            accepted = listeners.accept() => match accepted {
+                Ok(came) => match Arc::clone(&room).try_acquire_owned() {
                     Ok(place) => {
                         let (limits, dispatch, stopped) = (Arc::clone(&limits), dispatch.clone(), stopped.clone());
+                        let gate = Arc::clone(&listeners.gate);
                         open.spawn(async move {
-                            converse(stream, &limits, dispatch, stopped).await;
+                            welcome(came, gate, &limits, dispatch, stopped).await;
                             drop(place);
                         });
                     }
-                    Err(_) => turn_away(stream),
+                    Err(_) => turn_away(came),
                 },
                 // Most likely out of descriptors: there is nothing to accept with until something else is closed.
                 Err(error) => {
@@ -137,7 +205,7 @@ async fn serve(
             },
         }
     };
-    drop(listener);
+    drop(listeners);
     // Whoever is still reading after the grace is cut off when the runtime goes away with its tasks.
     let _ = tokio::time::timeout(grace, async { while open.join_next().await.is_some() {} }).await;
 }
@@ -147,27 +215,79 @@ async fn told_to_stop(stopped: &mut watch::Receiver<Option<Duration>>) -> Durati
     stopped.wait_for(Option::is_some).await.ok().and_then(|grace| *grace).unwrap_or_default()
 }
 
-/// Serves one connection to its end.
-async fn converse(
-    stream: UnixStream,
+/// Serves one connection to its end, as that of whoever came in by this door.
+async fn welcome(
+    came: Came,
+    gate: Arc<Gate>,
     limits: &Limits,
     dispatch: Dispatch,
-    mut stopped: watch::Receiver<Option<Duration>>,
+    stopped: watch::Receiver<Option<Duration>>,
 ) {
-    let Some(peer) = Peer::of(&stream) else {
-        tracing::warn!("a control connection was closed: the system does not say whose it is");
-        return;
-    };
     let body_time = limits.body_time;
-    let service = service_fn(move |request| {
-        let dispatch = dispatch.clone();
-        async move { Ok::<_, std::convert::Infallible>(routes::answer(&dispatch, peer, body_time, request).await) }
-    });
+    match came {
+        Came::Local(stream) => {
+            let Some(peer) = Peer::of(&stream) else {
+                tracing::warn!("a control connection was closed: the system does not say whose it is");
+                return;
+            };
+            let answer = async move |request| routes::answer(&dispatch, &peer, body_time, request).await;
+            converse(stream, limits, stopped, answer).await;
+        }
+        Came::Remote(stream, from) => {
+            // Answers are written as a whole; waiting for more to send along would only make them late.
+            let _ = stream.set_nodelay(true);
+            let answer = async move |request: Request<Incoming>| match gate.admit(request.headers()) {
+                Ok(user) => {
+                    let peer = Peer::Remote { from, user };
+                    routes::answer(&dispatch, &peer, body_time, request).await
+                }
+                Err(refused) => refuse(refused, from, body_time, request).await,
+            };
+            converse(stream, limits, stopped, answer).await;
+        }
+    }
+}
+
+/// Answers somebody who is not let in, and closes.
+async fn refuse(
+    refused: Refused,
+    from: SocketAddr,
+    body_time: Duration,
+    request: Request<Incoming>,
+) -> Response<Body> {
+    let _unread = routes::whole_body(request.into_body(), MOST_REFUSED, body_time).await;
+    let mut response = match refused {
+        Refused::Unknown => {
+            tracing::warn!(%from, "not let in over TCP: no user and password, or the wrong ones");
+            let mut response = plain(StatusCode::UNAUTHORIZED, "user and password are wanted");
+            let realm = HeaderValue::from_static("Basic realm=\"default\"");
+            response.headers_mut().insert(WWW_AUTHENTICATE, realm);
+            response
+        }
+        Refused::WebPage => {
+            tracing::warn!(%from, "not let in over TCP: the request comes from a web page");
+            plain(StatusCode::FORBIDDEN, "web pages may not ask this")
+        }
+    };
+    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    routes::signed(response)
+}
+
+/// Serves one connection to its end.
+async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: S,
+    limits: &Limits,
+    mut stopped: watch::Receiver<Option<Duration>>,
+    answer: impl AsyncFn(Request<Incoming>) -> Response<Body>,
+) {
+    let answer = &answer;
+    let service =
+        service_fn(move |request| async move { Ok::<_, std::convert::Infallible>(answer(request).await) });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(limits.head_time)
         .max_buf_size(limits.head)
-        .serve_connection(TokioIo::new(Patient::new(stream, limits.unread_time)), service);
+        .serve_connection(TokioIo::new(Patient::new(Stray::new(stream), limits.unread_time)), service);
     let mut connection = std::pin::pin!(connection);
     let result = tokio::select! {
         result = connection.as_mut() => result,
@@ -177,12 +297,12 @@ async fn converse(
         }
     };
     if let Err(error) = result {
-        tracing::debug!(uid = peer.uid, "a control connection ended: {error}");
+        tracing::debug!("a control connection ended: {error}");
     }
 }
 
 /// Answers one connection too many without waiting for it.
-fn turn_away(stream: UnixStream) {
+fn turn_away(came: Came) {
     const BODY: &str = "{\"code\":\"busy\",\"error\":\"too many connections to the control socket\",\
         \"hint\":\"close some, or try again\"}\n";
     let answer = format!(
@@ -192,7 +312,10 @@ fn turn_away(stream: UnixStream) {
         BODY.len()
     );
     // The stream is not blocking, and an empty socket buffer takes this much; a failure leaves the client nothing to lose.
-    if let Ok(mut stream) = stream.into_std() {
-        let _ = stream.write_all(answer.as_bytes());
-    }
+    let _ = match came {
+        Came::Local(stream) => stream.into_std().and_then(|mut stream| stream.write_all(answer.as_bytes())),
+        Came::Remote(stream, _) => {
+            stream.into_std().and_then(|mut stream| stream.write_all(answer.as_bytes()))
+        }
+    };
 }

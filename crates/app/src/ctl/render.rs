@@ -340,8 +340,7 @@ mod tests {
 
     #[test]
     fn results_are_told_as_supervisorctl_tells_them() {
-        let result =
-            |name: &str, ok, text: &str| ProcessResult { name: name.to_owned(), ok, text: text.to_owned() };
+        let result = |name: &str, ok, text: &str| ProcessResult { ok, ..ProcessResult::ok(name, text) };
         let text = results(
             &[result("messages:messages_00", true, "started"), result("reverb", false, "exited too quickly")],
             Paint(false),

@@ -15,7 +15,7 @@ fn rows(fleet: &Fleet, args: &[&str]) -> Vec<Value> {
 
 fn pause_and_resume(library: Library) {
     let stage = Stage::new(library, |_| Answer::ok());
-    let mut fleet = stage.fleet(&[("mail", "sleep: 0.2"), ("other", "")]);
+    let mut fleet = stage.fleet(&[("mail", ""), ("other", "")]);
     let shown = |paused: bool| {
         eventually(SOON, "the listing to follow", || {
             (rows(&fleet, &["queues", "mail", "--json"])[0]["paused"] == paused).then_some(())

@@ -1,4 +1,4 @@
-//! A job's data reaches its handler byte for byte, and stays as it is in Redis.
+//! A job's data reaches its handler byte for byte, and stays as it is in Redis; what is no JSON is set aside as it is.
 
 use qfleet_testkit::Answer;
 use redis::Commands as _;
@@ -6,6 +6,8 @@ use redis::Commands as _;
 use crate::stage::{Library, Stage};
 
 conforms!(every: byte_for_byte);
+
+const NO_JSON: &[u8] = b"\xff\xfe {";
 
 fn byte_for_byte(library: Library) {
     let stage = Stage::new(library, |request| {
@@ -31,11 +33,11 @@ fn byte_for_byte(library: Library) {
     let mut redis = stage.redis.connection();
     let spaced = " { \"id\" : 9223372036854775807 ,\t\"price\": 1.50, \"a\":1, \"a\":2 }\n";
     redis.hset::<_, _, _, ()>("bull:data:spaced", "data", spaced).unwrap();
-    redis.hset::<_, _, _, ()>("bull:data:no json", "data", b"\xff\xfe {".as_slice()).unwrap();
+    redis.hset::<_, _, _, ()>("bull:data:no json", "data", NO_JSON).unwrap();
     stage.run("await kit.queue('data').resume()");
 
     let mut fleet = stage.fleet(&[("data", "concurrency: 4")]);
-    stage.ended("data", 12, 0);
+    stage.ended("data", 11, 1);
     for request in stage.got("data") {
         assert_eq!(request.header("Job-Format"), Some(library.driver));
         let id = percent_decoded(request.header("Job-Id").unwrap());
@@ -46,9 +48,13 @@ fn byte_for_byte(library: Library) {
             String::from_utf8_lossy(&request.body[..request.body.len().min(200)])
         );
     }
-    assert_eq!(stage.got("data").len(), 24);
+    assert_eq!(stage.got("data").len(), 22);
     let kept: String = redis.hget("bull:data:spaced", "data").unwrap();
     assert_eq!(kept, spaced, "nobody wrote it anew");
+    let (kept, reason): (Vec<u8>, String) =
+        redis.hmget("bull:data:no json", &["data", "failedReason"]).unwrap();
+    assert_eq!(kept, NO_JSON, "every byte is there");
+    assert!(reason.contains("`data` is not valid JSON"), "{reason}");
     assert_eq!(fleet.stop(), 0);
 }
 

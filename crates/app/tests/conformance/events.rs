@@ -75,7 +75,7 @@ fn of_a_backlog(library: Library) {
 }
 
 fn of_a_pause(library: Library) {
-    let (stage, mut fleet) = life::stage(library, "{}", "sleep: 0.1");
+    let (stage, mut fleet) = life::stage(library, "{}", "");
     stage.run(
         "for (const name of ['theirs', 'ours']) {
            const queue = kit.queue(name)

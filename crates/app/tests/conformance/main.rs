@@ -24,6 +24,7 @@ mod stage;
 #[path = "../e2e/support/mod.rs"]
 #[allow(dead_code, reason = "each of the two test programs needs its part of it")]
 mod support;
+mod tally;
 
 mod commands;
 mod data;
@@ -36,10 +37,13 @@ mod flows;
 mod limits;
 mod locks;
 mod metrics;
+mod mixed_fleets;
 mod presence;
+mod remarks;
 mod removal;
 mod repeatables;
 mod retries;
+mod rolling_back;
 mod routing;
 mod schedulers;
 mod snoozing;

@@ -61,7 +61,7 @@ fn delayed(library: Library) {
 
 fn paused(library: Library) {
     let stage = Stage::new(library, |_| Answer::ok());
-    let mut fleet = stage.fleet(&[("held", "concurrency: 2, sleep: 0.2"), ("other", "")]);
+    let mut fleet = stage.fleet(&[("held", "concurrency: 2"), ("other", "")]);
     stage.run(
         "const held = kit.queue('held')
          await held.pause()

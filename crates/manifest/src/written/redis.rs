@@ -148,7 +148,8 @@ fn settings(url: RedisUrl, base: &RedisSettings) -> RedisSettings {
     }
 }
 
-fn read_password(section: &Section<'_>) -> Option<Secret> {
+/// The password under `password`, or in the file `password-file` names.
+pub(crate) fn read_password(section: &Section<'_>) -> Option<Secret> {
     match section.one_of("password", "password-file")? {
         ("password", value) => {
             let used =

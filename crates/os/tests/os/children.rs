@@ -2,16 +2,17 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::Write;
 use std::os::fd::AsRawFd;
 
 use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
-use qfleet_model::start::Preparation;
+use qfleet_model::start::{Preparation, Role};
 use qfleet_os::exit::Exit;
 use qfleet_os::spawn::{Launch, OwnImage, launch};
 use qfleet_os::{descriptors, signal};
 
 use crate::harness::{
-    Case, children_of, end_of, own_pid, plain_env, read_line, read_to_end, reaper, script, start, until,
+    Case, children_of, end_of, own_pid, plain_env, read_line, read_to_end, reaper, script, start, tell, until,
 };
 use crate::roles::assert_default_signals;
 
@@ -25,6 +26,7 @@ pub const CASES: &[Case] = &[
     ("one_wake_up_is_enough_for_many_ends", one_wake_up_is_enough_for_many_ends),
     ("strangers_are_reaped_too", strangers_are_reaped_too),
     ("a_replaced_file_does_not_mix_versions", a_replaced_file_does_not_mix_versions),
+    ("input_reaches_the_program_until_we_close_it", input_reaches_the_program_until_we_close_it),
 ];
 
 fn a_child_shows_its_name() {
@@ -36,6 +38,7 @@ fn a_child_shows_its_name() {
         args: &args,
         env: &plain_env(),
         name: "qfleet: messages:messages_01",
+        input: false,
     });
     let child = child.unwrap();
     let shown = until("the name", || {
@@ -102,7 +105,9 @@ fn two_hundred_quick_ends_are_all_seen() {
     for number in 0..200 {
         let code = (number % 256).to_string();
         let args = ["--role", "exit", &code];
-        let child = launch(&Launch { image: &image, args: &args, env: &env, name: "qfleet: quick" }).unwrap();
+        let child =
+            launch(&Launch { image: &image, args: &args, env: &env, name: "qfleet: quick", input: false })
+                .unwrap();
         expected.insert(child.pid, Exit::Code(number));
         // Their ends come in between the launches, as they do in a storm.
         while let Some(ended) = reaper.next_ended().unwrap() {
@@ -121,8 +126,10 @@ fn two_hundred_quick_ends_are_all_seen() {
 
 fn one_wake_up_is_enough_for_many_ends() {
     let (runtime, mut reaper) = reaper();
-    let children: Vec<i32> =
+    let mut children: Vec<i32> =
         (0..8).map(|_| start(Preparation::default(), &script("kill -KILL $$")).pid).collect();
+    // The system's numbers begin anew when they have come to their end.
+    children.sort_unstable();
     let mut ended = Vec::new();
     runtime.block_on(async {
         while ended.len() < children.len() {
@@ -164,4 +171,25 @@ fn a_replaced_file_does_not_mix_versions() {
     assert!(daemon.wait().unwrap().success());
     assert_eq!(end_of(&reaper, child).how, Exit::Code(0));
     assert!(!std::process::Command::new(&old).status().is_ok_and(|status| status.success()));
+}
+
+fn input_reaches_the_program_until_we_close_it() {
+    let (image, env) = (OwnImage::open().unwrap(), plain_env());
+    let args = ["--role", "prepared"];
+    let cat = |input| {
+        let child = launch(&Launch { image: &image, args: &args, env: &env, name: "qfleet: cat", input });
+        let child = child.unwrap();
+        let argv = vec![String::from("cat")];
+        tell(&child.link, Preparation::default(), Role::Program { argv });
+        child
+    };
+    let mut child = cat(true);
+    let mut ours = fs::File::from(child.stdin.take().unwrap());
+    ours.write_all(b"one\n").unwrap();
+    assert_eq!(read_line(&child.stdout), "one");
+    drop(ours);
+    assert_eq!(read_to_end(child.stdout), "", "it has ended");
+    let child = cat(false);
+    assert!(child.stdin.is_none());
+    assert_eq!(read_to_end(child.stdout), "", "nothing to read");
 }

@@ -159,9 +159,14 @@ pub fn start(preparation: Preparation, argv: &[&str]) -> Launched {
 pub fn start_role(preparation: Preparation, role: Role) -> Launched {
     let image = OwnImage::open().unwrap();
     let env = plain_env();
-    let launched =
-        launch(&Launch { image: &image, args: &["--role", "prepared"], env: &env, name: "qfleet: case" })
-            .unwrap();
+    let launched = launch(&Launch {
+        image: &image,
+        args: &["--role", "prepared"],
+        env: &env,
+        name: "qfleet: case",
+        input: false,
+    })
+    .unwrap();
     tell(&launched.link, preparation, role);
     launched
 }

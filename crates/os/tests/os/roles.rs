@@ -117,9 +117,14 @@ pub fn worker() -> Role {
 fn short_daemon(start: &str) {
     let image = OwnImage::open().unwrap();
     let env = plain_env();
-    let child =
-        launch(&Launch { image: &image, args: &["--role", "prepared"], env: &env, name: "qfleet: orphan" })
-            .unwrap();
+    let child = launch(&Launch {
+        image: &image,
+        args: &["--role", "prepared"],
+        env: &env,
+        name: "qfleet: orphan",
+        input: false,
+    })
+    .unwrap();
     child.link.set_nonblocking(false).unwrap();
     let shell = Command::new("/bin/sh")
         .args(["-c", "read go; cat \"$0\"; read go", start])
@@ -138,6 +143,7 @@ fn replaced_image(other: &str) {
         args: &["--role", "exit", "0"],
         env: &plain_env(),
         name: "qfleet: same",
+        input: false,
     });
     println!("{}", launched.unwrap().pid);
     // Our parent adopts and reaps it.

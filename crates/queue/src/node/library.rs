@@ -53,3 +53,34 @@ pub(crate) struct Scripts {
     pub(crate) schedule: Script,
     pub(crate) remark: Script,
 }
+
+/// A script of a library, after what all scripts of both libraries share. Paths are those of the file that asks, which is in
+/// the library's folder.
+macro_rules! script {
+    ($($part:literal),+) => {
+        $crate::redis::Script::new(concat!(
+            include_str!("../lua/base.lua"),
+            include_str!("lua/blocks.lua"),
+            $(include_str!($part)),+
+        ))
+    };
+}
+pub(crate) use script;
+
+/// All scripts of the library in whose folder this is asked.
+macro_rules! scripts {
+    () => {
+        $crate::node::library::Scripts {
+            turn: script!("../lua/turn_start.lua", "lua/turn.lua", "../lua/turn_end.lua"),
+            renew: script!("../lua/renew.lua"),
+            find: script!("../lua/find.lua"),
+            push: script!("lua/push.lua"),
+            pause: script!("lua/pause.lua"),
+            depth: script!("lua/depth.lua"),
+            look: script!("lua/look.lua"),
+            schedule: script!("lua/schedule.lua"),
+            remark: script!("lua/remark.lua"),
+        }
+    };
+}
+pub(crate) use scripts;

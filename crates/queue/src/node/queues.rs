@@ -256,6 +256,10 @@ impl QueueDriver for Queues {
         self.list(lane, state, from, count).await
     }
 
+    fn resume_wakes(&self) -> bool {
+        true
+    }
+
     async fn set_paused(&self, lane: LaneId, paused: bool) -> Result<Vec<String>, QueueError> {
         self.pause(lane, paused).await
     }

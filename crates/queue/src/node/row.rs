@@ -18,8 +18,8 @@ pub(crate) struct Row {
     pub(crate) timestamp: String,
     /// Attempts that ended, by workers of any version.
     pub(crate) ended: u32,
-    /// Deliveries before this one, as far as they are told.
-    pub(crate) deliveries: u32,
+    /// Deliveries before this one, where the library counts them.
+    pub(crate) deliveries: Option<u32>,
     /// What shows, while no lock does, that nobody has started it since.
     pub(crate) proof: String,
     pub(crate) stalls: u32,
@@ -58,7 +58,10 @@ impl Row {
         // Nobody notes how a stalled delivery ended.
         let stalled = self.stalls > 0 && !self.failed_before;
         let history = History {
-            deliveries: self.deliveries.saturating_add(uncounted.number().unwrap_or_default()),
+            deliveries: self.deliveries.unwrap_or_else(|| {
+                let uncounted = uncounted.number::<i32>().unwrap_or_default();
+                self.ended.saturating_add(self.stalls).saturating_add_signed(uncounted)
+            }),
             snoozes: snoozes.number().unwrap_or_default(),
             first_delivery: first.number::<i64>().map(WallTime::from_millis),
             crashes: self.stalls,

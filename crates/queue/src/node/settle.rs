@@ -18,7 +18,10 @@ pub(super) fn add<'a>(
 ) -> bool {
     let values = match verdict {
         Verdict::Nothing => return false,
-        Verdict::Complete { result } => Values { a: json(result.as_ref()), ..Values::new("done") },
+        Verdict::Complete { result } => {
+            let nothing = if result.is_none() { "none" } else { "" };
+            Values { a: json(result.as_ref()), c: nothing, ..Values::new("done") }
+        }
         Verdict::Bury { reason } => Values { ..Values::new("fail") }.because(reason),
         Verdict::Discard { reason } => {
             Values { a: format!("discarded: {}", text_of(reason)), ..Values::new("discard") }

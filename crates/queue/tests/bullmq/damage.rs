@@ -10,23 +10,23 @@ use redis::Commands as _;
 use serde_json::json;
 
 use crate::contract::{job_of, names, settle, take, take_one};
-use crate::rig::{BullmqRig, DEMO, bury, complete, open, retry};
+use crate::rig::{DEMO, NodeRig, bury, complete, open, retry};
 
 const NEXT: LaneId = LaneId(1);
 
 /// A worker of `demo` and of `next`, both with a limit that is never reached, and with metrics.
-fn worker(rig: &BullmqRig, tag: u32) -> Arc<dyn QueueDriver> {
+fn worker(rig: &NodeRig, tag: u32) -> Arc<dyn QueueDriver> {
     let rate_limit = Some(RateLimit { max: 1000, per: Duration::from_secs(60) });
     let settings = NodeSettings { rate_limit, metrics: 5, ..NodeSettings::default() };
     open(rig.connection(), &[("demo", &["demo"]), ("next", &["next"])], tag, &settings)
 }
 
-fn call(rig: &BullmqRig, words: &[&str]) -> redis::Value {
+fn call(rig: &NodeRig, words: &[&str]) -> redis::Value {
     redis::cmd(words[0]).arg(&words[1..]).query(&mut rig.redis()).unwrap()
 }
 
 /// A text where something else belongs.
-fn spoil(rig: &BullmqRig, key: &str) {
+fn spoil(rig: &NodeRig, key: &str) {
     call(rig, &["DEL", key]);
     call(rig, &["SET", key, "text"]);
 }
@@ -36,7 +36,7 @@ fn is_told(turn: &Turn, what: &str) -> bool {
 }
 
 /// One job held, one waiting, one of each other kind due; and one in the next queue.
-async fn stage(rig: &BullmqRig, driver: &dyn QueueDriver) -> qfleet_queue::driver::Reserved {
+async fn stage(rig: &NodeRig, driver: &dyn QueueDriver) -> qfleet_queue::driver::Reserved {
     let node = rig.node("bullmq");
     node.run(
         "const queue = kit.queue('demo'); await queue.add('held', {n: 1}); await queue.add('waits', {n: 2});
@@ -50,7 +50,7 @@ async fn stage(rig: &BullmqRig, driver: &dyn QueueDriver) -> qfleet_queue::drive
 #[tokio::test]
 async fn keys_that_every_take_needs_stop_their_queue_and_are_named() {
     for key in ["wait", "active", "delayed", "prioritized", "meta", "limiter", "pc"] {
-        let rig = BullmqRig::new();
+        let rig = NodeRig::bullmq();
         let driver = worker(&rig, 1);
         stage(&rig, &*driver).await;
         let key = format!("bull:demo:{key}");
@@ -92,7 +92,7 @@ async fn keys_beside_the_jobs_hold_up_nothing() {
         "1:processed",
         "1:failed",
     ] {
-        let rig = BullmqRig::new();
+        let rig = NodeRig::bullmq();
         let driver = worker(&rig, 1);
         let held = stage(&rig, &*driver).await;
         let key = format!("bull:demo:{key}");
@@ -117,7 +117,7 @@ async fn keys_beside_the_jobs_hold_up_nothing() {
 #[tokio::test]
 async fn a_job_that_has_nowhere_to_go_stays_in_hand() {
     for (key, verdict) in [("completed", complete("1")), ("failed", bury("bad"))] {
-        let rig = BullmqRig::new();
+        let rig = NodeRig::bullmq();
         let driver = worker(&rig, 1);
         let held = stage(&rig, &*driver).await;
         let key = format!("bull:demo:{key}");
@@ -137,7 +137,7 @@ async fn a_job_that_has_nowhere_to_go_stays_in_hand() {
 #[tokio::test]
 async fn a_job_whose_children_cannot_be_counted_has_failed() {
     for key in ["1:dependencies", "1:unsuccessful"] {
-        let rig = BullmqRig::new();
+        let rig = NodeRig::bullmq();
         let driver = worker(&rig, 1);
         let held = stage(&rig, &*driver).await;
         let key = format!("bull:demo:{key}");
@@ -157,7 +157,7 @@ async fn options_and_counters_that_make_no_sense_hold_up_nothing() {
     let others = r#"{"kl":1.5,"stackTraceLimit":0.5,"attempts":{},"backoff":[],"lifo":"no","priority":[],"de":7,"repeat":3,"tm":{}}"#;
     for opts in ["5", "[1,2]", r#"{"att"#, "null", r#""text""#, "", "\u{0}", rules, others] {
         for counter in ["abc", "1.5", "1e400", "-3"] {
-            let rig = BullmqRig::new();
+            let rig = NodeRig::bullmq();
             let driver = worker(&rig, 1);
             for id in ["done", "bad", "again"] {
                 let mut hash = redis::cmd("HSET");
@@ -194,7 +194,7 @@ async fn options_and_counters_that_make_no_sense_hold_up_nothing() {
 #[tokio::test]
 async fn data_that_is_no_json_ends_in_the_failed_set_with_every_byte() {
     for data in ["{no", "{\"a\":1} x", "nul", "\u{1}"] {
-        let rig = BullmqRig::new();
+        let rig = NodeRig::bullmq();
         let driver = worker(&rig, 1);
         call(&rig, &["HSET", "bull:demo:odd", "name", "odd", "data", data, "opts", "{}", "timestamp", "5"]);
         call(&rig, &["LPUSH", "bull:demo:wait", "odd"]);
@@ -207,7 +207,7 @@ async fn data_that_is_no_json_ends_in_the_failed_set_with_every_byte() {
         let failed: Vec<String> = rig.redis().zrange("bull:demo:failed", 0, -1).unwrap();
         assert_eq!(failed, ["odd"]);
     }
-    let rig = BullmqRig::new();
+    let rig = NodeRig::bullmq();
     call(&rig, &["HSET", "bull:demo:odd", "data", "{}", "opts", "{}"]);
     call(&rig, &["LPUSH", "bull:demo:wait", "odd"]);
     let turn = take(&*worker(&rig, 1), DEMO, 9).await;
@@ -216,7 +216,7 @@ async fn data_that_is_no_json_ends_in_the_failed_set_with_every_byte() {
 
 #[tokio::test]
 async fn what_is_no_job_is_dropped_and_told_where_something_is_left() {
-    let rig = BullmqRig::new();
+    let rig = NodeRig::bullmq();
     // No hash, a stub of a hash, keys of another type, an old wake-up mark, nothing given.
     for id in ["gone", "stub", "text", "0:0", "bare", "fine"] {
         call(&rig, &["LPUSH", "bull:demo:wait", id]);
@@ -246,7 +246,7 @@ async fn what_is_no_job_is_dropped_and_told_where_something_is_left() {
 /// A result that is no JSON would end every listener's loop.
 #[tokio::test]
 async fn results_of_any_bytes_are_json_for_readers() {
-    let rig = BullmqRig::new();
+    let rig = NodeRig::bullmq();
     let node = rig.node("bullmq");
     let driver = worker(&rig, 1);
     let held = stage(&rig, &*driver).await;

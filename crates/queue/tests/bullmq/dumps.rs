@@ -6,88 +6,13 @@ use qfleet_model::job::Job;
 use qfleet_model::outcome::Verdict;
 use qfleet_queue::{Keep, NodeSettings, RateLimit};
 
-use serde_json::{Value, json};
+use crate::rig::{bury, complete, retry};
+use crate::story::{STORY, Story};
 
-use crate::rig::{BullmqRig, bury, complete, dump, retry, soon, work};
-
-/// A story told twice.
-struct Story<'a> {
-    /// Adds the jobs; `queue` is the queue.
-    add: &'a str,
-    /// The body of the library's processor, given `job`; `fail(text)` throws an error without a stack.
-    process: &'a str,
-    /// Its worker's options.
-    options: &'a str,
-    /// Verdicts until nothing is left to do.
-    verdicts: usize,
-    /// Jobs that end besides, without being run.
-    unrun: usize,
-    /// What producers do while a job called `holder` runs; `queue` is the queue.
-    meanwhile: &'a str,
-}
-
-const STORY: Story<'static> =
-    Story { add: "", process: "", options: "{}", verdicts: 0, unrun: 0, meanwhile: "" };
-
-/// Both workers go through the story; returns when all their keys are the same.
 async fn same(story: Story<'_>, settings: &NodeSettings, verdict: impl Fn(&Job) -> Verdict) {
     for library in ["bullmq", "bullmq6"] {
-        let (theirs, ours) = (BullmqRig::new(), BullmqRig::new());
-        let Story { add, process, options, verdicts, unrun, meanwhile } = story;
-        let node = theirs.node(library);
-        node.run(&format!("const queue = kit.queue('demo'); await queue.waitUntilReady(); {add}"));
-        let attempts = format!(
-            "const fail = (text, Kind = Error) => {{ const e = new Kind(text); e.stack = e.name + ': ' + text; throw e }};
-             kit.memory.ended = 0;
-             const queue = kit.queue('demo');
-             const worker = await kit.worker('demo', async (job) => {{ if (job.name === 'holder') {{ {meanwhile} }} {process} }}, {options});
-             worker.on('completed', () => kit.memory.ended++); worker.on('failed', () => kit.memory.ended++)"
-        );
-        node.run(&attempts);
-        soon(&node, "the library's worker", &format!("return kit.memory.ended >= {}", verdicts + unrun));
-        // Its last call looks for one more job, and may say `drained`.
-        std::thread::sleep(Duration::from_millis(50));
-        drop(node);
-
-        let node = ours.node(library);
-        node.run(&format!("const queue = kit.queue('demo'); await queue.waitUntilReady(); {add}"));
-        let decide = |job: &Job| {
-            if job.name == "holder" {
-                node.run(&format!("const queue = kit.queue('demo'); {meanwhile}"));
-            }
-            verdict(job)
-        };
-        work(&*ours.worker_with(7, settings), verdicts, decide).await;
-        drop(node);
-        assert_eq!(window(&ours), window(&theirs), "windows beside {library}: ours (left), theirs (right)");
-        let (mut theirs, mut ours) = (dump(&mut theirs.redis()), dump(&mut ours.redis()));
-        for keys in [&mut theirs, &mut ours] {
-            keys.retain(|key, _| !key.contains("qfleet"));
-            keys.values_mut().for_each(without_frames);
-        }
-        let keys: std::collections::BTreeSet<_> = theirs.keys().chain(ours.keys()).cloned().collect();
-        for key in keys {
-            assert_eq!(
-                ours.get(&key),
-                theirs.get(&key),
-                "`{key}` beside {library}: ours (left), theirs (right)"
-            );
-        }
+        story.is_the_same(library, settings, &verdict).await;
     }
-}
-
-/// Where in the library an error was made is nobody's business.
-fn without_frames(hash: &mut Value) {
-    let Some(stacks) = hash.get_mut("stacktrace") else { return };
-    let rows: Vec<String> = serde_json::from_str(stacks.as_str().unwrap()).unwrap();
-    let rows: Vec<&str> = rows.iter().map(|row| row.split("\n    at ").next().unwrap_or_default()).collect();
-    *stacks = json!(serde_json::to_string(&rows).unwrap());
-}
-
-/// How long the window of a rate limit lasts from now, in tens of seconds.
-fn window(rig: &BullmqRig) -> i64 {
-    let millis: i64 = redis::cmd("PTTL").arg("bull:demo:limiter").query(&mut rig.redis()).unwrap();
-    (millis + 5000) / 10_000
 }
 
 fn plain() -> NodeSettings {

@@ -3,12 +3,12 @@
 use serde_json::json;
 
 use crate::contract::{job_of, names, settle, take, take_one};
-use crate::rig::{BullmqRig, DEMO, bury, complete};
+use crate::rig::{DEMO, NodeRig, bury, complete};
 
 #[tokio::test]
 async fn failed_jobs_are_listed_retried_and_removed() {
     for library in ["bullmq", "bullmq6"] {
-        let rig = BullmqRig::new();
+        let rig = NodeRig::bullmq();
         let node = rig.node(library);
         node.run("for (const n of [1, 2, 3, 4]) await kit.queue('demo').add('n' + n, {n}); await kit.queue('empty').waitUntilReady()");
         let driver = rig.worker(1);
@@ -48,7 +48,7 @@ async fn failed_jobs_are_listed_retried_and_removed() {
 
 #[tokio::test]
 async fn their_api_retries_what_we_failed() {
-    let rig = BullmqRig::new();
+    let rig = NodeRig::bullmq();
     let node = rig.node("bullmq");
     node.run("await kit.queue('demo').add('a', {}, {attempts: 1})");
     let driver = rig.worker(1);
@@ -60,7 +60,7 @@ async fn their_api_retries_what_we_failed() {
 
 #[tokio::test]
 async fn the_job_that_waits_for_a_duplicate_follows_it() {
-    let rig = BullmqRig::new();
+    let rig = NodeRig::bullmq();
     let node = rig.node("bullmq");
     let add = |n: u32| {
         node.run(&format!("await kit.queue('demo').add('a', {{n: {n}}}, {{deduplication: {{id: 'x', keepLastIfActive: true}}}})"))

@@ -8,7 +8,7 @@ use qfleet_queue::driver::LaneId;
 use serde_json::{Value, json};
 
 use crate::contract::{job_of, names, settle, take, take_one};
-use crate::rig::{BullmqRig, bury, complete, open, retry};
+use crate::rig::{NodeRig, bury, complete, open, retry};
 
 const KIDS: LaneId = LaneId(0);
 const PARENTS: LaneId = LaneId(1);
@@ -16,7 +16,7 @@ const PARENTS: LaneId = LaneId(1);
 #[tokio::test]
 async fn results_reach_the_parent() {
     for library in ["bullmq", "bullmq6"] {
-        let rig = BullmqRig::new();
+        let rig = NodeRig::bullmq();
         let node = rig.node(library);
         node.run(
             "await kit.flow().add({name: 'p', queueName: 'parents', opts: {jobId: 'P'}, children: [
@@ -58,7 +58,7 @@ async fn failures_reach_the_parent_as_the_child_wants() {
     ] {
         let mut ends: Vec<[Value; 3]> = Vec::new();
         for ours in [false, true] {
-            let rig = BullmqRig::new();
+            let rig = NodeRig::bullmq();
             let node = rig.node("bullmq");
             node.run(&format!(
                 "await kit.flow().add({{name: 'p', queueName: 'parents', opts: {{jobId: 'P'}}, children: [
@@ -104,7 +104,7 @@ async fn failures_reach_the_parent_as_the_child_wants() {
 /// The script that did not know how to part a parent from a child that makes room failed with all its verdicts.
 #[tokio::test]
 async fn finished_children_make_room_for_later_ones() {
-    let rig = BullmqRig::new();
+    let rig = NodeRig::bullmq();
     let node = rig.node("bullmq");
     node.run(
         "const opts = {removeOnComplete: 1}
@@ -122,7 +122,7 @@ async fn finished_children_make_room_for_later_ones() {
 
 #[tokio::test]
 async fn a_removed_child_releases_its_parent() {
-    let rig = BullmqRig::new();
+    let rig = NodeRig::bullmq();
     let node = rig.node("bullmq");
     node.run(
         "await kit.flow().add({name: 'p', queueName: 'parents', children: [

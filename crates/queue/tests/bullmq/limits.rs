@@ -8,7 +8,7 @@ use qfleet_queue::{NodeSettings, RateLimit};
 use serde_json::json;
 
 use crate::contract::{settle, take, take_soon};
-use crate::rig::{BullmqRig, DEMO, SOON, complete};
+use crate::rig::{DEMO, NodeRig, SOON, complete};
 
 async fn fill(driver: &dyn QueueDriver, jobs: usize) {
     for _ in 0..jobs {
@@ -23,7 +23,7 @@ fn limit(max: u32, per: u64) -> NodeSettings {
 
 #[tokio::test]
 async fn a_window_lets_so_many_start() {
-    let rig = BullmqRig::new();
+    let rig = NodeRig::bullmq();
     let driver = rig.worker_with(1, &limit(3, 400));
     fill(&*driver, 7).await;
     let mut started = Vec::new();
@@ -48,7 +48,7 @@ async fn a_window_lets_so_many_start() {
 
 #[tokio::test]
 async fn the_queues_own_limit_wins_and_is_shared_with_node() {
-    let rig = BullmqRig::new();
+    let rig = NodeRig::bullmq();
     let node = rig.node("bullmq");
     node.run("await kit.queue('demo').setGlobalRateLimit(2, 60000)");
     let driver = rig.worker_with(1, &limit(5, 60_000));
@@ -62,7 +62,7 @@ async fn the_queues_own_limit_wins_and_is_shared_with_node() {
 
 #[tokio::test]
 async fn a_limit_of_the_moment_is_obeyed() {
-    let rig = BullmqRig::new();
+    let rig = NodeRig::bullmq();
     let node = rig.node("bullmq");
     let driver = rig.worker_with(1, &limit(100, 60_000));
     fill(&*driver, 1).await;
@@ -74,7 +74,7 @@ async fn a_limit_of_the_moment_is_obeyed() {
 
 #[tokio::test]
 async fn no_more_run_than_the_queue_allows() {
-    let rig = BullmqRig::new();
+    let rig = NodeRig::bullmq();
     let node = rig.node("bullmq");
     node.run("await kit.queue('demo').setGlobalConcurrency(2)");
     let (first, second) = (rig.worker(1), rig.worker(2));
@@ -94,7 +94,7 @@ async fn a_turn_tells_of_limits_in_the_manifest_and_in_the_store() {
         (NodeSettings::default(), "await kit.queue('demo').setGlobalRateLimit(100, 60000)", vec![DEMO]),
         (NodeSettings::default(), "await kit.queue('demo').setGlobalConcurrency(100)", vec![DEMO]),
     ] {
-        let rig = BullmqRig::new();
+        let rig = NodeRig::bullmq();
         rig.node("bullmq").run(in_the_store);
         let driver = rig.worker_with(1, &settings);
         fill(&*driver, 1).await;
@@ -107,7 +107,7 @@ const NEXT: LaneId = LaneId(1);
 
 #[tokio::test]
 async fn jobs_that_may_not_start_wake_nobody_until_they_may() {
-    let rig = BullmqRig::new();
+    let rig = NodeRig::bullmq();
     let lanes: [(&str, &[&str]); 2] = [("demo", &["demo"]), ("next", &["next"])];
     let driver = crate::rig::open(rig.connection(), &lanes, 1, &limit(1, 700));
     fill(&*driver, 3).await;
@@ -138,7 +138,7 @@ async fn jobs_that_may_not_start_wake_nobody_until_they_may() {
 /// As with the library, who has no limit of its own neither obeys nor counts.
 #[tokio::test]
 async fn a_worker_without_a_limit_does_not_know_of_others() {
-    let rig = BullmqRig::new();
+    let rig = NodeRig::bullmq();
     let node = rig.node("bullmq");
     let (limited, free) = (rig.worker_with(1, &limit(2, 60_000)), rig.worker(2));
     fill(&*free, 6).await;
@@ -156,7 +156,7 @@ async fn a_worker_without_a_limit_does_not_know_of_others() {
 #[tokio::test]
 async fn a_job_that_fails_without_running_counts_as_in_its_version() {
     for (library, left) in [("bullmq", 1), ("bullmq6", 2)] {
-        let rig = BullmqRig::new();
+        let rig = NodeRig::bullmq();
         let node = rig.node(library);
         node.run("for (const name of ['a', 'b', 'c', 'd']) await kit.queue('demo').add(name)");
         redis::cmd("HSET").arg(&["bull:demo:1", "defa", "no"]).exec(&mut rig.redis()).unwrap();
@@ -168,7 +168,7 @@ async fn a_job_that_fails_without_running_counts_as_in_its_version() {
 /// As with the library.
 #[tokio::test]
 async fn a_counter_without_an_end_holds_nobody() {
-    let rig = BullmqRig::new();
+    let rig = NodeRig::bullmq();
     let driver = rig.worker_with(1, &limit(2, 60_000));
     fill(&*driver, 3).await;
     redis::cmd("SET").arg("bull:demo:limiter").arg(7).exec(&mut rig.redis()).unwrap();
@@ -178,7 +178,7 @@ async fn a_counter_without_an_end_holds_nobody() {
 #[tokio::test]
 async fn a_queue_that_becomes_empty_is_drained_once() {
     for library in ["bullmq", "bullmq6"] {
-        let rig = BullmqRig::new();
+        let rig = NodeRig::bullmq();
         let node = rig.node(library);
         let driver = rig.worker(1);
         let drained = || rig.event_names().iter().filter(|name| *name == "drained").count();

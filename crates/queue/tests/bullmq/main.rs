@@ -18,6 +18,14 @@ mod promises;
 #[path = "../laravel/proxy.rs"]
 #[allow(dead_code)]
 mod proxy;
+#[path = "../node/rig.rs"]
+#[allow(dead_code)]
 mod rig;
 mod schedules;
+#[path = "../node/shared_fleet.rs"]
+mod shared_fleet;
+#[path = "../node/shared_outages.rs"]
+mod shared_outages;
 mod stalled;
+#[path = "../node/story.rs"]
+mod story;

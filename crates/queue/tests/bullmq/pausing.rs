@@ -5,12 +5,12 @@ use std::time::Duration;
 use serde_json::json;
 
 use crate::contract::{names, settle, take, take_one};
-use crate::rig::{BullmqRig, DEMO, complete, retry};
+use crate::rig::{DEMO, NodeRig, complete, retry};
 
 #[tokio::test]
 async fn their_pause_stops_us_and_ours_stops_them() {
     for library in ["bullmq", "bullmq6"] {
-        let rig = BullmqRig::new();
+        let rig = NodeRig::bullmq();
         let node = rig.node(library);
         let driver = rig.worker(1);
         node.run("await kit.queue('demo').add('a', {}, {attempts: 3}); await kit.queue('demo').add('b')");
@@ -23,7 +23,7 @@ async fn their_pause_stops_us_and_ours_stops_them() {
         node.run("await kit.queue('demo').resume()");
         assert_eq!(names(&take(&*driver, DEMO, 9).await.jobs), ["b", "c", "a", "p"], "{library}");
 
-        let rig = BullmqRig::new();
+        let rig = NodeRig::bullmq();
         let node = rig.node(library);
         let driver = rig.worker(1);
         node.run(
@@ -49,7 +49,7 @@ async fn their_pause_stops_us_and_ours_stops_them() {
 
 #[tokio::test]
 async fn our_resume_writes_over_nothing() {
-    let rig = BullmqRig::new();
+    let rig = NodeRig::bullmq();
     let node = rig.node("bullmq");
     let driver = rig.worker(1);
     node.run("await kit.queue('demo').add('old 1'); await kit.queue('demo').add('old 2'); await kit.queue('demo').pause()");

@@ -7,12 +7,12 @@ use qfleet_queue::driver::Remark;
 use serde_json::json;
 
 use crate::contract::{job_of, settle, take, take_one, take_soon};
-use crate::rig::{BullmqRig, DEMO, SOON, bury, complete, retry, soon};
+use crate::rig::{DEMO, NodeRig, SOON, bury, complete, retry, soon};
 
 #[tokio::test]
 async fn a_listener_sees_what_happens_to_jobs() {
     for library in ["bullmq", "bullmq6"] {
-        let rig = BullmqRig::new();
+        let rig = NodeRig::bullmq();
         let node = rig.node(library);
         node.run("await kit.listen('demo')");
         node.run("await kit.queue('demo').add('a', {who: 'ann'}, {attempts: 2}); await kit.queue('demo').add('b', {})");
@@ -60,7 +60,7 @@ async fn a_listener_sees_what_happens_to_jobs() {
 
 #[tokio::test]
 async fn a_producer_waits_for_the_result() {
-    let rig = BullmqRig::new();
+    let rig = NodeRig::bullmq();
     let node = rig.node("bullmq");
     node.run(
         "await kit.listen('demo'); const job = await kit.queue('demo').add('a', {});
@@ -74,7 +74,7 @@ async fn a_producer_waits_for_the_result() {
 
 #[tokio::test]
 async fn a_snooze_burns_no_attempt() {
-    let rig = BullmqRig::new();
+    let rig = NodeRig::bullmq();
     let node = rig.node("bullmq");
     node.run("await kit.queue('demo').add('a', {}, {attempts: 2})");
     let driver = rig.worker(1);
@@ -94,7 +94,7 @@ async fn a_snooze_burns_no_attempt() {
 
 #[tokio::test]
 async fn a_discarded_job_is_completed_with_a_line_in_its_log() {
-    let rig = BullmqRig::new();
+    let rig = NodeRig::bullmq();
     let node = rig.node("bullmq");
     node.run("await kit.queue('demo').add('a', {}, {keepLogs: 2})");
     let driver = rig.worker(1);
@@ -109,7 +109,7 @@ async fn a_discarded_job_is_completed_with_a_line_in_its_log() {
 
 #[tokio::test]
 async fn progress_and_log_lines_are_kept() {
-    let rig = BullmqRig::new();
+    let rig = NodeRig::bullmq();
     let node = rig.node("bullmq");
     node.run("await kit.listen('demo'); await kit.queue('demo').add('a', {}, {keepLogs: 2})");
     let driver = rig.worker(1);
@@ -137,7 +137,7 @@ async fn progress_and_log_lines_are_kept() {
 
 #[tokio::test]
 async fn log_lines_are_cut_as_the_job_wants() {
-    let rig = BullmqRig::new();
+    let rig = NodeRig::bullmq();
     let node = rig.node("bullmq");
     node.run("await kit.queue('demo').add('a', {}, {keepLogs: 2})");
     let driver = rig.worker(1);
@@ -150,7 +150,7 @@ async fn log_lines_are_cut_as_the_job_wants() {
 
 #[tokio::test]
 async fn a_worker_of_one_queue_is_seen() {
-    let rig = BullmqRig::new();
+    let rig = NodeRig::bullmq();
     let node = rig.node("bullmq");
     let driver = rig.worker(1);
     let begun = std::time::Instant::now();
@@ -162,7 +162,7 @@ async fn a_worker_of_one_queue_is_seen() {
 
 #[tokio::test]
 async fn versions_nobody_tested_are_left_alone() {
-    let rig = BullmqRig::new();
+    let rig = NodeRig::bullmq();
     rig.worker(0).push(DEMO, "demo", br#"{"name":"a","data":1}"#, None).await.unwrap();
     let set = |version: &str| {
         redis::cmd("HSET").arg("bull:demo:meta").arg("version").arg(version).exec(&mut rig.redis()).unwrap();

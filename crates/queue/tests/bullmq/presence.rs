@@ -9,9 +9,9 @@ use qfleet_testkit::Node;
 use serde_json::json;
 
 use crate::contract::take;
-use crate::rig::{BullmqRig, SOON, open};
+use crate::rig::{NodeRig, SOON, open};
 
-fn pool(rig: &BullmqRig, tag: u32, presence: bool) -> Arc<dyn QueueDriver> {
+fn pool(rig: &NodeRig, tag: u32, presence: bool) -> Arc<dyn QueueDriver> {
     let node = NodeSettings { presence, ..NodeSettings::default() };
     open(rig.connection(), &[("a", &["a"]), ("b", &["b"])], tag, &node)
 }
@@ -31,7 +31,7 @@ async fn seen(node: &Node, a: u32, b: u32) {
 }
 
 /// Connections of others than the one who asks.
-fn connections(rig: &BullmqRig) -> usize {
+fn connections(rig: &NodeRig) -> usize {
     let list: String = redis::cmd("CLIENT").arg("LIST").query(&mut rig.redis()).unwrap();
     list.lines().count() - 1
 }
@@ -39,7 +39,7 @@ fn connections(rig: &BullmqRig) -> usize {
 #[tokio::test]
 async fn a_pool_is_seen_on_each_queue_when_it_is_to_be() {
     for library in ["bullmq", "bullmq6"] {
-        let rig = BullmqRig::new();
+        let rig = NodeRig::bullmq();
         let node = rig.node(library);
         seen(&node, 0, 0).await;
         let before = connections(&rig);
@@ -63,7 +63,7 @@ async fn a_pool_is_seen_on_each_queue_when_it_is_to_be() {
 
 #[tokio::test]
 async fn a_pool_is_not_seen_unless_it_is_to_be() {
-    let rig = BullmqRig::new();
+    let rig = NodeRig::bullmq();
     let node = rig.node("bullmq");
     seen(&node, 0, 0).await;
     let before = connections(&rig);

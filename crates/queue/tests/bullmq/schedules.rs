@@ -3,10 +3,10 @@
 use serde_json::{Value, json};
 
 use crate::contract::{job_of, settle, take_soon};
-use crate::rig::{BullmqRig, DEMO, SOON, complete, soon};
+use crate::rig::{DEMO, NodeRig, SOON, complete, soon};
 
 /// The pending iteration's hash with its dates as differences.
-fn pending(rig: &BullmqRig) -> (String, Value) {
+fn pending(rig: &NodeRig) -> (String, Value) {
     let ids: Vec<String> =
         redis::cmd("ZRANGE").arg("bull:demo:delayed").arg(0).arg(-1).query(&mut rig.redis()).unwrap();
     assert_eq!(ids.len(), 1, "one iteration waits: {ids:?}");
@@ -41,7 +41,7 @@ async fn the_next_iteration_is_the_librarys() {
         ] {
             let mut iterations = Vec::new();
             for ours in [false, true] {
-                let rig = BullmqRig::new();
+                let rig = NodeRig::bullmq();
                 let node = rig.node(library);
                 node.run(&format!(
                     "await kit.queue('demo').upsertJobScheduler('s', {rule}, {{name: 'tick', data: {{a: 1}}, opts: {{attempts: 2, removeOnComplete: true}}}});
@@ -68,7 +68,7 @@ async fn the_next_iteration_is_the_librarys() {
 async fn repeatable_jobs_of_old_producers_go_on() {
     let mut iterations = Vec::new();
     for ours in [false, true] {
-        let rig = BullmqRig::new();
+        let rig = NodeRig::bullmq();
         let node = rig.node("bullmq");
         node.run("await kit.queue('demo').add('old', {a: 1}, {repeat: {every: 3600000, limit: 3}, attempts: 2}); const [job] = await kit.queue('demo').getDelayed(); await job.promote()");
         if ours {
@@ -99,7 +99,7 @@ async fn repeatable_jobs_without_a_definition_go_on_beside_version_5() {
     ] {
         let mut iterations = Vec::new();
         for ours in [false, true] {
-            let rig = BullmqRig::new();
+            let rig = NodeRig::bullmq();
             let node = rig.node("bullmq");
             let before = crate::rig::now().as_millis() / hour * hour;
             let id = format!("repeat:abc:{before}");
@@ -127,7 +127,7 @@ async fn repeatable_jobs_without_a_definition_go_on_beside_version_5() {
 /// Version 6 knows them no more; the job that is there runs all the same.
 #[tokio::test]
 async fn repeatable_jobs_without_a_definition_end_beside_version_6() {
-    let rig = BullmqRig::new();
+    let rig = NodeRig::bullmq();
     let node = rig.node("bullmq6");
     node.run(
         "await kit.queue('demo').waitUntilReady(); const redis = kit.redis();
@@ -145,7 +145,7 @@ async fn repeatable_jobs_without_a_definition_end_beside_version_6() {
 /// The library draws the minute anew each time; here it is the scheduler's own.
 #[tokio::test]
 async fn a_value_that_is_left_to_the_worker_is_the_same_each_time() {
-    let rig = BullmqRig::new();
+    let rig = NodeRig::bullmq();
     let node = rig.node("bullmq6");
     node.run(
         "await kit.queue('demo').upsertJobScheduler('s', {pattern: 'H H 1 1 *', tz: 'UTC'}, {name: 'tick'})",
@@ -167,7 +167,7 @@ async fn a_value_that_is_left_to_the_worker_is_the_same_each_time() {
 
 #[tokio::test]
 async fn a_schedule_goes_on_between_us_and_node() {
-    let rig = BullmqRig::new();
+    let rig = NodeRig::bullmq();
     let node = rig.node("bullmq");
     node.run(
         "await kit.queue('demo').upsertJobScheduler('s', {every: 150}, {name: 'tick'});
@@ -196,7 +196,7 @@ async fn a_schedule_goes_on_between_us_and_node() {
 
 #[tokio::test]
 async fn a_retried_iteration_makes_no_second_one_and_a_limit_ends_it() {
-    let rig = BullmqRig::new();
+    let rig = NodeRig::bullmq();
     let node = rig.node("bullmq");
     node.run("await kit.queue('demo').upsertJobScheduler('s', {every: 100, limit: 2}, {name: 'tick', opts: {attempts: 2}})");
     let driver = rig.worker(1);

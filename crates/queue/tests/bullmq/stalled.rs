@@ -8,7 +8,7 @@ use qfleet_queue::driver::{
 use serde_json::json;
 
 use crate::contract::{job_of, names, settle, take, take_one, take_soon};
-use crate::rig::{BullmqRig, DEMO, SOON, complete, hasty, soon};
+use crate::rig::{DEMO, NodeRig, SOON, complete, hasty, soon};
 
 const STALLED: &str = "job stalled more than allowable limit";
 
@@ -30,7 +30,7 @@ async fn recover(driver: &dyn QueueDriver, tag: u32, held: Vec<DeadHold>) -> Rec
 
 #[tokio::test]
 async fn our_dead_workers_jobs_are_back_at_once() {
-    let rig = BullmqRig::new();
+    let rig = NodeRig::bullmq();
     let node = rig.node("bullmq");
     node.run("for (const name of ['a', 'b', 'c']) await kit.queue('demo').add(name, {}, {attempts: 3})");
     let (dead, living) = (rig.worker(77), rig.worker(2));
@@ -59,7 +59,7 @@ async fn our_dead_workers_jobs_are_back_at_once() {
 
 #[tokio::test]
 async fn who_stalls_too_often_has_failed() {
-    let rig = BullmqRig::new();
+    let rig = NodeRig::bullmq();
     let node = rig.node("bullmq");
     node.run("await kit.queue('demo').add('a', {}, {attempts: 5})");
     let living = rig.worker(2);
@@ -76,7 +76,7 @@ async fn who_stalls_too_often_has_failed() {
 
 #[tokio::test]
 async fn what_was_settling_is_settled() {
-    let rig = BullmqRig::new();
+    let rig = NodeRig::bullmq();
     let node = rig.node("bullmq");
     node.run("for (const name of ['done', 'counted', 'uncounted', 'other']) await kit.queue('demo').add(name, {}, {attempts: 3})");
     let (dead, living) = (rig.worker(77), rig.worker(2));
@@ -102,7 +102,7 @@ async fn what_was_settling_is_settled() {
 #[tokio::test]
 async fn a_dead_node_workers_job_comes_to_us() {
     for library in ["bullmq", "bullmq6"] {
-        let rig = BullmqRig::new();
+        let rig = NodeRig::bullmq();
         let node = rig.node(library);
         node.run("await kit.queue('demo').add('a', {})");
         let dying = rig.node(library);
@@ -119,7 +119,7 @@ async fn a_dead_node_workers_job_comes_to_us() {
 
 #[tokio::test]
 async fn our_dead_workers_job_comes_to_node() {
-    let rig = BullmqRig::new();
+    let rig = NodeRig::bullmq();
     let dead = rig.worker_with(1, &hasty());
     dead.push(DEMO, "demo", br#"{"name":"a","data":1}"#, None).await.unwrap();
     take_one(&*dead, DEMO).await;
@@ -132,7 +132,7 @@ async fn our_dead_workers_job_comes_to_node() {
 #[tokio::test]
 async fn a_job_with_a_deferred_failure_fails_without_running() {
     for library in ["bullmq", "bullmq6"] {
-        let rig = BullmqRig::new();
+        let rig = NodeRig::bullmq();
         let node = rig.node(library);
         node.run("await kit.queue('demo').add('a', {}, {attempts: 3}); await kit.queue('demo').add('b')");
         redis::cmd("HSET").arg("bull:demo:1").arg("defa").arg(STALLED).exec(&mut rig.redis()).unwrap();
@@ -153,7 +153,7 @@ async fn a_job_with_a_deferred_failure_fails_without_running() {
 /// One check an interval, whoever makes it, and none by those who only look.
 #[tokio::test]
 async fn stalled_jobs_are_looked_for_once_over_the_fleet() {
-    let rig = BullmqRig::new();
+    let rig = NodeRig::bullmq();
     let (first, second) = (rig.worker_with(1, &hasty()), rig.worker_with(2, &hasty()));
     first.push(DEMO, "demo", br#"{"name":"a","data":1}"#, None).await.unwrap();
     let held = take_one(&*first, DEMO).await;
@@ -172,7 +172,7 @@ async fn stalled_jobs_are_looked_for_once_over_the_fleet() {
 
 #[tokio::test]
 async fn a_lock_that_ran_out_is_ours_until_somebody_starts_the_job() {
-    let rig = BullmqRig::new();
+    let rig = NodeRig::bullmq();
     let driver = rig.worker(1);
     driver.push(DEMO, "demo", br#"{"name":"a","data":1}"#, None).await.unwrap();
     let job = take_one(&*driver, DEMO).await;
@@ -190,7 +190,7 @@ async fn a_lock_that_ran_out_is_ours_until_somebody_starts_the_job() {
 
 #[tokio::test]
 async fn a_stolen_lock_and_a_removed_job_are_lost() {
-    let rig = BullmqRig::new();
+    let rig = NodeRig::bullmq();
     let driver = rig.worker(1);
     for _ in 0..2 {
         driver.push(DEMO, "demo", br#"{"name":"a","data":1}"#, None).await.unwrap();
@@ -209,7 +209,7 @@ async fn a_stolen_lock_and_a_removed_job_are_lost() {
 /// Somebody took the job out of `active` by hand: it must not be in two places.
 #[tokio::test]
 async fn a_job_moved_by_hand_is_not_moved_again() {
-    let rig = BullmqRig::new();
+    let rig = NodeRig::bullmq();
     let driver = rig.worker(1);
     driver.push(DEMO, "demo", br#"{"name":"a","data":1}"#, None).await.unwrap();
     let job = take_one(&*driver, DEMO).await;
@@ -225,7 +225,7 @@ async fn a_job_moved_by_hand_is_not_moved_again() {
 /// What is broken beside a job does not keep it from its end.
 #[tokio::test]
 async fn broken_keys_of_a_parent_do_not_hold_a_child() {
-    let rig = BullmqRig::new();
+    let rig = NodeRig::bullmq();
     let node = rig.node("bullmq");
     node.run("await kit.flow().add({name: 'p', queueName: 'parents', opts: {jobId: 'P'}, children: [{name: 'a', queueName: 'demo', opts: {jobId: 'A'}}]})");
     let driver = rig.worker(1);

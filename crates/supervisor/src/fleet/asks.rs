@@ -1,6 +1,6 @@
 //! Who waits for an answer, and when it can be given.
 
-use qfleet_model::command::{ProcessResult, Refusal, Reply};
+use qfleet_model::command::{ProcessResult, Refusal, Reply, Trouble};
 use qfleet_model::process::{ProcessState, said};
 use qfleet_model::rollout::Replaced;
 
@@ -45,12 +45,18 @@ pub(super) enum Goal {
         ok: bool,
         /// In words.
         text: String,
+        /// What went wrong, for programs.
+        trouble: Option<Trouble>,
     },
 }
 
 impl Goal {
     pub(super) fn done(ok: bool, text: impl Into<String>) -> Self {
-        Self::Done { ok, text: text.into() }
+        Self::Done { ok, text: text.into(), trouble: None }
+    }
+
+    pub(super) fn failed(trouble: Trouble, text: impl Into<String>) -> Self {
+        Self::Done { ok: false, text: text.into(), trouble: Some(trouble) }
     }
 
     /// What there is to say now, if there is.
@@ -59,12 +65,12 @@ impl Goal {
             (Self::Done { .. }, _) => None,
             (Self::Stopped { .. }, None) => Some(Self::done(true, "stopped")),
             (Self::Started | Self::Restarted { .. } | Self::Rollout, None) => {
-                Some(Self::done(false, "removed meanwhile"))
+                Some(Self::failed(Trouble::Ended, "removed meanwhile"))
             }
             (Self::Started, Some(slot)) => up(slot, "started"),
             (Self::Restarted { old }, Some(slot)) if slot.incarnation > *old => up(slot, "restarted"),
             (Self::Restarted { .. }, Some(slot)) if slot.state.is_at_rest() => {
-                Some(Self::done(false, "stopped meanwhile"))
+                Some(Self::failed(Trouble::Ended, "stopped meanwhile"))
             }
             (Self::Stopped { old }, Some(slot)) if slot.state.is_at_rest() || slot.incarnation > *old => {
                 Some(Self::done(true, "stopped"))
@@ -77,13 +83,15 @@ impl Goal {
 fn up(slot: &Slot, word: &str) -> Option<Goal> {
     match &slot.state {
         ProcessState::Running { .. } => Some(Goal::done(true, word)),
-        ProcessState::Backoff { why, .. } => Some(Goal::done(false, format!("{why}; it is tried again"))),
-        ProcessState::Fatal { why } => Some(Goal::done(false, why.clone())),
-        ProcessState::Exited { exit, expected } => {
-            let text = if *expected { word.to_owned() } else { format!("ended {}", said(exit)) };
-            Some(Goal::done(*expected, text))
+        ProcessState::Backoff { why, .. } => {
+            Some(Goal::failed(slot.trouble(), format!("{why}; it is tried again")))
         }
-        ProcessState::Stopped => Some(Goal::done(false, "stopped meanwhile")),
+        ProcessState::Fatal { why } => Some(Goal::failed(slot.trouble(), why.clone())),
+        ProcessState::Exited { expected: true, .. } => Some(Goal::done(true, word)),
+        ProcessState::Exited { exit, expected: false } => {
+            Some(Goal::failed(Trouble::StartFailed, format!("ended {}", said(exit))))
+        }
+        ProcessState::Stopped => Some(Goal::failed(Trouble::Ended, "stopped meanwhile")),
         ProcessState::Spawning { .. } | ProcessState::Starting { .. } | ProcessState::Stopping { .. } => None,
     }
 }
@@ -149,13 +157,13 @@ impl Fleet {
 
 fn reply(rows: Vec<Row>) -> Reply {
     let results = rows.into_iter().map(|row| {
-        let (ok, text) = match row.goal {
-            Goal::Done { ok, text } => (ok, text),
+        let (ok, text, trouble) = match row.goal {
+            Goal::Done { ok, text, trouble } => (ok, text, trouble),
             Goal::Started | Goal::Restarted { .. } | Goal::Stopped { .. } | Goal::Rollout => {
-                (false, String::from("unfinished"))
+                (false, String::from("unfinished"), None)
             }
         };
-        ProcessResult { name: row.name, ok, text }
+        ProcessResult { name: row.name, ok, text, trouble }
     });
     Reply { results: results.collect() }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use qfleet_model::command::{Command, ProcessResult, Refusal, Reply};
+use qfleet_model::command::{Command, ProcessResult, Refusal, Reply, Trouble};
 use qfleet_model::name::Selector;
 use qfleet_model::process::{Patience, ProcessEvent, ProcessState, Signal};
 use qfleet_model::rollout::Rollout;
@@ -10,6 +10,7 @@ use qfleet_model::snapshot::StateWord;
 
 use super::asks::{Goal, Row};
 use super::group::GroupId;
+use super::reload::Wish;
 use super::slot::Slot;
 use super::view::similar;
 use super::{AskId, Effect, Fleet, Now, SlotId};
@@ -21,7 +22,7 @@ impl Fleet {
     pub(super) fn asked(&mut self, ask: AskId, command: Command, now: Now) {
         let refused = match command {
             Command::Shutdown => {
-                self.shut_down();
+                self.shut_down(false);
                 self.answer(ask, Vec::new());
                 Ok(())
             }
@@ -33,9 +34,20 @@ impl Fleet {
             Command::Restart { names, now: false } => self.restart_rolling(ask, &names),
             Command::Scale { group, to } => self.scale(ask, &group, to, now),
             Command::Reload { dry_run, reset } => {
-                self.begin_reload(ask, dry_run, reset);
+                self.begin_reload(ask, Wish::Reload { dry_run, reset });
                 Ok(())
             }
+            Command::Reread => {
+                self.begin_reload(ask, Wish::Reread);
+                Ok(())
+            }
+            Command::StartOver => {
+                self.begin_reload(ask, Wish::StartOver);
+                Ok(())
+            }
+            Command::AddGroup { group } => self.take_group(ask, group),
+            Command::RemoveGroup { group } => self.drop_group(ask, group, now),
+            Command::Input { name, text } => self.input(ask, &name, text),
         };
         if let Err(refusal) = refused {
             self.effects.push(Effect::Answer(ask, Err(refusal)));
@@ -169,10 +181,26 @@ impl Fleet {
                 signals.push(Effect::Signal { pid, signal, group: false });
                 Goal::done(true, "signalled")
             }
-            None => Goal::done(false, "not running"),
+            None => Goal::failed(Trouble::NotRunning, "not running"),
         });
         self.effects.append(&mut signals);
         self.wait_for(ask, rows);
+        Ok(())
+    }
+
+    fn input(&mut self, ask: AskId, name: &Selector, text: String) -> Result<(), Refusal> {
+        let chosen = self.select(std::slice::from_ref(name))?;
+        let (Some(slot), 1) = (chosen.first().and_then(|id| self.slots.get(id)), chosen.len()) else {
+            let what = format!("`{name}` is not one process; name the one that is to read this");
+            return Err(Refusal::BadRequest { what });
+        };
+        let pid = match slot.state {
+            ProcessState::Stopping { .. } => None,
+            _ => slot.state.pid(),
+        };
+        let name = slot.label.clone();
+        let pid = pid.ok_or_else(|| Refusal::NotRunning { name: name.to_string() })?;
+        self.effects.push(Effect::Input { ask, name, pid, text });
         Ok(())
     }
 
@@ -196,7 +224,7 @@ impl Fleet {
     fn leave_out_retiring(&self, rows: &mut [Row]) {
         for row in rows {
             if self.slots.get(&row.slot).is_some_and(|slot| slot.retiring) {
-                row.goal = Goal::done(false, "being removed");
+                row.goal = Goal::failed(Trouble::Ended, "being removed");
             }
         }
     }
@@ -220,7 +248,7 @@ impl Fleet {
         Ok(chosen)
     }
 
-    fn no_match(&self, name: &str) -> Refusal {
+    pub(super) fn no_match(&self, name: &str) -> Refusal {
         let groups = self.groups.values().map(|group| group.spec.settings.name.as_str());
         let hint = similar(name, groups.chain(self.slots.values().map(|slot| &*slot.label)));
         Refusal::NoMatch { name: name.to_owned(), hint }

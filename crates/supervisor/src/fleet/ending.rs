@@ -121,14 +121,21 @@ impl Fleet {
     /// Stops everything, in waves: what started last stops first, and everything of one priority at the same time. So a
     /// server that queues need, started before them, outlives their drain. With no priorities there is one wave, and its
     /// longest limit counts.
-    pub(super) fn shut_down(&mut self) {
+    ///
+    /// `again`: everything begins anew afterwards. Whoever wants the end gets it, also while others wait for a beginning.
+    pub(super) fn shut_down(&mut self, again: bool) {
         if self.phase.is_ending() {
+            if self.again && !again {
+                self.again = false;
+                self.effects.push(Effect::ShuttingDown { again });
+            }
             return;
         }
+        self.again = again;
         let patience = Patience::Limited;
         self.phase = Phase::Ending { cut_off: false, wave: i32::MAX, patience, gives_up_at: None };
         self.changed = true;
-        self.effects.push(Effect::ShuttingDown);
+        self.effects.push(Effect::ShuttingDown { again });
         for group in self.order.clone() {
             self.halt_rollout(group, "not restarted: the daemon is shutting down");
         }
@@ -137,7 +144,7 @@ impl Fleet {
 
     /// From now on `stop-wait` is zero.
     pub(super) fn hurry(&mut self, now: Now) {
-        self.shut_down();
+        self.shut_down(false);
         if let Phase::Ending { wave, patience, .. } = &mut self.phase {
             *patience = Patience::AtOnce;
             let wave = *wave;

@@ -87,10 +87,32 @@ pub enum Event {
     },
     /// The answer to [`Effect::ReadManifest`]: what it means, or its problems in words.
     ManifestRead(AskId, Result<Plan, String>),
+    /// The answer to [`Effect::TakeGroup`]: the group, or the name that the manifest does not have.
+    GroupTaken(AskId, Result<TakenGroup, String>),
     /// `stop-wait` is zero from now on, and the daemon ends.
     Hurry,
     /// Time has passed; see `Fleet::wake_at`.
     TimePassed,
+}
+
+/// A group of the manifest as read last, which is in force from now on.
+#[derive(Debug, Clone)]
+pub struct TakenGroup {
+    /// Its settings.
+    pub settings: Arc<GroupSettings>,
+    /// Names of all groups in force, in the manifest's order.
+    pub order: Vec<String>,
+}
+
+/// What a manifest is read for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// To say what would change.
+    Look,
+    /// To take single groups from it later.
+    Keep,
+    /// To be in force.
+    Apply,
 }
 
 /// What has to be done.
@@ -149,8 +171,31 @@ pub enum Effect {
     ReadManifest {
         /// For whom.
         ask: AskId,
-        /// Nothing will be changed.
-        dry_run: bool,
+        /// What for.
+        purpose: Purpose,
+    },
+    /// Take this group from the manifest as read last; answered by [`Event::GroupTaken`].
+    TakeGroup {
+        /// For whom.
+        ask: AskId,
+        /// Its name.
+        group: String,
+    },
+    /// This group is not in force any more.
+    GroupDropped {
+        /// Its name.
+        group: String,
+    },
+    /// Write to a process, and answer whoever asked for it.
+    Input {
+        /// For whom.
+        ask: AskId,
+        /// The process' full name.
+        name: Arc<str>,
+        /// Its number.
+        pid: Pid,
+        /// What it gets to read.
+        text: String,
     },
     /// The slot has another name from now on.
     Renamed {
@@ -166,14 +211,26 @@ pub enum Effect {
     },
     /// Every process that starts with the daemon is up, failing, or waiting for an earlier worker. Once.
     Settled,
-    /// Draining has begun. Once.
-    ShuttingDown,
+    /// Draining has begun. Once, or once more when it turns out that nothing follows.
+    ShuttingDown {
+        /// Everything begins anew afterwards.
+        again: bool,
+    },
     /// Write a log line.
     Log(LogLine),
     /// What others see has changed. At most once, and last but for [`Effect::Exit`].
     Publish,
-    /// End the daemon with this code.
-    Exit(u8),
+    /// Everything has ended.
+    Exit(Ended),
+}
+
+/// How the fleet ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ended {
+    /// Exit code of the daemon.
+    pub code: u8,
+    /// Everything is to begin anew in the same process.
+    pub again: bool,
 }
 
 /// A line for the daemon's own log.

@@ -52,19 +52,6 @@ impl Spec {
             Work::Program { .. } => GroupKind::Program,
         }
     }
-
-    /// What `count` processes of this group are called, by number.
-    fn names(&self, count: u32) -> Vec<ProcessName> {
-        let name = &self.settings.name;
-        if self.policy.kind == ProcessKind::Program && count == 1 {
-            return vec![ProcessName::single(name)];
-        }
-        let first = match self.policy.kind {
-            ProcessKind::Program => self.settings.process.numprocs_start,
-            ProcessKind::Worker => 0,
-        };
-        (first..first.saturating_add(count)).map(|number| ProcessName::numbered(name, number)).collect()
-    }
 }
 
 /// Processes that are named, started, replaced and scaled together.
@@ -112,7 +99,7 @@ impl Fleet {
         let Some(group) = self.groups.get(&id) else { return Vec::new() };
         let (spec, mut old) = (group.spec.clone(), group.slots.clone());
         let (mut slots, mut fresh) = (Vec::new(), Vec::new());
-        for name in spec.names(group.wanted()) {
+        for name in spec.settings.names(group.wanted()) {
             let (slot, is_fresh) = match self.take_slot(&mut old, &name) {
                 Some(slot) => (slot, self.keep(slot, name)),
                 None => (self.new_slot(id, name, &spec, now), true),
@@ -236,8 +223,11 @@ impl Fleet {
         if rollout.is_over() {
             self.end_rollout(id);
         }
-        for turn in turns {
-            self.tell(SlotId(turn), ProcessEvent::Restart(Patience::JobsOwn), now);
+        for turn in turns.into_iter().map(SlotId) {
+            // One that leaves, and had not even been spawned when it was told, must not come back by its turn.
+            if self.slots.get(&turn).is_some_and(|slot| !slot.retiring) {
+                self.tell(turn, ProcessEvent::Restart(Patience::JobsOwn), now);
+            }
         }
     }
 

@@ -33,7 +33,7 @@ mod reload;
 mod slot;
 pub mod view;
 
-pub use event::{AskId, Effect, Event, LogLine, Now, RecoveryId, SlotId};
+pub use event::{AskId, Effect, Ended, Event, LogLine, Now, Purpose, RecoveryId, SlotId, TakenGroup};
 pub use reload::{GroupChange, Plan};
 
 use asks::Pending;
@@ -71,6 +71,8 @@ pub struct Fleet {
     asks: Vec<Pending>,
     reloads: HashMap<AskId, Wish>,
     phase: Phase,
+    /// Everything begins anew after the end.
+    again: bool,
     next_id: u32,
     /// The highest number a ledger's file name ends with.
     last_ledger: u64,
@@ -94,6 +96,7 @@ impl Fleet {
             asks: Vec::new(),
             reloads: HashMap::new(),
             phase: Phase::NotBegun,
+            again: false,
             next_id: 0,
             last_ledger: 0,
             touched: BTreeSet::new(),
@@ -139,6 +142,7 @@ impl Fleet {
                 None => {}
             },
             Event::ManifestRead(ask, result) => self.manifest_read(ask, result, now),
+            Event::GroupTaken(ask, taken) => self.group_taken(ask, taken, now),
             Event::Hurry => self.hurry(now),
             Event::TimePassed => self.time_passed(now),
         }
@@ -164,7 +168,7 @@ impl Fleet {
         if std::mem::take(&mut self.changed) {
             self.effects.push(Effect::Publish);
         }
-        self.effects.extend(exit.map(Effect::Exit));
+        self.effects.extend(exit.map(|code| Effect::Exit(Ended { code, again: self.again })));
     }
 
     /// When to call with [`Event::TimePassed`], if nothing else happens before.

@@ -1,4 +1,5 @@
-//! What a changed manifest means: only what changed is touched, and an operator's word outlives it.
+//! What a changed manifest means: only what changed is touched, and an operator's word outlives it. Single groups come
+//! and go when somebody asks for them.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -8,7 +9,7 @@ use qfleet_model::command::{ProcessResult, Refusal};
 use qfleet_model::process::ProcessEvent;
 
 use super::group::{GroupId, Spec};
-use super::{AskId, Effect, Fleet, Now, SlotId};
+use super::{AskId, Effect, Fleet, Now, Purpose, SlotId, TakenGroup};
 
 /// A manifest that was read, compared with the one in force.
 #[derive(Debug, Default)]
@@ -26,10 +27,8 @@ pub struct Plan {
 impl Plan {
     /// A line of the answer for each change.
     fn results(&self) -> Vec<ProcessResult> {
-        let line = |(at, change): (usize, &GroupChange)| ProcessResult {
-            name: change.name().to_owned(),
-            ok: true,
-            text: change.said(self.words.get(at)),
+        let line = |(at, change): (usize, &GroupChange)| {
+            ProcessResult::ok(change.name(), change.said(self.words.get(at)))
         };
         self.changes.iter().enumerate().map(line).collect()
     }
@@ -69,17 +68,36 @@ impl GroupChange {
     }
 }
 
-/// What a reload was asked to do, until the manifest has been read.
+/// What is to be done when the manifest has been read.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Wish {
-    dry_run: bool,
-    reset: bool,
+pub(super) enum Wish {
+    /// Change what differs, or only say what would change.
+    Reload {
+        /// Change nothing.
+        dry_run: bool,
+        /// Forget what operators stopped and scaled.
+        reset: bool,
+    },
+    /// Keep it, and say what differs.
+    Reread,
+    /// End everything and begin anew.
+    StartOver,
+}
+
+impl Wish {
+    const fn purpose(self) -> Purpose {
+        match self {
+            Self::Reload { dry_run: true, .. } | Self::StartOver => Purpose::Look,
+            Self::Reload { dry_run: false, .. } => Purpose::Apply,
+            Self::Reread => Purpose::Keep,
+        }
+    }
 }
 
 impl Fleet {
-    pub(super) fn begin_reload(&mut self, ask: AskId, dry_run: bool, reset: bool) {
-        self.reloads.insert(ask, Wish { dry_run, reset });
-        self.effects.push(Effect::ReadManifest { ask, dry_run });
+    pub(super) fn begin_reload(&mut self, ask: AskId, wish: Wish) {
+        self.reloads.insert(ask, wish);
+        self.effects.push(Effect::ReadManifest { ask, purpose: wish.purpose() });
     }
 
     pub(super) fn manifest_read(&mut self, ask: AskId, result: Result<Plan, String>, now: Now) {
@@ -88,29 +106,82 @@ impl Fleet {
             Err(problems) => Refusal::BadManifest { problems },
             Ok(_) if self.phase.is_ending() => Refusal::ShuttingDown,
             Ok(plan) => {
-                let mut results = plan.results();
-                if wish.reset {
-                    results.extend(self.to_forget(&plan));
-                }
-                if !wish.dry_run {
-                    if results.is_empty() {
-                        self.log(false, Arc::from("qfleet"), None, "reload: nothing has changed");
+                let results = match wish {
+                    Wish::Reload { dry_run, reset } => self.reload(plan, dry_run, reset, now),
+                    Wish::Reread => plan.results(),
+                    Wish::StartOver => {
+                        self.shut_down(true);
+                        Vec::new()
                     }
-                    for line in &results {
-                        self.log(
-                            false,
-                            Arc::from(line.name.as_str()),
-                            None,
-                            format!("reload: {}", line.text),
-                        );
-                    }
-                    self.carry_out(&plan, wish.reset, now);
-                }
-                results.extend(plan.also);
+                };
                 return self.answer(ask, results);
             }
         };
         self.effects.push(Effect::Answer(ask, Err(refusal)));
+    }
+
+    fn reload(&mut self, plan: Plan, dry_run: bool, reset: bool, now: Now) -> Vec<ProcessResult> {
+        let mut results = plan.results();
+        if reset {
+            results.extend(self.to_forget(&plan));
+        }
+        if !dry_run {
+            if results.is_empty() {
+                self.log(false, Arc::from("qfleet"), None, "reload: nothing has changed");
+            }
+            for line in &results {
+                self.log(false, Arc::from(line.name.as_str()), None, format!("reload: {}", line.text));
+            }
+            self.carry_out(&plan, reset, now);
+        }
+        results.extend(plan.also);
+        results
+    }
+
+    /// Begins to add a group of the manifest as read last.
+    pub(super) fn take_group(&mut self, ask: AskId, group: String) -> Result<(), Refusal> {
+        if self.active(&group).is_some() {
+            return Err(Refusal::AlreadyActive { group });
+        }
+        self.effects.push(Effect::TakeGroup { ask, group });
+        Ok(())
+    }
+
+    pub(super) fn group_taken(&mut self, ask: AskId, taken: Result<TakenGroup, String>, now: Now) {
+        let TakenGroup { settings, order } = match taken {
+            Ok(taken) => taken,
+            Err(name) => {
+                let refusal = Refusal::NoMatch { name, hint: None };
+                return self.effects.push(Effect::Answer(ask, Err(refusal)));
+            }
+        };
+        self.log(false, Arc::from(settings.name.as_str()), None, "added");
+        self.added(&settings, now);
+        self.put_in_order(&order);
+        self.changed = true;
+        self.answer(ask, vec![ProcessResult::ok(settings.name.as_str(), "added")]);
+    }
+
+    /// Drops a group that is at rest.
+    pub(super) fn drop_group(&mut self, ask: AskId, group: String, now: Now) -> Result<(), Refusal> {
+        let Some(active) = self.active(&group).and_then(|id| self.groups.get(&id)) else {
+            return Err(self.no_match(&group));
+        };
+        let at_rest = |id: &SlotId| self.slots.get(id).is_none_or(|slot| slot.state.is_at_rest());
+        if !active.slots.iter().all(at_rest) {
+            return Err(Refusal::StillRunning { group });
+        }
+        self.log(false, Arc::from(group.as_str()), None, "removed");
+        self.removed(&group, now);
+        self.changed = true;
+        self.answer(ask, vec![ProcessResult::ok(group.as_str(), "removed")]);
+        self.effects.push(Effect::GroupDropped { group });
+        Ok(())
+    }
+
+    /// The group of this name, unless it only drains.
+    fn active(&self, name: &str) -> Option<GroupId> {
+        self.group_named(name).filter(|id| self.groups.get(id).is_some_and(|group| !group.removed))
     }
 
     fn carry_out(&mut self, plan: &Plan, reset: bool, now: Now) {
@@ -201,7 +272,7 @@ impl Fleet {
         let goes = |name: &str| {
             plan.changes.iter().any(|it| matches!(it, GroupChange::Removed(gone) if gone == name))
         };
-        let line = |name: &str, text: String| ProcessResult { name: name.to_owned(), ok: true, text };
+        let line = |name: &str, text: String| ProcessResult::ok(name, text);
         let mut lines = Vec::new();
         for group in self.order.iter().filter_map(|id| self.groups.get(id)) {
             let name = group.spec.settings.name.as_str();

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use qfleet_manifest::settings::Group as GroupSettings;
+use qfleet_model::command::Trouble;
 use qfleet_model::link::{FromChild, Report};
 use qfleet_model::name::ProcessName;
 use qfleet_model::process::{
@@ -37,6 +38,8 @@ pub(super) struct Slot {
     pub(super) stopped_at: Option<WallTime>,
     pub(super) exit: Option<Exit>,
     pub(super) error: Option<String>,
+    /// What its newest child could not execute, and why.
+    pub(super) not_executed: Option<Trouble>,
     pub(super) crashes: u32,
     pub(super) report: Option<Report>,
     /// Its living (or last) worker was ready at some time, and so may have had jobs.
@@ -66,6 +69,7 @@ impl Slot {
             stopped_at: None,
             exit: None,
             error: None,
+            not_executed: None,
             crashes: 0,
             report: None,
             served: false,
@@ -86,6 +90,11 @@ impl Slot {
     /// It did not come up the last time, and `error` says why.
     pub(super) fn is_failing(&self) -> bool {
         matches!(self.state.word(), StateWord::Backoff | StateWord::Fatal)
+    }
+
+    /// Why it did not come up the last time.
+    pub(super) fn trouble(&self) -> Trouble {
+        self.not_executed.unwrap_or(Trouble::StartFailed)
     }
 
     pub(super) fn due(&self) -> Option<Moment> {
@@ -172,6 +181,7 @@ impl Fleet {
             slot.spec = group.spec.clone();
         }
         slot.incarnation += 1;
+        slot.not_executed = None;
         slot.report = None;
         slot.served = false;
         slot.ledger = None;
@@ -197,7 +207,12 @@ impl Fleet {
 
     pub(super) fn slot_said(&mut self, id: SlotId, pid: Pid, message: FromChild, now: Now) {
         match message {
-            FromChild::Failed { step, error, .. } => {
+            FromChild::Failed { step, errno, error } => {
+                if let Some(slot) = self.slots.get_mut(&id)
+                    && step.starts_with("execute ")
+                {
+                    slot.not_executed = errno.map(not_executed);
+                }
                 self.tell(id, ProcessEvent::Failed { why: format!("cannot {step}: {error}") }, now);
             }
             FromChild::Waiting { pid: earlier } => {
@@ -294,6 +309,14 @@ impl Fleet {
         let Some(slot) = self.slots.get(&id) else { return };
         let (name, pid) = (slot.label.clone(), slot.state.pid());
         self.log(warning, name, pid, text);
+    }
+}
+
+/// ENOENT and ENOTDIR mean that there is no such file; whatever else keeps it from being executed, it is there.
+const fn not_executed(errno: i32) -> Trouble {
+    match errno {
+        2 | 20 => Trouble::NoFile,
+        _ => Trouble::NotExecutable,
     }
 }
 

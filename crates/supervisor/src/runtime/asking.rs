@@ -3,14 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use qfleet_manifest::settings::Manifest;
 use qfleet_model::command::{Command, Refusal, Reply};
 use qfleet_os::clock;
 use qfleet_os::signal::Incoming;
 use tokio::task::spawn_blocking;
 
 use super::Supervisor;
-use super::reading::{Read, plan, read};
-use crate::fleet::{AskId, Event};
+use super::reading::{Kept, Read, plan, read};
+use crate::fleet::{AskId, Event, Purpose, TakenGroup};
 use crate::handle::Request;
 
 /// An INT sooner than this after the first one is the same key held down, or the same signal sent to the whole group.
@@ -67,36 +68,77 @@ impl Supervisor {
         self.handle(Event::Asked(ask, command));
     }
 
-    pub(super) fn read_manifest(&mut self, ask: AskId, dry_run: bool) {
-        if !dry_run {
+    pub(super) fn read_manifest(&mut self, ask: AskId, purpose: Purpose) {
+        if purpose == Purpose::Apply {
             self.telling.reloading(clock::now());
         }
         let (reload, done, reading) = (self.reload.clone(), self.read.clone(), self.reading.clone());
         self.world.tasks.spawn_local(async move {
             let _turn = reading.lock().await;
-            let read = spawn_blocking(move || read(ask, dry_run, &reload)).await;
-            let failed = |_| Read { ask, dry_run, result: Err(String::from("reading the manifest failed")) };
+            let read = spawn_blocking(move || read(ask, purpose, &reload)).await;
+            let failed = |_| Read { ask, purpose, result: Err(String::from("reading the manifest failed")) };
             // The receiver lives as long as the loop.
             let _ = done.send(read.unwrap_or_else(failed));
         });
     }
 
-    pub(super) fn manifest_read(&mut self, Read { ask, dry_run, result }: Read) {
+    pub(super) fn manifest_read(&mut self, Read { ask, purpose, result }: Read) {
         let result = match result {
             Err(problems) => Err(problems),
             Ok((manifest, identities)) => {
-                let plan = plan(&self.world.manifest, &manifest);
-                if !dry_run {
-                    self.world.manifest = Arc::new(manifest);
-                    self.world.identities = identities;
-                    self.manifest.send_replace(self.world.manifest.clone());
+                let (plan, manifest) = (plan(&self.world.manifest, &manifest), Arc::new(manifest));
+                match purpose {
+                    Purpose::Look => {}
+                    Purpose::Keep => self.keep(Kept { manifest, identities: Some(identities) }),
+                    Purpose::Apply => {
+                        self.world.identities = identities;
+                        self.put_in_force(manifest.clone());
+                        self.keep(Kept { manifest, identities: None });
+                    }
                 }
                 Ok(plan)
             }
         };
         self.handle(Event::ManifestRead(ask, result));
-        if !dry_run {
+        if purpose == Purpose::Apply {
             self.telling.reloaded();
         }
+    }
+
+    fn keep(&mut self, kept: Kept) {
+        self.last_read.send_replace(kept.manifest.clone());
+        self.kept = kept;
+    }
+
+    fn put_in_force(&mut self, manifest: Arc<Manifest>) {
+        self.manifest.send_replace(manifest.clone());
+        self.world.manifest = manifest;
+    }
+
+    /// Brings one group of the manifest as read last into force.
+    pub(super) fn take_group(&mut self, ask: AskId, name: String) {
+        let manifest = self.world.manifest.with_group(&self.kept.manifest, &name);
+        let taken = manifest.and_then(|manifest| {
+            let settings = Arc::new(manifest.group(&name)?.clone());
+            let order = manifest.groups.iter().map(|group| group.name.clone()).collect();
+            Some((manifest, TakenGroup { settings, order }))
+        });
+        let taken = match taken {
+            None => Err(name),
+            Some((manifest, taken)) => {
+                // The newer of the two answers about who somebody is.
+                if let Some(identities) = self.kept.identities.take() {
+                    self.world.identities = identities;
+                }
+                self.put_in_force(Arc::new(manifest));
+                Ok(taken)
+            }
+        };
+        self.handle(Event::GroupTaken(ask, taken));
+    }
+
+    /// One group is not in force any more.
+    pub(super) fn group_dropped(&mut self, name: &str) {
+        self.put_in_force(Arc::new(self.world.manifest.without_group(name)));
     }
 }

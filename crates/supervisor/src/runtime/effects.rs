@@ -10,7 +10,7 @@ use std::sync::Arc;
 use qfleet_manifest::settings::{Group, Manifest, Work};
 use qfleet_model::link::ToChild;
 use qfleet_model::process::{Pid, Signal};
-use qfleet_model::start::{DrainLimit, Start};
+use qfleet_model::start::{DrainLimit, Role, Start};
 use qfleet_os::descriptors::OpenFiles;
 use qfleet_os::signal::{self, SendError};
 use qfleet_os::spawn::{Launch, Launched, OwnImage, launch};
@@ -18,6 +18,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use super::identities::Identities;
+use super::input::Input;
 use super::ledgers::Ledgers;
 use super::logs::capture::{Scratch, Sink, capture, scratch};
 use super::logs::output::{Output, Source};
@@ -69,6 +70,8 @@ pub(super) struct Child {
     pub(super) link: Option<Rc<Link>>,
     /// Ledgers it was given.
     pub(super) ledgers: Vec<String>,
+    /// Programs: where they read from, until they have closed it.
+    pub(super) input: Option<Rc<Input>>,
     /// Programs: what their whole group is settled with when they have ended.
     pub(super) group: Option<Arc<Group>>,
     /// Closes when the child has been reaped.
@@ -131,9 +134,16 @@ impl World {
     fn launch(&mut self, plan: ChildPlan) -> Result<Pid, String> {
         let args: Vec<&str> = self.child.child_args.iter().map(String::as_str).collect();
         let shown = format!("qfleet: {}", plan.name);
-        let what = Launch { image: &self.child.image, args: &args, env: &plan.environment, name: &shown };
-        let launched = launch(&what).map_err(|error| format!("cannot start a process: {error}"))?;
+        let what = Launch {
+            image: &self.child.image,
+            args: &args,
+            env: &plan.environment,
+            name: &shown,
+            input: matches!(plan.role, Role::Program { .. }),
+        };
+        let mut launched = launch(&what).map_err(|error| format!("cannot start a process: {error}"))?;
         let pid = launched.pid;
+        let input = launched.stdin.take().map(Input::new);
         let start = Start { name: plan.name.to_string(), preparation: plan.preparation, role: plan.role };
         let (alive, still_alive) = watch::channel(());
         let link = self.take_over(launched, &plan.name, plan.slot, plan.redirect_stderr, &still_alive);
@@ -149,7 +159,7 @@ impl World {
                 None
             }
         };
-        let child = Child { link, ledgers: plan.ledgers, group: plan.group, _alive: alive };
+        let child = Child { link, ledgers: plan.ledgers, input, group: plan.group, _alive: alive };
         self.children.insert(pid, child);
         Ok(pid)
     }

@@ -27,7 +27,7 @@ use qfleet_os::{clock, descriptors};
 use tokio::sync::{Mutex, mpsc, oneshot, watch};
 
 use crate::fleet::view::Seen;
-use crate::fleet::{AskId, Effect, Event, Fleet, Now};
+use crate::fleet::{AskId, Effect, Ended, Event, Fleet, Now};
 use crate::handle::{Handle, Request};
 
 mod asking;
@@ -35,6 +35,7 @@ mod effects;
 mod environment;
 mod hearing;
 mod identities;
+mod input;
 mod ledgers;
 mod leftovers;
 pub mod logs;
@@ -47,7 +48,7 @@ mod worker_link;
 use effects::{ChildSetup, World};
 use ledgers::Ledgers;
 use leftovers::Leftovers;
-use reading::Read;
+use reading::{Kept, Read};
 use telling::Telling;
 use worker_link::Heard;
 
@@ -105,9 +106,11 @@ pub struct Supervisor {
     first_int: Option<Moment>,
     seen: watch::Sender<Arc<Seen>>,
     manifest: watch::Sender<Arc<Manifest>>,
+    last_read: watch::Sender<Arc<Manifest>>,
+    kept: Kept,
     started_at: WallTime,
     publish: bool,
-    exit: Option<u8>,
+    exit: Option<Ended>,
 }
 
 impl fmt::Debug for Supervisor {
@@ -158,6 +161,8 @@ impl Supervisor {
             last_ask: 0,
             first_int: None,
             seen,
+            last_read: watch::Sender::new(manifest.clone()),
+            kept: Kept { manifest: manifest.clone(), identities: None },
             manifest: watch::Sender::new(manifest),
             started_at: now.wall,
             publish: false,
@@ -167,7 +172,9 @@ impl Supervisor {
             requests: request_sender,
             seen: supervisor.seen.subscribe(),
             manifest: supervisor.manifest.subscribe(),
+            last_read: supervisor.last_read.subscribe(),
             logs: supervisor.world.shelf.clone(),
+            output: supervisor.world.output.clone(),
             zone: TimeZone::try_system().unwrap_or(TimeZone::UTC),
         };
         Ok((supervisor, handle))

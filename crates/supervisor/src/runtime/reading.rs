@@ -8,19 +8,27 @@ use qfleet_model::command::ProcessResult;
 
 use super::Reload;
 use super::identities::Identities;
-use crate::fleet::{AskId, GroupChange, Plan};
+use crate::fleet::{AskId, GroupChange, Plan, Purpose};
 
 /// A manifest that was read for somebody.
 #[derive(Debug)]
 pub(super) struct Read {
     pub(super) ask: AskId,
-    pub(super) dry_run: bool,
+    pub(super) purpose: Purpose,
     /// The manifest with everybody it names, or its problems in words.
     pub(super) result: Result<(Manifest, Identities), String>,
 }
 
+/// The manifest as it was read last, whether it is in force or not.
+#[derive(Debug)]
+pub(super) struct Kept {
+    pub(super) manifest: Arc<Manifest>,
+    /// Everybody it names, until they are taken over.
+    pub(super) identities: Option<Identities>,
+}
+
 /// Reads the manifest and looks up the users it names. May block.
-pub(super) fn read(ask: AskId, dry_run: bool, reload: &Reload) -> Read {
+pub(super) fn read(ask: AskId, purpose: Purpose, reload: &Reload) -> Read {
     let result = match reload() {
         Err(problems) => Err(problems.to_string()),
         Ok(manifest) => {
@@ -31,7 +39,7 @@ pub(super) fn read(ask: AskId, dry_run: bool, reload: &Reload) -> Read {
             }
         }
     };
-    Read { ask, dry_run, result }
+    Read { ask, purpose, result }
 }
 
 /// What it takes to get from one manifest to another.
@@ -42,7 +50,7 @@ pub(super) fn plan(running: &Manifest, wanted: &Manifest) -> Plan {
     Plan {
         order: wanted.groups.iter().map(|group| group.name.clone()).collect(),
         changes: changes.into_iter().map(change).collect(),
-        also: also.map(|text| ProcessResult { name: "daemon".to_owned(), ok: true, text }).collect(),
+        also: also.map(|text| ProcessResult::ok("daemon", text)).collect(),
         words: lines
             .iter()
             .filter_map(|line| line.split_once(": "))

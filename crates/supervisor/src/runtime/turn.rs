@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use qfleet_model::time::Moment;
-use qfleet_os::clock;
 use qfleet_os::signal::Incoming;
+use qfleet_os::{clock, descriptors};
 use tokio::task::{LocalSet, spawn_blocking, yield_now};
 use tokio::time::{sleep, timeout};
 
@@ -13,7 +13,7 @@ use super::identities::Identities;
 use super::reading::Read;
 use super::worker_link::Heard;
 use super::{Supervisor, own_pid};
-use crate::fleet::{Effect, Event, LogLine, Now};
+use crate::fleet::{Effect, Ended, Event, LogLine, Now};
 use crate::handle::Request;
 
 /// Children's last output is waited for this long after the end of the last one.
@@ -33,19 +33,20 @@ enum Woken {
 }
 
 impl Supervisor {
-    /// Starts the fleet, keeps it running, and ends when it has been drained: with the exit code of the daemon.
-    pub async fn run(mut self) -> u8 {
+    /// Starts the fleet, keeps it running, and ends when it has been drained: says with which exit code, and whether
+    /// everything is to begin anew.
+    pub async fn run(mut self) -> Ended {
         LocalSet::new().run_until(async move { self.live().await }).await
     }
 
-    async fn live(&mut self) -> u8 {
+    async fn live(&mut self) -> Ended {
         self.begin().await;
         let mut woken = Woken::Look;
         loop {
             self.turn(woken);
-            if let Some(code) = self.exit {
+            if let Some(ended) = self.exit {
                 self.end().await;
-                return code;
+                return ended;
             }
             woken = self.wait().await;
         }
@@ -131,18 +132,28 @@ impl Supervisor {
             Effect::Tune { pid, group } => self.world.tune(pid, &group),
             // Whoever has an answer must see what it says when they look.
             Effect::Answer(ask, answer) => self.after_publishing.push((ask, answer)),
-            Effect::ReadManifest { ask, dry_run } => self.read_manifest(ask, dry_run),
+            Effect::ReadManifest { ask, purpose } => self.read_manifest(ask, purpose),
+            Effect::TakeGroup { ask, group } => self.take_group(ask, group),
+            Effect::GroupDropped { group } => self.group_dropped(&group),
+            Effect::Input { ask, name, pid, text } => {
+                let answer = self.world.input(&name, pid, text.as_bytes());
+                self.after_publishing.push((ask, answer));
+            }
             // Output is kept by slot; the next child has the new name.
             Effect::Renamed { .. } => {}
             Effect::Gone { slot } => self.world.shelf.remove(slot),
             Effect::Settled => self.telling.ready(),
-            Effect::ShuttingDown => {
+            Effect::ShuttingDown { again: false } => {
                 tracing::info!("shutting down: all processes are asked to end");
                 self.telling.stopping(clock::now());
             }
+            Effect::ShuttingDown { again: true } => {
+                tracing::info!("beginning anew: all processes are asked to end first");
+                self.telling.reloading(clock::now());
+            }
             Effect::Log(line) => log(&line),
             Effect::Publish => self.publish = true,
-            Effect::Exit(code) => self.exit = Some(code),
+            Effect::Exit(ended) => self.exit = Some(ended),
         }
     }
 
@@ -176,6 +187,9 @@ impl Supervisor {
         }
         self.world.output.finish();
         self.world.ledgers.tidy();
+        if let Err(error) = descriptors::restore_open_files(self.world.child.open_files) {
+            tracing::warn!("cannot set the limit of open files to what it was: {error}");
+        }
     }
 }
 

@@ -82,7 +82,7 @@ pub fn daemon_with(
                 std::process::exit(1);
             }
         });
-        supervisor.run().await
+        supervisor.run().await.code
     });
     drop(scratch);
     code

@@ -47,8 +47,8 @@ fn progress_and_log_lines_reach_whoever_watches_the_job() {
         let half = soon(
             &node,
             "progress of a job that runs",
-            "const job = await kit.queue('mail').getJob('A')
-             const {logs} = await kit.queue('mail').getJobLogs('A')
+            "const {logs} = await kit.queue('mail').getJobLogs('A')
+             const job = await kit.queue('mail').getJob('A')
              return logs.length === 2 && {progress: job.progress, state: await job.getState(), logs}",
         );
         assert_eq!(half["state"], "active", "{library}");

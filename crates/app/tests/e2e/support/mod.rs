@@ -25,7 +25,8 @@ pub(crate) struct Fleet {
 }
 
 impl Fleet {
-    /// Starts a daemon on `manifest`, in which `{dir}` stands for the scratch directory; a control socket is added.
+    /// Starts a daemon on `manifest`, in which `{dir}` stands for the scratch directory; a control socket is added, at
+    /// `{dir}/q.sock`, unless there is one.
     pub(crate) fn start(manifest: &str) -> Self {
         Self::start_through(&[], manifest)
     }
@@ -171,7 +172,9 @@ impl Fleet {
 fn write_manifest(dir: &Scratch, manifest: &str) {
     let place = dir.path().display().to_string();
     let mut text = manifest.replace("{dir}", &place);
-    text.push_str(&format!("\ncontrol: {{socket: {place}/q.sock}}\n"));
+    if !text.contains("\ncontrol:") {
+        text.push_str(&format!("\ncontrol: {{socket: {place}/q.sock}}\n"));
+    }
     dir.write("qfleet.yaml", text);
 }
 

@@ -11,7 +11,7 @@ use crate::redis::Reply;
 
 /// Reads the fields in the scripts' order.
 pub(super) fn row(row: Reply) -> Row {
-    let [name, data, opts, timestamp, failed, stalls, started, reason] = row.fields();
+    let [name, data, opts, timestamp, failed, stalls, proof, reason] = row.fields();
     let opts: Value = opts.bytes().and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default();
     let failed = failed.number::<u32>().unwrap_or_default();
     let stalls = stalls.number::<u32>().unwrap_or_default();
@@ -21,9 +21,7 @@ pub(super) fn row(row: Reply) -> Row {
         limits: limits(&opts, failed.saturating_add(1)),
         timestamp: timestamp.text(),
         ended: failed,
-        deliveries: failed.saturating_add(stalls),
-        // Whoever starts it writes its date; a job found stalled may be on its way to somebody who has not yet.
-        proof: format!("{}:{stalls}", started.text()),
+        proof: proof.text(),
         stalls,
         schedule: opts.pointer("/repeat/key").and_then(Value::as_str).map(str::to_owned),
         failed_before: reason.bytes().is_some(),

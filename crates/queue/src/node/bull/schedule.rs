@@ -3,8 +3,8 @@
 use qfleet_model::time::WallTime;
 use serde_json::{Map, Value};
 
-use super::md5;
 use crate::node::cron::Pattern;
+use crate::node::md5;
 use crate::node::turn::Taken;
 
 /// For the schedule script: the repeat key, the id of the new job, its date (ms), its options as JSON. None when the job is

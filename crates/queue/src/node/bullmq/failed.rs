@@ -9,12 +9,12 @@ use async_trait::async_trait;
 use qfleet_manifest::queue::Connection;
 use qfleet_model::time::WallTime;
 
-use super::script;
 use crate::clock;
 use crate::error::QueueError;
 use crate::failed::{FailedJob, FailedJobs};
 use crate::located;
 use crate::node::keys::Keys;
+use crate::node::library::script;
 use crate::redis::{Call, Link, Reply, Scan, Script, servers};
 
 /// Jobs removed in one call.

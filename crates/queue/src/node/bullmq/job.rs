@@ -28,7 +28,7 @@ pub(super) fn row(row: Reply) -> Row {
         opts,
         timestamp: timestamp.text(),
         ended,
-        deliveries: starts.saturating_sub(1),
+        deliveries: Some(starts.saturating_sub(1)),
         proof: starts.to_string(),
         stalls: stalls.number().unwrap_or_default(),
         schedule: Some(scheduler.text()).filter(|scheduler| !scheduler.is_empty()),

@@ -9,15 +9,7 @@ mod spread;
 use qfleet_model::job::Format;
 
 pub(crate) use self::failed::BullmqFailedJobs;
-use super::library::{Library, Scripts};
-
-/// A script, after what all of them share.
-macro_rules! script {
-    ($name:literal) => {
-        $crate::redis::Script::new(concat!(include_str!("lua/blocks.lua"), include_str!($name)))
-    };
-}
-use script;
+use super::library::{Library, Scripts, script, scripts};
 
 /// The library.
 pub(crate) static BULLMQ: Library = Library {
@@ -31,23 +23,18 @@ pub(crate) static BULLMQ: Library = Library {
 };
 
 fn scripts() -> Scripts {
-    Scripts {
-        turn: script!("lua/turn.lua"),
-        renew: script!("lua/renew.lua"),
-        find: script!("lua/find.lua"),
-        push: script!("lua/push.lua"),
-        pause: script!("lua/pause.lua"),
-        depth: script!("lua/depth.lua"),
-        look: script!("lua/look.lua"),
-        schedule: script!("lua/schedule.lua"),
-        remark: script!("lua/remark.lua"),
-    }
+    scripts!()
 }
 
 fn refusal(name: &str, text: &str) -> String {
     let Some(version) = text.strip_prefix("version ") else {
         return format!("queue `{name}` cannot be worked: {text}");
     };
+    if version == "bull" {
+        return format!(
+            "queue `{name}` belongs to Bull, whose jobs a BullMQ worker would spoil: it is left alone; use `driver: bull` for it"
+        );
+    }
     let major = version.split_once(':').and_then(|(_, number)| number.split('.').next()).unwrap_or("N");
     format!(
         "queue `{name}` belongs to `{version}`, and only BullMQ 5 and 6 are tested: it is left alone; set \

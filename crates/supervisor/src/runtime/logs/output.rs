@@ -88,6 +88,13 @@ impl Output {
         }
     }
 
+    /// Has the process' log file begin anew, behind the lines that wait.
+    pub(crate) fn clear(&self, process: &str) {
+        if let Some(files) = &self.files {
+            files.clear(process);
+        }
+    }
+
     /// Ends the writers, as soon as they have written what waits.
     pub(crate) fn finish(&self) {
         if let Some(files) = &self.files {
@@ -184,7 +191,7 @@ mod tests {
             at: WallTime::from_seconds(1_767_225_665),
             lines: Arc::from(lines),
         };
-        Batch { blocks: [block].into(), lost, reopen: false }
+        Batch { blocks: [block].into(), lost, ..Batch::default() }
     }
 
     #[test]

@@ -29,6 +29,8 @@ pub(super) struct Batch {
     pub(super) lost: u64,
     /// Open the files anew first.
     pub(super) reopen: bool,
+    /// Processes whose files begin anew afterwards. Lines that come before the writer has looked go with the old file.
+    pub(super) clear: Vec<String>,
 }
 
 #[derive(Debug, Default)]
@@ -69,10 +71,15 @@ impl Queue {
         self.shared.1.notify_all();
     }
 
+    pub(super) fn clear(&self, process: &str) {
+        self.state().batch.clear.push(process.to_owned());
+        self.shared.1.notify_all();
+    }
+
     /// The writer's side: waits for something to do. `None` when everything has been taken and nothing will come.
     pub(super) fn take(&self) -> Option<Batch> {
         let mut state = self.state();
-        while state.batch.blocks.is_empty() && !state.batch.reopen {
+        while state.batch.blocks.is_empty() && !state.batch.reopen && state.batch.clear.is_empty() {
             if state.closed {
                 return None;
             }

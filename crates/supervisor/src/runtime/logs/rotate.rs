@@ -34,7 +34,13 @@ impl Files {
         Self { dir: dir.to_owned(), max_size, keep, open: HashMap::new() }
     }
 
+    fn file(&mut self, process: &Arc<str>) -> &mut LogFile {
+        let path = || file_of(&self.dir, process);
+        self.open.entry(process.clone()).or_insert_with(|| LogFile { path: path(), ..LogFile::default() })
+    }
+
     pub(super) fn write(&mut self, batch: &Batch) {
+        let (max_size, keep) = (self.max_size, self.keep);
         if batch.reopen {
             self.open.values_mut().for_each(|log| log.file = None);
         }
@@ -42,13 +48,9 @@ impl Files {
             tracing::warn!("{} lines for log files were dropped because they came too fast", batch.lost);
         }
         for block in &batch.blocks {
-            let path = || file_of(&self.dir, &block.name);
-            let log = self
-                .open
-                .entry(block.name.clone())
-                .or_insert_with(|| LogFile { path: path(), ..LogFile::default() });
+            let log = self.file(&block.name);
             let lines = u64::try_from(block.lines.iter().filter(|byte| **byte == b'\n').count()).unwrap_or(0);
-            match log.write(&block.lines, self.max_size, self.keep) {
+            match log.write(&block.lines, max_size, keep) {
                 Ok(()) => {}
                 Err(error) => {
                     if log.lost == 0 {
@@ -57,6 +59,12 @@ impl Files {
                     log.file = None;
                     log.lost += lines;
                 }
+            }
+        }
+        for process in &batch.clear {
+            let log = self.file(&Arc::from(process.as_str()));
+            if let Err(error) = log.clear() {
+                tracing::warn!(process, "cannot begin `{}` anew: {error}", log.path.display());
             }
         }
     }
@@ -93,6 +101,15 @@ impl LogFile {
         self.size = file.metadata()?.len();
         self.file = Some(file);
         Ok(())
+    }
+
+    /// Removes the file and begins an empty one.
+    fn clear(&mut self) -> io::Result<()> {
+        self.file = None;
+        match fs::remove_file(&self.path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => self.open(),
+        }
     }
 
     fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
@@ -158,6 +175,19 @@ mod tests {
         assert_eq!(read(".1"), "ijkl\n");
         assert_eq!(read(".2"), "abcd\nefgh\n");
         assert!(!dir.path().join("messages.messages_01.log.3").exists());
+    }
+
+    #[test]
+    fn a_file_that_is_cleared_begins_anew_and_its_rotated_ones_stay() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("messages.messages_01.log");
+        let mut files = Files::new(dir.path(), 10, 2);
+        files.write(&batch("1234\n5678\nabcd\n"));
+        files.write(&Batch { clear: vec![String::from("messages:messages_01")], ..Batch::default() });
+        assert_eq!(fs::read_to_string(&path).unwrap(), "");
+        files.write(&batch("efgh\n"));
+        assert_eq!(fs::read_to_string(&path).unwrap(), "efgh\n");
+        assert!(dir.path().join("messages.messages_01.log.1").exists());
     }
 
     #[test]

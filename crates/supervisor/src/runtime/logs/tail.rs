@@ -47,6 +47,8 @@ pub(crate) struct Log {
 struct End {
     /// Bytes written ever; the kept ones end there.
     at: u64,
+    /// Bytes that had been written when the log was cleared last.
+    cleared: u64,
     /// The slot is gone; nothing will come.
     closed: bool,
 }
@@ -61,6 +63,13 @@ impl Log {
         kept.extend(newest);
         // Under the lock, so that a reader never sees a position that does not fit the bytes.
         self.end.send_modify(|end| end.at += u64::try_from(bytes.len()).unwrap_or(0));
+    }
+
+    /// Forgets what is kept.
+    fn clear(&self) {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.clear();
+        self.end.send_modify(|end| end.cleared = end.at);
     }
 
     fn read(&self, from: u64, at_most: usize) -> Chunk {
@@ -113,9 +122,24 @@ impl Shelf {
 
     /// A reader of one stream, which is at `file` too, if it is.
     pub(crate) fn reader(&self, slot: SlotId, stream: Stream, file: Option<PathBuf>) -> LogReader {
-        let log = self.open(slot).of(stream).clone();
-        let changed = log.end.subscribe();
-        LogReader { log, changed, at: 0, file }
+        LogReader::new(self.open(slot).of(stream).clone(), file)
+    }
+}
+
+/// A log that belongs to no process: the daemon's own lines. Clones are the same log.
+#[derive(Debug, Clone, Default)]
+pub struct OwnLog(Arc<Log>);
+
+impl OwnLog {
+    /// Adds lines. Waits for no reader.
+    pub fn write(&self, bytes: &[u8]) {
+        self.0.write(bytes);
+    }
+
+    /// A reader of it.
+    #[must_use]
+    pub fn reader(&self) -> LogReader {
+        LogReader::new(self.0.clone(), None)
     }
 }
 
@@ -129,6 +153,22 @@ pub struct LogReader {
 }
 
 impl LogReader {
+    fn new(log: Arc<Log>, file: Option<PathBuf>) -> Self {
+        let changed = log.end.subscribe();
+        Self { log, changed, at: 0, file }
+    }
+
+    /// Forgets what is kept in memory, for all readers.
+    pub fn clear(&self) {
+        self.log.clear();
+    }
+
+    /// Bytes that had been written when the log was cleared last; [`LogReader::end`] goes on from there.
+    #[must_use]
+    pub fn begin(&self) -> u64 {
+        self.log.end.borrow().cleared
+    }
+
     /// The last `bytes` bytes that are kept; [`LogReader::next`] goes on after them.
     pub fn tail(&mut self, bytes: usize) -> Chunk {
         let end = self.end();

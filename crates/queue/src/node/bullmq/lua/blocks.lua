@@ -1,68 +1,10 @@
--- What every script of this driver is made of: reading arguments, and the moves of a job that several verbs share.
--- Comes first in each of them. Nothing is undone when a script fails half-way, so everything that only informs others
--- (events, markers) cannot fail, and a job is in its new place before the next step may.
-
-local cursor = 0
-local function arg()
-  cursor = cursor + 1
-  return ARGV[cursor]
-end
-local function number() return tonumber(arg()) end
-
-local now = number()
-
-local function said(problem)
-  if type(problem) == 'table' then return problem.err or 'unknown error' end
-  return tostring(problem)
-end
-
--- What only this queue's keys are to blame for; anything else ends the script.
-local function own_fault(problem)
-  local text = said(problem)
-  for _, part in ipairs({'WRONGTYPE', 'NOPERM', 'ACL failure', 'user executing the script', 'not an integer'}) do
-    if string.find(text, part, 1, true) then return text end
-  end
-  error(problem, 0)
-end
-
--- What the end of a job does to others cannot stop it.
-local function aside(effect, ...)
-  local fine, problem = pcall(effect, ...)
-  if not fine then own_fault(problem) end
-end
-
-local function decoded(text)
-  if not text then return {} end
-  local fine, value = pcall(cjson.decode, text)
-  return fine and type(value) == 'table' and value or {}
-end
-
--- A field of a decoded object, nil where JSON says null.
-local function given(value)
-  if value == cjson.null then return nil end
-  return value
-end
-
--- The same as a whole number that Redis can read; nil when it is no number.
-local function whole(value)
-  local number = tonumber(given(value))
-  if not number or number ~= number then return nil end
-  return math.floor(math.max(-9007199254740991, math.min(9007199254740991, number)))
-end
-
--- Counts in a job's hash. What is no number there counts as nothing.
-local function bump(key, field)
-  local count = redis.pcall('HINCRBY', key, field, 1)
-  if type(count) == 'number' then return count end
-  redis.call('HSET', key, field, 1)
-  return 1
-end
+-- What every script of this driver is made of: the moves of a job that several verbs share.
 
 -- queues ----------------------------------------------------------------------------------------------------------
 
 local known = {}
 
-local function queue_at(base)
+function queue_at(base)
   local q = known[base]
   if not q then
     local meta = redis.call('HMGET', base .. 'meta', 'paused', 'concurrency', 'max', 'duration', 'version',
@@ -75,33 +17,6 @@ local function queue_at(base)
     known[base] = q
   end
   return q
-end
-
--- What is to be told of queues that go on all the same: {start of its keys, text}.
-local remarks = {}
-local function remark(q, text) remarks[#remarks + 1] = {q.base, text} end
-
-local KINDS = {
-  meta = 'hash', wait = 'list', paused = 'list', active = 'list', delayed = 'zset', prioritized = 'zset',
-  completed = 'zset', failed = 'zset', stalled = 'set', ['repeat'] = 'zset', ['waiting-children'] = 'zset',
-}
-
--- Says of which key a problem is, where that can be seen.
-local function named(base, problem)
-  local text = own_fault(problem)
-  for name, kind in pairs(KINDS) do
-    local found = redis.pcall('TYPE', base .. name).ok
-    if found and found ~= 'none' and found ~= kind then
-      return string.format('`%s%s` should be a %s and is a %s', base, name, kind, found)
-    end
-  end
-  for _, name in ipairs({'limiter', 'pc', 'id'}) do
-    local value = redis.pcall('GET', base .. name)
-    if value and (type(value) ~= 'string' or not string.match(value, '^%-?%d+$') or #value > 18) then
-      return string.format('`%s%s` should be a whole number', base, name)
-    end
-  end
-  return text
 end
 
 local function blocked(q)
@@ -174,10 +89,7 @@ local function put_first(q, id)
     redis.call('RPUSH', target(q), id)
   end
   base_marker(q)
-end
-
-local function no_job(q, id)
-  remark(q, string.format('`%s%s` is no job, so its id was taken out of the queue', q.base, id))
+  event(q, 'waiting', 'jobId', id, 'prev', 'active')
 end
 
 local function promote(q)
@@ -288,6 +200,12 @@ local function delete_job(q, id)
     key .. ':unsuccessful')
 end
 
+function delete_ended(q, id)
+  local found = redis.pcall('HMGET', q.base .. id, 'parentKey', 'parent')
+  delete_job(q, id)
+  if not found.err and found[1] then aside(forsake, q.base .. id, found[1], found[2]) end
+end
+
 -- A new job. `job`: name, data, opts (texts), timestamp, delay, priority, lifo, and optionally parentKey, parent, rjk, deid.
 local function store(q, id, job)
   local fields = {'name', job.name, 'data', job.data, 'opts', job.opts, 'timestamp', job.timestamp, 'delay', job.delay,
@@ -337,75 +255,10 @@ local function end_deduplication(q, id, name)
   redis.call('DEL', stored)
 end
 
--- {count, age in s, limit}; no count keeps all.
-local function keep_rule(opts, name, default)
-  local rule = given(opts[name])
-  if rule == nil then rule = given(default) end
-  if rule == true then return {count = 0} end
-  if type(rule) == 'number' then return {count = whole(rule)} end
-  if type(rule) ~= 'table' then return {} end
-  return {count = whole(rule.count), age = whole(rule.age), limit = whole(rule.limit)}
-end
-
-local function remove_ended(q, set, ids)
-  for _, id in ipairs(ids) do
-    local found = redis.pcall('HMGET', q.base .. id, 'parentKey', 'parent')
-    delete_job(q, id)
-    if not found.err and found[1] then aside(forsake, q.base .. id, found[1], found[2]) end
-  end
-  for first = 1, #ids, 1000 do
-    redis.call('ZREM', set, unpack(ids, first, math.min(first + 999, #ids)))
-  end
-end
-
-local rooms = {}
-
-local function make_room(set)
-  local q, rule = rooms[set].q, rooms[set].rule
-  rooms[set] = nil
-  if rule.age then
-    local old = redis.call('ZREVRANGEBYSCORE', set, now - rule.age * 1000, 0, 'LIMIT', 0, rule.limit or 1000)
-    remove_ended(q, set, old)
-  end
-  if rule.count and rule.count > 0 then
-    remove_ended(q, set, redis.call('ZREVRANGE', set, rule.count, -1))
-  end
-end
-
--- Room for a job that is about to come into the set. Jobs with the same rule, one after the other, need it made only once.
-local function keep(q, set, rule)
-  local before = rooms[set] and rooms[set].rule
-  if before and (before.count ~= rule.count or before.age ~= rule.age or before.limit ~= rule.limit) then make_room(set) end
-  rooms[set] = {q = q, rule = rule}
-end
-
--- To be called by whoever calls `finish`, when all is finished.
-local function make_rooms()
-  for set in pairs(rooms) do aside(make_room, set) end
-end
-
-local function measure(q, name, size)
-  if size <= 0 then return end
-  local key = q.base .. 'metrics:' .. name
-  local count = redis.call('HINCRBY', key, 'count', 1)
-  local before = redis.call('HMGET', key, 'prevTS', 'prevCount')
-  local last = tonumber(before[1])
-  if not last then
-    redis.call('HSET', key, 'prevTS', now, 'prevCount', 0)
-    return
-  end
-  local minutes = math.min(math.floor(now / 60000) - math.floor(last / 60000), size)
-  if minutes <= 0 then return end
-  local data = key .. ':data'
-  redis.call('LPUSH', data, count - 1 - (tonumber(before[2]) or 0))
-  for _ = 2, minutes do redis.call('LPUSH', data, 0) end
-  redis.call('LTRIM', data, 0, size - 1)
-  redis.call('HSET', key, 'prevCount', count - 1, 'prevTS', now)
-end
-
--- What the end of a job depends on.
-local function ties_of(q, id)
-  return redis.call('HMGET', q.base .. id, 'parentKey', 'parent', 'deid', 'opts', 'atm', 'name')
+function ties_of(q, id)
+  local ties = redis.call('HMGET', q.base .. id, 'parentKey', 'parent', 'deid', 'opts', 'atm', 'name')
+  ties.name = ties[6]
+  return ties
 end
 
 -- A job that has left `active` ends. `lane` has the defaults of the worker; `ties` may be known already.
@@ -435,48 +288,8 @@ local function finish(q, id, set, value, lane, ties)
   q.ended = true
 end
 
--- `trace` is a JSON string.
-local function note_failure(q, id, reason, trace)
-  local key = q.base .. id
-  local found = redis.call('HMGET', key, 'stacktrace', 'opts')
-  local limit = whole(decoded(found[2]).stackTraceLimit)
-  local rows = {}
-  for _, row in ipairs(decoded(found[1])) do
-    if type(row) == 'string' then rows[#rows + 1] = cjson.encode(row) end
-  end
-  local text = found[1]
-  if not limit and text and string.sub(text, 1, 2) == '["' and string.sub(text, -2) == '"]' and #rows > 0 then
-    -- What others wrote stays as they wrote it.
-    text = string.sub(text, 1, -2) .. ',' .. trace .. ']'
-  else
-    rows[#rows + 1] = trace
-    local first = limit and math.max(#rows - limit + 1, 1) or 1
-    text = '[' .. table.concat(rows, ',', first) .. ']'
-  end
-  redis.call('HSET', key, 'failedReason', reason, 'stacktrace', text)
-end
-
--- Drops the lock and takes the job out of `active`; false when it was not there.
-local function leave_active(q, id)
-  redis.call('DEL', q.base .. id .. ':lock')
-  if q.watched == nil then q.watched = redis.call('EXISTS', q.base .. 'stalled') == 1 end
-  if q.watched then redis.pcall('SREM', q.base .. 'stalled', id) end
-  return redis.call('LREM', q.base .. 'active', -1, id) > 0
-end
-
--- What a job of ours depends on, false when it is not ours. It is while our token locks it; a lock that ran out is still
--- ours as long as nobody has started the job since.
-local function ours(q, id, token, starts)
-  local holder = redis.pcall('GET', q.base .. id .. ':lock')
-  if holder and holder ~= token then return false end
-  if not holder then
-    if redis.call('HGET', q.base .. id, 'ats') ~= starts then return false end
-    if not redis.call('LPOS', q.base .. 'active', id) then return false end
-  end
-  local ties = ties_of(q, id)
-  -- A hash that others made anew for their notes is no job.
-  local there = not holder or ties[6] or redis.call('HEXISTS', q.base .. id, 'data') == 1
-  return there and ties
+function unchanged(q, id, starts)
+  return redis.call('HGET', q.base .. id, 'ats') == starts
 end
 
 local function of_schedule(q, id)
@@ -486,76 +299,69 @@ local function of_schedule(q, id)
     or redis.call('ZSCORE', q.base .. 'repeat', scheduler) ~= false
 end
 
--- stalled jobs ----------------------------------------------------------------------------------------------------
+local function put_stalled(q, id)
+  redis.call('RPUSH', target(q), id)
+  base_marker(q)
+  event(q, 'waiting', 'jobId', id, 'prev', 'active')
+  event(q, 'stalled', 'jobId', id)
+end
 
-local STALLED = 'job stalled more than allowable limit'
+-- Counts it; true when it was once too often.
+local function stalled_out(q, lane, id)
+  return bump(q.base .. id, 'stc') > lane.most_stalled and not of_schedule(q, id)
+end
 
-local function check_stalled(q, interval, most)
-  if redis.call('EXISTS', q.base .. 'stalled-check') == 1 then return end
-  redis.call('SET', q.base .. 'stalled-check', now, 'PX', interval)
-  local stalled = q.base .. 'stalled'
-  for _, id in ipairs(redis.call('SMEMBERS', stalled)) do
-    if string.sub(id, 1, 2) == '0:' then
-      redis.call('LREM', q.base .. 'active', 1, id)
-    elseif redis.call('EXISTS', q.base .. id .. ':lock') == 0
-      and redis.call('LREM', q.base .. 'active', 1, id) > 0
-      and redis.call('EXISTS', q.base .. id) == 1 then
-      local times = bump(q.base .. id, 'stc')
-      if times > most and not of_schedule(q, id) then redis.call('HSET', q.base .. id, 'defa', STALLED) end
-      redis.call('RPUSH', target(q), id)
-      base_marker(q)
-      event(q, 'waiting', 'jobId', id, 'prev', 'active')
-      event(q, 'stalled', 'jobId', id)
-    end
-  end
-  redis.call('DEL', stalled)
-  q.watched = nil
-  local active = redis.call('LRANGE', q.base .. 'active', 0, -1)
-  for first = 1, #active, 1000 do
-    redis.call('SADD', stalled, unpack(active, first, math.min(first + 999, #active)))
+function found_stalled(q, lane, id)
+  if string.sub(id, 1, 2) == '0:' then
+    redis.call('LREM', q.base .. 'active', 1, id)
+  elseif abandoned(q, id) then
+    put_stalled(q, id)
+    if stalled_out(q, lane, id) then redis.call('HSET', q.base .. id, 'defa', STALLED) end
   end
 end
 
--- What the worker knows of each queue of the call, from 1.
-local function read_lanes()
-  local lanes = {}
-  for place = 1, number() do
-    lanes[place] = {
-      base = arg(), notes = arg(), accept = arg(), most_stalled = number(), check = number(), max = number(),
-      per = number(), completed = decoded(arg()).rule, failed = decoded(arg()).rule, metrics = number(),
-    }
+-- Where they cannot be counted, nothing that comes later could end the job otherwise.
+local function count_children(q, job)
+  local unsuccessful, dependencies = q.base .. job.id .. ':unsuccessful', q.base .. job.id .. ':dependencies'
+  job.failed_children, job.pending_children = 0, 0
+  if redis.call('EXISTS', unsuccessful, dependencies) == 0 then return end
+  local failed, pending = redis.pcall('ZCARD', unsuccessful), redis.pcall('SCARD', dependencies)
+  if type(failed) == 'number' and type(pending) == 'number' then
+    job.failed_children, job.pending_children = failed, pending
+    return
   end
-  return lanes
+  own_fault(type(failed) == 'table' and failed or pending)
+  job.children_unknown = string.format('Cannot complete job %s: its children cannot be counted, since `%s` is of a wrong type',
+    job.id, type(failed) == 'table' and unsuccessful or dependencies)
 end
 
--- Whether the queue is of a version that may be worked.
-local function accepted(q, lane)
+function probe(q, job)
+  if job and (job.verb == 'done' or job.verb == 'discard') then count_children(q, job) end
+  if q.probed then return end
+  redis.call('LLEN', target(q))
+  redis.call('LLEN', q.base .. 'active')
+  for _, set in ipairs({'delayed', 'prioritized', 'completed', 'failed'}) do redis.call('ZCARD', q.base .. set) end
+  q.probed = true
+end
+
+-- What only Bull has; its jobs are spoilt by our rules.
+local function of_bull(q)
+  return not q.events and redis.call('EXISTS', q.base .. 'meta-paused', q.base .. 'priority') > 0
+end
+
+function accepted(q, lane)
+  if lane.accept == '' and q.version == '' and of_bull(q) then
+    q.version = 'bull'
+    return false
+  end
   if q.version == '' then return true end
   if q.major == 5 or q.major == 6 then return true end
   if q.major > 0 then return lane.accept == tostring(q.major) end
   return lane.accept ~= ''
 end
 
-local function check_all(lanes)
-  for _, lane in ipairs(lanes) do
-    if lane.check > 0 then
-      local fine, problem = pcall(function()
-        local q = queue_at(lane.base)
-        if accepted(q, lane) then check_stalled(q, lane.check, lane.most_stalled) end
-      end)
-      if not fine then remark(lane, 'stalled jobs are not found: ' .. named(lane.base, problem)) end
-    end
-  end
-end
-
 -- What a worker reads of a job.
-local function row_of(q, id)
+function row_of(q, id)
   return redis.call('HMGET', q.base .. id, 'name', 'data', 'opts', 'timestamp', 'atm', 'attemptsMade', 'ats', 'stc',
     'rjk', 'failedReason', 'defa')
-end
-
-local function notes_of(lane, id)
-  local key = lane.notes .. id
-  if redis.call('EXISTS', key) == 0 then return false end
-  return redis.call('HMGET', key, 'snoozes', 'exceptions', 'first', 'previous')
 end

@@ -1,47 +1,18 @@
--- One turn of a worker: verdicts first, then stalled jobs, then, queue by queue, due jobs made ready and jobs taken.
---
--- KEYS: for each queue its `meta`.
--- ARGV: now (ms); token and time (ms) of new locks; number of queues, for each what `read_lanes` reads;
---   number of verdicts; for each: verb, queue, id, token, starts, three values of the verb, the notes (1: there are
---   some, 1: write these, snoozes, exceptions, first delivery, previous end);
---   number of asks; for each: room, number of its queues; for each: queue.
--- Returns: per verdict 1 (done), 0 (not ours), 2 (done, and it failed for good instead) or a text (kept, cannot be moved);
---   the jobs taken, each {place of the queue among the asked ones, id, row, notes or false}; per asked queue {state, jobs
---   left, due date (ms) or '', text, 1 with a limit of starts or of running jobs in force}, where state is 0 worked,
---   1 paused, 2 broken, 3 limited, 4 full; jobs of schedules that failed without running; what else is to be told of
---   queues, each {start of its keys, text}.
-
-local token, lasts = arg(), number()
-local lanes = read_lanes()
+-- BullMQ's part of a turn.
 
 -- verdicts --------------------------------------------------------------------------------------------------------
 
-local verbs = {}
-
-local function forget(lane, job)
-  if job.noted == '1' then redis.call('DEL', lane.notes .. job.id) end
-end
-
-local function remember(lane, job)
-  if job.counted ~= '1' then return end
-  local key = lane.notes .. job.id
-  redis.call('HINCRBY', key, 'snoozes', job.snoozes)
-  redis.call('HINCRBY', key, 'exceptions', job.exceptions)
-  redis.call('HSETNX', key, 'first', job.first)
-  if job.previous ~= '' then redis.call('HSET', key, 'previous', job.previous) end
-  redis.call('EXPIRE', key, 604800)
-end
-
-local function fail(q, lane, id, reason, trace)
+function fail(q, lane, id, reason, trace)
   note_failure(q, id, reason, trace)
   finish(q, id, 'failed', reason, lane)
 end
 
 -- Another attempt: at once behind everybody (in front, where the job wants that), or after a while.
-local function again(q, job, delay)
-  if delay > 0 then
+function again(q, job)
+  if job.a ~= '' then note_failure(q, job.id, job.a, job.b) end
+  if job.delay > 0 then
+    put_delayed(q, job.id, now + job.delay, job.delay)
     bump(q.base .. job.id, 'atm')
-    put_delayed(q, job.id, now + delay, delay)
     return
   end
   promote(q)
@@ -50,6 +21,12 @@ local function again(q, job, delay)
   base_marker(q)
   bump(q.base .. job.id, 'atm')
   event(q, 'waiting', 'jobId', job.id, 'prev', 'active')
+end
+
+function stalls(q, lane, id)
+  if not stalled_out(q, lane, id) then return false end
+  fail(q, lane, id, STALLED, cjson.encode('UnrecoverableError: ' .. STALLED))
+  return true
 end
 
 -- Children of the job that still run, or that failed it, speak against its end.
@@ -63,8 +40,8 @@ function verbs.done(q, lane, job)
     local reason = 'Job ' .. job.id .. ' has pending dependencies. moveToFinished'
     local found = redis.call('HMGET', q.base .. job.id, 'atm', 'opts')
     if (tonumber(found[1]) or 0) + 1 < (tonumber(given(decoded(found[2]).attempts)) or 0) then
-      note_failure(q, job.id, reason, cjson.encode('Error: ' .. reason))
-      again(q, job, 0)
+      job.a, job.b = reason, cjson.encode('Error: ' .. reason)
+      again(q, job)
       return
     end
     fail(q, lane, job.id, reason, cjson.encode('Error: ' .. reason))
@@ -74,123 +51,7 @@ function verbs.done(q, lane, job)
   forget(lane, job)
 end
 
-function verbs.fail(q, lane, job)
-  fail(q, lane, job.id, job.a, job.b)
-  forget(lane, job)
-end
-
-function verbs.discard(q, lane, job)
-  local key = q.base .. job.id
-  local kept = whole(decoded(redis.call('HGET', key, 'opts')).kl)
-  redis.pcall('RPUSH', key .. ':logs', job.a)
-  if kept then redis.pcall('LTRIM', key .. ':logs', -kept, -1) end
-  job.a = 'null'
-  verbs.done(q, lane, job)
-end
-
-function verbs.again(q, lane, job)
-  if job.c == 'crash' then
-    local times = bump(q.base .. job.id, 'stc')
-    if times > lane.most_stalled and not of_schedule(q, job.id) then
-      fail(q, lane, job.id, STALLED, cjson.encode('UnrecoverableError: ' .. STALLED))
-      forget(lane, job)
-      return 2
-    end
-  end
-  if job.a ~= '' then note_failure(q, job.id, job.a, job.b) end
-  again(q, job, job.delay)
-  aside(remember, lane, job)
-end
-
-function verbs.later(q, lane, job)
-  put_delayed(q, job.id, now + job.delay, job.delay)
-  aside(remember, lane, job)
-end
-
-function verbs.back(q, lane, job)
-  put_first(q, job.id)
-  event(q, 'waiting', 'jobId', job.id, 'prev', 'active')
-end
-
--- The worker that held the job is dead: what a check for stalled jobs does, without its wait.
-function verbs.crash(q, lane, job)
-  local key = q.base .. job.id
-  local times = bump(key, 'stc')
-  if times > lane.most_stalled and not of_schedule(q, job.id) then
-    fail(q, lane, job.id, STALLED, cjson.encode('UnrecoverableError: ' .. STALLED))
-    forget(lane, job)
-    return 2
-  end
-  if job.delay > 0 then
-    put_delayed(q, job.id, now + job.delay, job.delay)
-  else
-    redis.call('RPUSH', target(q), job.id)
-    base_marker(q)
-    event(q, 'waiting', 'jobId', job.id, 'prev', 'active')
-    event(q, 'stalled', 'jobId', job.id)
-  end
-  aside(remember, lane, job)
-end
-
--- Where they cannot be counted, nothing that comes later could end the job otherwise.
-local function count_children(q, job)
-  local unsuccessful, dependencies = q.base .. job.id .. ':unsuccessful', q.base .. job.id .. ':dependencies'
-  job.failed_children, job.pending_children = 0, 0
-  if redis.call('EXISTS', unsuccessful, dependencies) == 0 then return end
-  local failed, pending = redis.pcall('ZCARD', unsuccessful), redis.pcall('SCARD', dependencies)
-  if type(failed) == 'number' and type(pending) == 'number' then
-    job.failed_children, job.pending_children = failed, pending
-    return
-  end
-  own_fault(type(failed) == 'table' and failed or pending)
-  job.children_unknown = string.format('Cannot complete job %s: its children cannot be counted, since `%s` is of a wrong type',
-    job.id, type(failed) == 'table' and unsuccessful or dependencies)
-end
-
-local settled, verdicts = {}, {}
-
-local function settle(place)
-  local job = verdicts[place]
-  local moved, answer = pcall(function()
-    local q = queue_at(job.lane.base)
-    job.ties = ours(q, job.id, job.token, job.starts)
-    if not job.ties then return 0 end
-    if not q.probed then
-      -- Types are looked at before anything is changed.
-      redis.call('LLEN', target(q))
-      redis.call('LLEN', q.base .. 'active')
-      for _, set in ipairs({'delayed', 'prioritized', 'completed', 'failed'}) do redis.call('ZCARD', q.base .. set) end
-      q.probed = true
-    end
-    if job.verb == 'done' or job.verb == 'discard' then count_children(q, job) end
-    -- Whoever moved it meanwhile has the say.
-    if not leave_active(q, job.id) then return 0 end
-    return verbs[job.verb](q, job.lane, job) or 1
-  end)
-  settled[place] = moved and answer or named(job.lane.base, answer)
-end
-
-for place = 1, number() do
-  local job = {verb = arg(), lane = lanes[number()], id = arg(), token = arg(), starts = arg(), a = arg(), b = arg(), c = arg()}
-  job.delay = number()
-  job.noted, job.counted, job.snoozes, job.exceptions, job.first, job.previous = arg(), arg(), arg(), arg(), arg(), arg()
-  job.returns = job.verb == 'back' or job.verb == 'crash'
-  verdicts[place] = job
-end
-for place, job in ipairs(verdicts) do
-  if not job.returns then settle(place) end
-end
--- The last one goes first, so that the queue has them in the order they were taken.
-for place = #verdicts, 1, -1 do
-  if verdicts[place].returns then settle(place) end
-end
-make_rooms()
-
-check_all(lanes)
-
 -- taking ----------------------------------------------------------------------------------------------------------
-
-local jobs, ended = {}, {}
 
 -- Time (ms) for which no more may be started, if any.
 local function limited(q, lane)
@@ -237,7 +98,7 @@ local function activate(q, lane, id, max, row)
   redis.call('HSET', q.base .. id, 'processedOn', now, 'ats', row[7])
 end
 
-local function serve(place, lane, room)
+function serve(place, lane, room)
   local q = queue_at(lane.base)
   if not accepted(q, lane) then return 0, {2, 0, '', 'version ' .. q.version, 0} end
   promote(q)
@@ -298,23 +159,6 @@ local function serve(place, lane, room)
   return taken, {state, left, due, '', in_force}
 end
 
-local queues = {}
-for _ = 1, number() do
-  local room = number()
-  for _ = 1, number() do
-    local lane = lanes[number()]
-    local place = #queues + 1
-    local worked, taken, state = pcall(serve, place, lane, room)
-    if worked then
-      room = room - taken
-      queues[place] = state
-    else
-      queues[place] = {2, 0, '', named(lane.base, taken), 0}
-    end
-  end
-end
-make_rooms()
-
 local function tell_end(q)
   local left = redis.call('LLEN', q.base .. 'wait') + redis.call('ZCARD', q.base .. 'prioritized')
   -- A place became free, and whoever sleeps does not know.
@@ -326,8 +170,8 @@ local function tell_end(q)
   end
 end
 
-for _, q in pairs(known) do
-  if q.ended then aside(tell_end, q) end
+function close()
+  for _, q in pairs(known) do
+    if q.ended then aside(tell_end, q) end
+  end
 end
-
-return {settled, jobs, queues, ended, remarks}

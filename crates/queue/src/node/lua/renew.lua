@@ -1,17 +1,17 @@
 -- Renews locks, and looks for stalled jobs where that is due.
 --
 -- ARGV: now (ms); time (ms) of locks; number of queues, for each what `read_lanes` reads; then for each job: queue, id,
---   token, starts.
+--   token, proof.
 -- Returns: per job 1 (ours) or 0.
 
 local lasts = number()
 local lanes = read_lanes()
 local answers = {}
 while cursor < #ARGV do
-  local lane, id, token, starts = lanes[number()], arg(), arg(), arg()
+  local lane, id, token, proof = lanes[number()], arg(), arg(), arg()
   local fine, held = pcall(function()
     local q = queue_at(lane.base)
-    if not ours(q, id, token, starts) then return 0 end
+    if not ours(q, id, token, proof) then return 0 end
     redis.call('SET', q.base .. id .. ':lock', token, 'PX', lasts)
     redis.pcall('SREM', q.base .. 'stalled', id)
     return 1

@@ -15,27 +15,32 @@ use serde_json::{Value, json};
 
 use crate::contract::Rig;
 
-/// The lane of a driver opened by [`BullmqRig::worker`].
+/// The lane of a driver opened by [`NodeRig::worker`].
 pub(crate) const DEMO: LaneId = LaneId(0);
 /// A limit for whatever is to happen soon.
 pub(crate) const SOON: Duration = Duration::from_secs(10);
 
-pub(crate) struct BullmqRig {
+pub(crate) struct NodeRig {
     pub(crate) server: RedisServer,
+    pub(crate) family: Format,
 }
 
-impl BullmqRig {
-    pub(crate) fn new() -> Self {
-        Self { server: RedisServer::start() }
+impl NodeRig {
+    pub(crate) fn bull() -> Self {
+        Self { server: RedisServer::start(), family: Format::Bull }
     }
 
-    /// A Node process with `bullmq` (5) or `bullmq6`.
+    pub(crate) fn bullmq() -> Self {
+        Self { server: RedisServer::start(), family: Format::Bullmq }
+    }
+
+    /// A Node process with `bull`, `bullmq` (5) or `bullmq6`.
     pub(crate) fn node(&self, library: &str) -> Node {
         Node::start(library, &self.server)
     }
 
     pub(crate) fn connection(&self) -> Connection {
-        connection(self.server.socket())
+        Connection { driver: self.family, ..connection(self.server.socket()) }
     }
 
     /// A worker of the queue `demo`, as one is that was told nothing.
@@ -119,7 +124,7 @@ pub(crate) fn hasty() -> NodeSettings {
     }
 }
 
-impl Rig for BullmqRig {
+impl Rig for NodeRig {
     fn open(&self, tag: u32) -> Arc<dyn QueueDriver> {
         open(self.connection(), &[("both", &["high", "low"]), ("other", &["other"])], tag, &hasty())
     }

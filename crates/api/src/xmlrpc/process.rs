@@ -1,0 +1,216 @@
+//! Methods that start, stop, signal and write to processes.
+//!
+//! A process is named `group:process`, or by one word when both are the same; `group:*` and `group:` are the whole group.
+//! Results about several processes list those that something was done to.
+
+use qfleet_model::command::{Command, ProcessResult};
+use qfleet_model::name::Selector;
+use qfleet_model::snapshot::{FleetSnapshot, ProcessView, StateWord};
+use qfleet_os::signal;
+
+use super::Caller;
+use super::faults::{Fault, Kind, SUCCESS};
+use super::value::Value;
+use crate::dispatch::Failure;
+
+/// What a name means.
+#[derive(Debug)]
+pub(super) enum Named {
+    Group(String),
+    Process(Box<ProcessView>),
+}
+
+/// The process' own part of its name.
+pub(super) fn own_name(process: &ProcessView) -> &str {
+    process.name.split_once(':').map_or(process.name.as_str(), |(_, own)| own)
+}
+
+/// Finds what a name means.
+pub(super) fn find(fleet: &FleetSnapshot, name: &str) -> Result<Named, Fault> {
+    let bad_name = || Kind::BadName.of(name);
+    let (group, own) = match name.split_once(':') {
+        Some((group, "*" | "")) => {
+            let known = fleet.groups.iter().any(|known| known.name == group);
+            return known.then(|| Named::Group(group.to_owned())).ok_or_else(bad_name);
+        }
+        Some((group, own)) => (group, own),
+        None => (name, name),
+    };
+    let found = fleet.processes.iter().find(|process| process.group == group && own_name(process) == own);
+    found.map(|process| Named::Process(Box::new(process.clone()))).ok_or_else(bad_name)
+}
+
+/// Finds one process.
+pub(super) fn find_one(fleet: &FleetSnapshot, name: &str) -> Result<ProcessView, Fault> {
+    match find(fleet, name)? {
+        Named::Process(process) => Ok(*process),
+        Named::Group(_) => Err(Kind::BadName.of(name)),
+    }
+}
+
+fn find_group(fleet: &FleetSnapshot, name: &str) -> Result<String, Fault> {
+    let known = fleet.groups.iter().any(|known| known.name == name);
+    known.then(|| name.to_owned()).ok_or_else(|| Kind::BadName.of(name))
+}
+
+/// Starting, running, or about to be tried again: what a start refuses.
+const fn is_up(state: StateWord) -> bool {
+    matches!(state, StateWord::Running | StateWord::Starting | StateWord::Backoff)
+}
+
+/// What a stop has something to do for. Under supervisord a process that stops cannot be stopped; here it may be about to
+/// come back with the next worker, and whoever waits for its end shall see it.
+const fn can_stop(state: StateWord) -> bool {
+    is_up(state) || matches!(state, StateWord::Stopping)
+}
+
+const fn can_be_signalled(state: StateWord) -> bool {
+    matches!(state, StateWord::Running | StateWord::Starting | StateWord::Stopping)
+}
+
+fn selector(process: &ProcessView) -> Selector {
+    Selector::Process(process.group.clone(), own_name(process).to_owned())
+}
+
+pub(super) async fn start(caller: &Caller<'_>, name: &str, wait: bool) -> Result<Value, Fault> {
+    let process = match find(&caller.dispatch.status(), name)? {
+        Named::Group(group) => return start_group(caller, &group, wait).await,
+        Named::Process(process) => process,
+    };
+    if is_up(process.state) {
+        return Err(Kind::AlreadyStarted.of(name));
+    }
+    let results = caller.carry_out(Command::Start { names: vec![selector(&process)] }, wait).await?;
+    results.iter().find_map(Fault::of_result).map_or(Ok(true.into()), Err)
+}
+
+pub(super) async fn start_group(caller: &Caller<'_>, name: &str, wait: bool) -> Result<Value, Fault> {
+    let group = find_group(&caller.dispatch.status(), name)?;
+    let start = |names| Command::Start { names };
+    caller.several(Some(&group), |state| !is_up(state), start, wait).await
+}
+
+pub(super) async fn start_all(caller: &Caller<'_>, wait: bool) -> Result<Value, Fault> {
+    caller.several(None, |state| !is_up(state), |names| Command::Start { names }, wait).await
+}
+
+pub(super) async fn stop(caller: &Caller<'_>, name: &str, wait: bool) -> Result<Value, Fault> {
+    let process = match find(&caller.dispatch.status(), name)? {
+        Named::Group(group) => return stop_group(caller, &group, wait).await,
+        Named::Process(process) => process,
+    };
+    if !can_stop(process.state) {
+        return Err(Kind::NotRunning.of(name));
+    }
+    let results = caller.carry_out(Command::Stop { names: vec![selector(&process)] }, wait).await?;
+    results.iter().find_map(Fault::of_result).map_or(Ok(true.into()), Err)
+}
+
+pub(super) async fn stop_group(caller: &Caller<'_>, name: &str, wait: bool) -> Result<Value, Fault> {
+    let group = find_group(&caller.dispatch.status(), name)?;
+    caller.several(Some(&group), can_stop, |names| Command::Stop { names }, wait).await
+}
+
+pub(super) async fn stop_all(caller: &Caller<'_>, wait: bool) -> Result<Value, Fault> {
+    caller.several(None, can_stop, |names| Command::Stop { names }, wait).await
+}
+
+pub(super) async fn signal(caller: &Caller<'_>, name: &str, word: &str) -> Result<Value, Fault> {
+    let process = match find(&caller.dispatch.status(), name)? {
+        Named::Group(group) => return signal_group(caller, &group, word).await,
+        Named::Process(process) => process,
+    };
+    let signal = number(word)?;
+    if !can_be_signalled(process.state) {
+        return Err(Kind::NotRunning.of(name));
+    }
+    let command = Command::Signal { names: vec![selector(&process)], signal };
+    let results = caller.carry_out(command, true).await?;
+    results.iter().find_map(Fault::of_result).map_or(Ok(true.into()), Err)
+}
+
+pub(super) async fn signal_group(caller: &Caller<'_>, name: &str, word: &str) -> Result<Value, Fault> {
+    let group = find_group(&caller.dispatch.status(), name)?;
+    let signal = number(word)?;
+    caller.several(Some(&group), can_be_signalled, |names| Command::Signal { names, signal }, true).await
+}
+
+pub(super) async fn signal_all(caller: &Caller<'_>, word: &str) -> Result<Value, Fault> {
+    let signal = number(word)?;
+    caller.several(None, can_be_signalled, |names| Command::Signal { names, signal }, true).await
+}
+
+/// A signal by name or number; 0 only asks whether there is anybody.
+fn number(word: &str) -> Result<i32, Fault> {
+    let number = if word.trim() == "0" { Some(0) } else { signal::number(word.trim()) };
+    number.ok_or_else(|| Kind::BadSignal.of(word))
+}
+
+pub(super) async fn input(caller: &Caller<'_>, name: &str, text: &str) -> Result<Value, Fault> {
+    let process = find_one(&caller.dispatch.status(), name)?;
+    if process.pid.is_none() || process.state == StateWord::Stopping {
+        return Err(Kind::NotRunning.of(name));
+    }
+    caller.ask(Command::Input { name: selector(&process), text: text.to_owned() }).await?;
+    Ok(true.into())
+}
+
+impl Caller<'_> {
+    /// Has the fleet do something; waits until it is done.
+    pub(super) async fn ask(&self, command: Command) -> Result<Vec<ProcessResult>, Fault> {
+        self.carry_out(command, true).await
+    }
+
+    /// The same, or without waiting for it.
+    async fn carry_out(&self, command: Command, wait: bool) -> Result<Vec<ProcessResult>, Fault> {
+        let fault = |failure| match failure {
+            Failure::Refused(refusal) => Fault::from(refusal),
+            other => Kind::Failed.of(other.to_string()),
+        };
+        if wait {
+            return Ok(self.dispatch.command(self.peer, command).await.map_err(fault)?.results);
+        }
+        self.dispatch.begin(self.peer, command).await.map_err(fault)?;
+        Ok(Vec::new())
+    }
+
+    /// Has the fleet do something with those processes of a group, or of all, that are in a fitting state.
+    async fn several(
+        &self,
+        group: Option<&str>,
+        fits: impl Fn(StateWord) -> bool,
+        command: impl FnOnce(Vec<Selector>) -> Command,
+        wait: bool,
+    ) -> Result<Value, Fault> {
+        let fleet = self.dispatch.status();
+        let of_group = |process: &&ProcessView| group.is_none_or(|group| process.group == group);
+        let chosen: Vec<&ProcessView> =
+            fleet.processes.iter().filter(of_group).filter(|process| fits(process.state)).collect();
+        if chosen.is_empty() {
+            return Ok(Value::List(Vec::new()));
+        }
+        let names = chosen.iter().map(|process| selector(process)).collect();
+        let results = self.carry_out(command(names), wait).await?;
+        let row = |process: &&ProcessView| {
+            result(
+                process,
+                results.iter().find(|result| result.name == process.name).and_then(Fault::of_result),
+            )
+        };
+        Ok(Value::List(chosen.iter().map(row).collect()))
+    }
+}
+
+/// What became of one process, in a list of several.
+pub(super) fn result(process: &ProcessView, fault: Option<Fault>) -> Value {
+    let (status, description) = match fault {
+        None => (SUCCESS, "OK".to_owned()),
+        Some(fault) => (fault.code(), fault.to_string()),
+    };
+    Value::members([
+        ("name", own_name(process).into()),
+        ("group", process.group.as_str().into()),
+        ("status", status.into()),
+        ("description", description.into()),
+    ])
+}

@@ -1,0 +1,14 @@
+//! The original supervisorctl, as Debian has it, against a fleet: same words, same exit codes.
+
+#![allow(clippy::unwrap_used, clippy::missing_panics_doc)]
+
+#[allow(dead_code)]
+#[path = "../e2e/support/mod.rs"]
+mod support;
+
+mod client;
+mod daemon;
+mod follow;
+mod library;
+mod reread;
+mod table;
