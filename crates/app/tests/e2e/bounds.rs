@@ -1,12 +1,13 @@
 //! What an idle fleet costs a Redis that is billed by the command and limited in connections, and a Redis that allows little.
 
-use std::io::{BufRead as _, BufReader, Write as _};
-use std::os::unix::net::UnixStream;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use qfleet_testkit::{Answer, Node, Receiver, RedisServer, eventually};
+use qfleet_testkit::{Answer, Node, Receiver, RedisServer, Scratch, eventually};
 use serde_json::Value;
 
 use crate::support::{Fleet, SOON, payload, push};
@@ -15,12 +16,42 @@ use crate::support::{Fleet, SOON, payload, push};
 const SLEEP: Duration = Duration::from_secs(2);
 const WATCHED: Duration = Duration::from_secs(10);
 
+/// As long as the way to a server in another city.
+const DISTANCE: Duration = Duration::from_millis(40);
+
+/// A socket behind which the server is that far away.
+fn distant(redis: &RedisServer, scratch: &Scratch) -> PathBuf {
+    let (socket, server) = (scratch.join("distant.sock"), redis.socket());
+    let listener = UnixListener::bind(&socket).unwrap();
+    std::thread::spawn(move || {
+        for near in listener.incoming().map_while(Result::ok) {
+            let Ok(far) = UnixStream::connect(&server) else { continue };
+            let (from_near, from_far) = (near.try_clone().unwrap(), far.try_clone().unwrap());
+            std::thread::spawn(move || carry(from_near, far, DISTANCE));
+            std::thread::spawn(move || carry(from_far, near, Duration::ZERO));
+        }
+    });
+    socket
+}
+
+/// Hands on what comes, a while later, until either side closes.
+fn carry(mut from: UnixStream, mut to: UnixStream, after: Duration) {
+    let mut bytes = vec![0; 65536];
+    while let Ok(count @ 1..) = from.read(&mut bytes) {
+        std::thread::sleep(after);
+        if to.write_all(&bytes[..count]).is_err() {
+            break;
+        }
+    }
+    let _ = to.shutdown(std::net::Shutdown::Both);
+}
+
 /// A pool of eleven queues, the first `laravel` of them Laravel's, the others BullMQ's.
-fn pool(redis: &RedisServer, laravel: usize) -> Fleet {
+fn pool(redis: &Path, laravel: usize) -> Fleet {
     let seconds = SLEEP.as_secs();
     let mut manifest = format!(
-        "redis: {{url: '{}'}}\nconnections:\n  php: {{driver: laravel}}\n  node: {{driver: bullmq}}\nqueues:\n",
-        redis.url()
+        "redis: {{url: 'redis+unix://{}'}}\nconnections:\n  php: {{driver: laravel}}\n  node: {{driver: bullmq}}\nqueues:\n",
+        redis.display()
     );
     for number in 0..11 {
         let (connection, more) = if number < laravel {
@@ -56,6 +87,13 @@ fn sent(redis: &RedisServer, during: Duration) -> Vec<String> {
     }
 }
 
+/// Calls that were called off, which a monitor does not hear of.
+fn called_off(redis: &RedisServer) -> u32 {
+    let stats: String = redis::cmd("INFO").arg("commandstats").query(&mut redis.connection()).unwrap();
+    let line = stats.lines().find_map(|line| line.strip_prefix("cmdstat_client|unblock:calls="));
+    line.and_then(|rest| rest.split(',').next()?.parse().ok()).unwrap_or_default()
+}
+
 /// Clients, but for the one that asks.
 fn connections(redis: &RedisServer) -> usize {
     let clients: String = redis::cmd("CLIENT").arg("LIST").query(&mut redis.connection()).unwrap();
@@ -63,16 +101,19 @@ fn connections(redis: &RedisServer) -> usize {
 }
 
 fn an_idle_pool_costs_at_most(laravel: usize, families: u32, most_connections: usize) {
-    let redis = RedisServer::start();
-    let mut fleet = pool(&redis, laravel);
+    let (redis, scratch) = (RedisServer::start(), Scratch::new());
+    let mut fleet = pool(&distant(&redis, &scratch), laravel);
     // A command connection, and for each family one to sleep on.
     eventually(SOON, "the pool to fall asleep", || {
         let clients: String = redis::cmd("CLIENT").arg("LIST").query(&mut redis.connection()).unwrap();
         (clients.lines().filter(|client| client.contains("flags=b")).count() == families as usize)
             .then_some(())
     });
-    assert!(connections(&redis) <= most_connections, "{}", connections(&redis));
+    // When it starts, the daemon looks whether the prefix is right.
+    eventually(SOON, "the daemon to have looked", || (connections(&redis) <= most_connections).then_some(()));
+    let before = called_off(&redis);
     let heard = sent(&redis, WATCHED);
+    assert_eq!(called_off(&redis) - before, 0, "calls are called off between two looks:\n{}", heard.join(""));
     let turns = u32::try_from(WATCHED.as_secs() / SLEEP.as_secs()).unwrap() * families;
     // One command for each family and `sleep`: four a minute for two families with 30 s. At either end may be one more.
     let most = turns + families;
