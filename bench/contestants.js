@@ -28,17 +28,19 @@ const produce = async (library, redisPort, count) => {
   await queue.close()
 }
 
-const nodeWorker = (library) => ({
-  name: 'Node',
+const nodeWorker = (library, id, client) => ({
+  id,
+  name: `Node, ${client}`,
   start: async (place, { redisPort, url, concurrency, label }) => {
     const child = place.spawn(label, process.execPath, [
-      path.join(__dirname, 'node-worker.js'), library, redisPort, QUEUE, concurrency, url,
+      path.join(__dirname, 'node-worker.js'), library, client, redisPort, QUEUE, concurrency, url,
     ].map(String))
     return { pids: [child.pid], ...manners(place, child, label) }
   },
 })
 
 const qfleet = (binary, driver) => ({
+  id: 'qfleet',
   name: 'qfleet',
   start: async (place, { redisPort, url, concurrency, label }) => {
     const socket = path.join(place.dir, `${label}.sock`)
@@ -81,6 +83,13 @@ const families = (binary) => [
   { id: 'bullmq', title: `BullMQ ${versionOf('bullmq')}`, driver: 'bullmq' },
   { id: 'bullmq6', title: `BullMQ ${versionOf('bullmq6')}`, driver: 'bullmq' },
   { id: 'bull', title: `Bull ${versionOf('bull')}`, driver: 'bull' },
-].map((family) => ({ ...family, workers: [nodeWorker(family.id), qfleet(binary, family.driver)] }))
+].map((family) => ({
+  ...family,
+  workers: [
+    nodeWorker(family.id, 'fetch', 'fetch'),
+    nodeWorker(family.id, 'http', 'http.request'),
+    qfleet(binary, family.driver),
+  ],
+}))
 
 module.exports = { QUEUE, families, produce }

@@ -19,12 +19,12 @@ const { values, positionals } = parseArgs({
     jobs: { type: 'string', default: '120000' },
     at: { type: 'string', default: '1,10,100' },
     only: { type: 'string', default: 'bullmq,bullmq6,bull' },
-    workers: { type: 'string', default: 'Node,qfleet' },
+    workers: { type: 'string', default: 'fetch,http,qfleet' },
     'no-results': { type: 'boolean', default: false },
   },
 })
 if (positionals.length !== 1) {
-  console.error('usage: node run.js QFLEET [--rounds N] [--seconds N] [--warm-up N] [--idle N] [--jobs N] [--at 1,10,100] [--only bullmq,bullmq6,bull] [--workers Node,qfleet] [--no-results]')
+  console.error('usage: node run.js QFLEET [--rounds N] [--seconds N] [--warm-up N] [--idle N] [--jobs N] [--at 1,10,100] [--only bullmq,bullmq6,bull] [--workers fetch,http,qfleet] [--no-results]')
   process.exit(2)
 }
 const settings = {
@@ -35,14 +35,14 @@ const concurrencies = values.at.split(',').map(Number)
 const binary = path.resolve(positionals[0])
 const chosen = (list, name) => list.split(',').includes(name)
 const wanted = families(binary).filter((family) => chosen(values.only, family.id))
-  .map((family) => ({ ...family, workers: family.workers.filter((worker) => chosen(values.workers, worker.name)) }))
+  .map((family) => ({ ...family, workers: family.workers.filter((worker) => chosen(values.workers, worker.id)) }))
 const load = { before: os.loadavg()[0], most: 0 }
 const QUIET = 0.5
 const say = (text) => process.stderr.write(`${text}\n`)
 
-/** Every worker at rest, all at the same time, each with a Redis of its own: that costs one minute instead of six. */
+/** Every worker at rest, all at the same time, each with a Redis of its own: that costs one minute instead of nine. */
 const restOfAll = (place, nginx) => Promise.all(wanted.flatMap((family) => family.workers.map(async (worker) => {
-  const label = `${family.id}-${worker.name}-idle`
+  const label = `${family.id}-${worker.id}-idle`
   const redis = await startRedis(place, `redis-${label}`)
   await produce(family.id, redis.port, 300)
   const figures = await atRest(place, { redis, url: nginx.url, worker, label, settle: 5, seconds: settings.idle })
@@ -68,7 +68,7 @@ const workOfAll = async (place, nginx, rest) => {
           const key = [concurrency, family.id, worker.name].join()
           const { sent: sends } = rest.find((row) => row.id === family.id && row.worker === worker.name)
           await redis.load(`${family.id}.rdb`)
-          const label = `${family.id}-${worker.name}-${concurrency}-${round}`
+          const label = `${family.id}-${worker.id}-${concurrency}-${round}`
           const figures = await atWork(place, { redis, nginx, worker, label, concurrency, sends, ...settings })
           runs.set(key, [...(runs.get(key) ?? []), figures])
           load.most = Math.max(load.most, os.loadavg()[0])

@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use crate::backoff::Backoff;
-use crate::job::Job;
+use crate::job::{Format, Job};
 use crate::outcome::{Note, Outcome, Reason, Scope, Verdict, When};
 use crate::time::WallTime;
 
@@ -66,7 +66,9 @@ impl RetryPolicy {
         if let Some(until) = job.limits.retry_until {
             return (now.as_seconds() > until.as_seconds()).then(|| too_late(until, "it was not run again"));
         }
-        let tries = self.tries(job).filter(|tries| job.attempt > *tries)?;
+        // A job of Node's libraries that had its tries waits only when somebody put it back, and runs once more.
+        let counts = matches!(job.format, Format::Laravel);
+        let tries = self.tries(job).filter(|tries| counts && job.attempt > *tries)?;
         let text = format!(
             "attempt {} of {tries}: it has been attempted too many times, and was not run again",
             job.attempt
@@ -337,6 +339,16 @@ mod tests {
             let reason = policy().before_run(&job, NOW);
             assert_eq!(reason.is_some(), buried, "attempt {attempt} of {tries:?} until {until:?}");
             assert!(reason.is_none_or(|reason| reason.class.as_deref() == Some("max_attempts")));
+        }
+    }
+
+    #[test]
+    fn a_job_of_node_that_somebody_put_back_runs_once_more() {
+        for format in [Format::Bull, Format::Bullmq] {
+            let mut job = Job { format, ..job(4) };
+            job.limits.tries = Some(3);
+            assert_eq!(policy().before_run(&job, NOW), None);
+            assert!(matches!(decide(&policy(), &job, failed()), Verdict::Bury { .. }));
         }
     }
 

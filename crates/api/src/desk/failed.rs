@@ -14,7 +14,7 @@ use qfleet_model::time::WallTime;
 use qfleet_queue::error::QueueError;
 use qfleet_queue::failed::{FailedJob, FailedJobs};
 
-use crate::desk::names::{self, Place};
+use crate::desk::names;
 use crate::desk::{Desk, DeskError, in_time};
 use crate::protocol::{Done, FailedDetail, FailedList, FailedRow, Flush, Flushed, Results, Which};
 
@@ -233,7 +233,10 @@ impl Desk {
     async fn stores(&self, queue: Option<&str>) -> Result<(Vec<Store>, Vec<String>), DeskError> {
         let manifest = self.handle.manifest();
         let chosen = match queue {
-            Some(name) => vec![of_place(names::find(&manifest, name)?)?],
+            Some(name) => {
+                let place = names::find(&manifest, name)?;
+                vec![(place.connection, place.lane.queues)]
+            }
             None => every_store(&manifest),
         };
         let opened = join_all(chosen.into_iter().map(|(connection, queues)| async move {
@@ -251,27 +254,16 @@ impl Desk {
     }
 }
 
-/// The store and the queues of one place.
-fn of_place(place: Place) -> Result<(Connection, Vec<String>), DeskError> {
-    match place.connection.driver {
-        Format::Laravel | Format::Bullmq => Ok((place.connection, place.lane.queues)),
-        other @ Format::Bull => Err(DeskError::BadRequest(format!(
-            "failed jobs of {other} queues cannot be listed yet in this version"
-        ))),
-    }
-}
-
-/// One connection for each store: connections to the same Redis with the same prefix share theirs. BullMQ's queues have a
-/// failed set each, and those of queues that are not ours are left alone.
+/// One connection for each store: connections to the same Redis with the same prefix share theirs. Queues of Bull and
+/// BullMQ have a failed set each, and those of queues that are not ours are left alone.
 fn every_store(manifest: &Manifest) -> Vec<(Connection, Vec<String>)> {
     let mut stores: Vec<(Connection, Vec<String>)> = Vec::new();
     for connection in manifest.connections.values() {
         let queues = match connection.driver {
             Format::Laravel => Vec::new(),
-            Format::Bullmq => queues_of(manifest, connection),
-            Format::Bull => continue,
+            Format::Bull | Format::Bullmq => queues_of(manifest, connection),
         };
-        if connection.driver == Format::Bullmq && queues.is_empty() {
+        if connection.driver != Format::Laravel && queues.is_empty() {
             continue;
         }
         let same = |store: &Connection| {

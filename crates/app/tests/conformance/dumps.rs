@@ -13,7 +13,7 @@ conforms!(every: of_ended_jobs, of_jobs_to_come, of_jobs_under_way);
 /// Hash fields that are moments.
 const DATES: [&str; 4] = ["timestamp", "processedOn", "finishedOn", "prevTS"];
 
-/// Every key of a queue but its events, with moments and tokens taken out.
+/// Every key of a queue but its events and wake-ups, with moments and tokens taken out.
 fn dump(stage: &Stage, queue: &str) -> BTreeMap<String, Value> {
     let mut redis = stage.redis.connection();
     let base = format!("bull:{queue}:");
@@ -21,6 +21,10 @@ fn dump(stage: &Stage, queue: &str) -> BTreeMap<String, Value> {
     let mut dump = BTreeMap::new();
     for key in keys {
         let suffix = &key[base.len()..];
+        if suffix == "marker" {
+            // It is there for a moment, or one too many: it says where to look, not what is there.
+            continue;
+        }
         let kind: String = redis::cmd("TYPE").arg(&key).query(&mut redis).unwrap();
         let lasts = redis.pttl::<_, i64>(&key).unwrap() > 0;
         let value = match kind.as_str() {
@@ -110,6 +114,6 @@ fn of_jobs_under_way(library: Library) {
          await add('waits', {}); await add('urgent', {}, {priority: 3})
          await Promise.all(both.map((queue) => queue.pause()))",
     );
-    alike(&stage, 6);
+    alike(&stage, 5);
     assert_eq!(fleet.stop(), 0);
 }

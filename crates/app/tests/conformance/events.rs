@@ -1,5 +1,7 @@
 //! Every event that the library's worker emits, in its order and with its fields.
 
+use std::collections::BTreeSet;
+
 use qfleet_testkit::eventually;
 use serde_json::{Value, json};
 
@@ -13,16 +15,25 @@ conforms!(every: of_jobs_one_by_one, of_a_backlog, of_a_pause);
 fn told(stage: &Stage, queue: &str) -> Vec<Value> {
     let told = stage.run(&format!("return kit.told('{queue}')"));
     let mut rows: Vec<Vec<String>> = serde_json::from_value(told).unwrap();
-    for row in &mut rows {
-        // Dates are all that has thirteen digits before a point.
-        for word in row
-            .iter_mut()
-            .filter(|word| word.split('.').next().unwrap().len() == 13 && word.parse::<f64>().is_ok())
-        {
-            *word = "(date)".to_owned();
-        }
+    // Bull's workers say it again and again when the next job is due.
+    let mut dates = BTreeSet::new();
+    rows.retain(|row| {
+        !(stage.library.is_bull() && row[0] == "delayed") || dates.insert(whole(&row[1]).to_owned())
+    });
+    rows.into_iter().map(|row| row.iter().map(|word| plain(word)).collect()).collect()
+}
+
+/// A date without a fraction.
+fn whole(date: &str) -> &str {
+    date.split('.').next().unwrap_or_default()
+}
+
+/// One word of what was told: Bull's may be JSON, which listeners read. Dates are all that has thirteen digits.
+fn plain(word: &str) -> Value {
+    if word.parse::<f64>().is_ok() && whole(word).len() == 13 {
+        return json!("(date)");
     }
-    rows.into_iter().map(|row| json!(row)).collect()
+    serde_json::from_str::<Value>(word).ok().filter(Value::is_object).unwrap_or_else(|| json!(word))
 }
 
 /// Both queues have been told of alike. Compared when as much is known of ours, or when it stays different.

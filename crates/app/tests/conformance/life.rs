@@ -16,11 +16,13 @@ const PROCESS: &str = "async (job) => {
 }";
 
 /// What ours is answered.
-fn answer(request: &Received) -> Answer {
+fn answer(library: Library, request: &Received) -> Answer {
     let again = Answer::status(500).header("Job-Outcome", "retry;class=Error;reason=\"try again\"");
     match job(request) {
         name if name.starts_with("never") => {
-            Answer::ok().header("Job-Outcome", "fail;class=UnrecoverableError;reason=\"no such customer\"")
+            // Bull has no error of its own for it.
+            let class = if library.is_bull() { "Error" } else { "UnrecoverableError" };
+            Answer::ok().header("Job-Outcome", &format!("fail;class={class};reason=\"no such customer\""))
         }
         name if name.starts_with("bad") => again,
         name if name.starts_with("second") && attempt(request) == 1 => again,
@@ -35,7 +37,7 @@ fn answer(request: &Received) -> Answer {
 /// A stage with both workers up, concurrency 1. `options` are those of the library's worker, `settings` say the same to
 /// ours.
 pub(crate) fn stage(library: Library, options: &str, settings: &str) -> (Stage, Fleet) {
-    let stage = Stage::new(library, answer);
+    let stage = Stage::new(library, move |request| answer(library, request));
     stage.run(&format!(
         "for (const name of ['theirs', 'ours']) {{
            await kit.listen(name)

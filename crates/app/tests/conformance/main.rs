@@ -5,9 +5,9 @@
 
 /// Makes functions tests of each library that has the behaviour, such as `taking::order::bullmq6`.
 macro_rules! conforms {
-    (every: $($behaviour:ident),+) => { conforms!(@each [bullmq5 bullmq6] $($behaviour)+); };
+    (every: $($behaviour:ident),+) => { conforms!(@each [bullmq5 bullmq6 bull4] $($behaviour)+); };
     (bullmq: $($behaviour:ident),+) => { conforms!(@each [bullmq5 bullmq6] $($behaviour)+); };
-    (bullmq5: $($behaviour:ident),+) => { conforms!(@each [bullmq5] $($behaviour)+); };
+    (repeating: $($behaviour:ident),+) => { conforms!(@each [bullmq5 bull4] $($behaviour)+); };
     (@each $libraries:tt $($behaviour:ident)+) => { $(conforms!(@one $libraries $behaviour);)+ };
     (@one [$($library:ident)+] $behaviour:ident) => {
         mod $behaviour {

@@ -25,13 +25,15 @@ fn as_jobs_say(library: Library) {
     let stage = Stage::new(library, answer);
     let mut fleet = stage.fleet(&[("kept", "keep-completed: 1, keep-failed: 1"), ("gone", ""), ("few", "")]);
     stage.run(
-        "for (let n = 0; n < 3; n++) {
+        "await kit.queue('gone').pause()
+         for (let n = 0; n < 3; n++) {
            await kit.queue('kept').add('ok' + n, {}, {removeOnComplete: false})
            await kit.queue('kept').add('bad' + n, {}, {removeOnFail: false})
-           const logged = await kit.queue('gone').add('ok' + n, {}, {removeOnComplete: true, delay: 20})
+           const logged = await kit.queue('gone').add('ok' + n, {}, {removeOnComplete: true})
            await logged.log('a row')
            await kit.queue('gone').add('bad' + n, {}, {removeOnFail: true})
          }
+         await kit.queue('gone').resume()
          for (let n = 0; n < 5; n++) {
            await kit.queue('few').add('ok' + n, {}, {removeOnComplete: 2, removeOnFail: {count: 3}})
            await kit.queue('few').add('bad' + n, {}, {removeOnComplete: 2, removeOnFail: {count: 3}})

@@ -9,7 +9,7 @@ use serde_json::json;
 
 use crate::stage::{Library, Stage, millis};
 
-conforms!(bullmq5: on_time_and_once);
+conforms!(repeating: on_time_and_once);
 
 fn on_time_and_once(library: Library) {
     let stage = Stage::new(library, |_| Answer::ok());

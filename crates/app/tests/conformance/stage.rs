@@ -28,6 +28,10 @@ impl Library {
         Self { package: "bullmq6", driver: "bullmq" }
     }
 
+    pub(crate) fn bull4() -> Self {
+        Self { package: "bull", driver: "bull" }
+    }
+
     pub(crate) fn is_bull(self) -> bool {
         self.driver == "bull"
     }

@@ -6,7 +6,6 @@ use qfleet_model::time::WallTime;
 
 use super::queues::Queues;
 use super::turn::Taken;
-use crate::clock;
 use crate::error::QueueError;
 use crate::redis::Call;
 
@@ -27,12 +26,16 @@ impl Queues {
     }
 
     /// Creates what follows, once each.
-    pub(super) async fn go_on_with_schedules(&self, next: Vec<Following>) -> Result<(), QueueError> {
+    pub(super) async fn go_on_with_schedules(
+        &self,
+        next: Vec<Following>,
+        now: WallTime,
+    ) -> Result<(), QueueError> {
         if next.is_empty() {
             return Ok(());
         }
         let mut call = Call::default();
-        call.own(clock::now().as_millis());
+        call.own(now.as_millis());
         for one in next {
             let name = self.lanes.name(one.queue);
             call.key(self.keys.meta(name)).own(self.keys.base(name)).own(one.id);

@@ -105,7 +105,7 @@ impl Queues {
             ended.list().into_iter().filter_map(|job| read_job(self.library, job, &asked, &token)).collect();
         // When this fails, the jobs count as lost, and are found again with their schedules as they are now.
         let next = taken.iter().chain(&ended).filter_map(|one| self.following(one, now)).collect();
-        self.go_on_with_schedules(next).await?;
+        self.go_on_with_schedules(next, now).await?;
         self.lost.answered();
         turn.jobs = regained.hand_out();
         self.read_verdicts(settle, &sent_before, verdicts, &mut turn);

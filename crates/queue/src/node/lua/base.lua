@@ -49,6 +49,21 @@ local function given(value)
   return value
 end
 
+-- What stands in `from` is taken before what stands in `to`.
+local function move(from, to)
+  if redis.call('EXISTS', from) == 0 then return end
+  if redis.call('EXISTS', to) == 0 then
+    redis.call('RENAME', from, to)
+    return
+  end
+  while true do
+    local ids = redis.call('LRANGE', from, 0, 999)
+    if #ids == 0 then return end
+    redis.call('RPUSH', to, unpack(ids))
+    redis.call('LTRIM', from, #ids, -1)
+  end
+end
+
 -- The same as a whole number that Redis can read; nil when it is no number.
 local function whole(value)
   local number = tonumber(given(value))

@@ -3,8 +3,8 @@
 -- queues ----------------------------------------------------------------------------------------------------------
 
 local known = {}
--- Named in messages, so that peers can tell their own from others'.
-local speaker = ''
+-- Named in messages, so that peers can tell their own from others'. They do not listen to who has no name.
+local speaker = 'qfleet'
 
 function queue_at(base)
   local q = known[base]

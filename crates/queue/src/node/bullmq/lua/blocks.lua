@@ -12,6 +12,8 @@ function queue_at(base)
     q = {
       base = base, paused = meta[1] and true or false, concurrency = tonumber(meta[2]), max = tonumber(meta[3]),
       duration = tonumber(meta[4]), version = meta[5] or '', events = tonumber(meta[6]),
+      -- Waiting jobs that are in no list.
+      sorted = base .. 'prioritized',
     }
     q.major = tonumber(string.match(q.version, '^bullmq:(%d+)%.')) or 0
     known[base] = q
