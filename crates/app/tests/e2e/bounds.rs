@@ -46,24 +46,21 @@ fn carry(mut from: UnixStream, mut to: UnixStream, after: Duration) {
     let _ = to.shutdown(std::net::Shutdown::Both);
 }
 
-/// A pool of eleven queues, the first `laravel` of them Laravel's, the others BullMQ's.
-fn pool(redis: &Path, laravel: usize) -> Fleet {
+/// A pool of eleven queues, shared out among connections of these families.
+fn pool(redis: &Path, families: &[&str]) -> Fleet {
     let seconds = SLEEP.as_secs();
-    let mut manifest = format!(
-        "redis: {{url: 'redis+unix://{}'}}\nconnections:\n  php: {{driver: laravel}}\n  node: {{driver: bullmq}}\nqueues:\n",
-        redis.display()
-    );
-    for number in 0..11 {
-        let (connection, more) = if number < laravel {
-            ("php", String::new())
-        } else {
-            ("node", format!(", stalled-interval: {seconds}"))
-        };
-        manifest.push_str(&format!(
-            "  q{number}: {{connection: {connection}, handler: {{shell: 'true'}}{more}}}\n"
-        ));
+    let mut manifest = format!("redis: {{url: 'redis+unix://{}'}}\nconnections:\n", redis.display());
+    for family in families {
+        manifest.push_str(&format!("  {family}: {{driver: {family}, prefix: {family}-}}\n"));
     }
+    manifest.push_str("queues:\n");
     let names: Vec<String> = (0..11).map(|number| format!("q{number}")).collect();
+    for (name, family) in names.iter().zip(families.iter().cycle()) {
+        let checks =
+            if *family == "laravel" { String::new() } else { format!("stalled-interval: {seconds}, ") };
+        manifest
+            .push_str(&format!("  {name}: {{connection: {family}, {checks}handler: {{shell: 'true'}}}}\n"));
+    }
     manifest.push_str(&format!("pools:\n  small: {{queues: [{}], sleep: {seconds}}}\n", names.join(", ")));
     Fleet::start_and_wait(&manifest)
 }
@@ -100,42 +97,49 @@ fn connections(redis: &RedisServer) -> usize {
     clients.lines().filter(|client| !client.contains("cmd=client|list")).count()
 }
 
-fn an_idle_pool_costs_at_most(laravel: usize, families: u32, most_connections: usize) {
+/// Connections that sleep: in a blocking call, or on channels.
+fn asleep(redis: &RedisServer) -> usize {
+    let clients: String = redis::cmd("CLIENT").arg("LIST").query(&mut redis.connection()).unwrap();
+    let flags = clients.lines().filter_map(|client| client.split_once("flags=")?.1.split(' ').next());
+    flags.filter(|flags| flags.contains(['b', 'P'])).count()
+}
+
+/// Two connections, and one more for each family after the first; a command for each family and `sleep`.
+fn an_idle_pool_costs_little(families: &[&str]) {
     let (redis, scratch) = (RedisServer::start(), Scratch::new());
-    let mut fleet = pool(&distant(&redis, &scratch), laravel);
-    // A command connection, and for each family one to sleep on.
-    eventually(SOON, "the pool to fall asleep", || {
-        let clients: String = redis::cmd("CLIENT").arg("LIST").query(&mut redis.connection()).unwrap();
-        (clients.lines().filter(|client| client.contains("flags=b")).count() == families as usize)
-            .then_some(())
-    });
+    let mut fleet = pool(&distant(&redis, &scratch), families);
+    eventually(SOON, "the pool to fall asleep", || (asleep(&redis) == families.len()).then_some(()));
+    let most_connections = 1 + families.len();
     // When it starts, the daemon looks whether the prefix is right.
     eventually(SOON, "the daemon to have looked", || (connections(&redis) <= most_connections).then_some(()));
     let before = called_off(&redis);
     let heard = sent(&redis, WATCHED);
-    assert_eq!(called_off(&redis) - before, 0, "calls are called off between two looks:\n{}", heard.join(""));
-    let turns = u32::try_from(WATCHED.as_secs() / SLEEP.as_secs()).unwrap() * families;
-    // One command for each family and `sleep`: four a minute for two families with 30 s. At either end may be one more.
-    let most = turns + families;
-    assert!(heard.len() <= most as usize, "{} commands:\n{}", heard.len(), heard.join(""));
-    assert!(heard.len() + families as usize >= turns as usize, "it does not look often enough: {heard:?}");
+    let listing = heard.join("");
+    assert_eq!(called_off(&redis) - before, 0, "calls are called off between two looks:\n{listing}");
+    let looks = usize::try_from(WATCHED.as_secs() / SLEEP.as_secs()).unwrap() * families.len();
+    // At either end there may be one more, or less.
+    assert!(heard.len() <= looks + families.len(), "{} commands:\n{listing}", heard.len());
+    assert!(heard.len() + families.len() >= looks, "it does not look often enough:\n{listing}");
     assert!(connections(&redis) <= most_connections, "{}", connections(&redis));
     assert_eq!(fleet.stop(), 0);
 }
 
 #[test]
-fn eleven_idle_queues_of_bullmq_cost_two_connections_and_a_command_each_sleep() {
-    an_idle_pool_costs_at_most(0, 1, 2);
-}
-
-#[test]
-fn eleven_idle_queues_of_laravel_cost_two_connections_and_a_command_each_sleep() {
-    an_idle_pool_costs_at_most(11, 1, 2);
+fn eleven_idle_queues_of_one_family_cost_two_connections_and_a_command_each_sleep() {
+    std::thread::scope(|threads| {
+        for family in ["laravel", "bullmq", "bull"] {
+            threads.spawn(move || an_idle_pool_costs_little(&[family]));
+        }
+    });
 }
 
 #[test]
 fn eleven_idle_queues_of_two_families_cost_three_connections() {
-    an_idle_pool_costs_at_most(5, 2, 3);
+    std::thread::scope(|threads| {
+        for families in [["bull", "bullmq"], ["laravel", "bullmq"]] {
+            threads.spawn(move || an_idle_pool_costs_little(&families));
+        }
+    });
 }
 
 fn rows(fleet: &Fleet, args: &[&str]) -> Vec<Value> {
