@@ -14,6 +14,7 @@ use crate::error::QueueError;
 use crate::failed::FailedJobs;
 pub use crate::laravel::prefix::{FoundPrefix, PrefixSearch, find_prefix};
 use crate::node::NodeFailedJobs;
+pub use crate::node::inspect::{Oddity, inspect_queue};
 use crate::node::queues::Queues;
 pub use crate::node::{Keep, NodeSettings, RateLimit};
 pub use crate::redis::Links;

@@ -17,6 +17,7 @@ mod odd_starts;
 mod orphaned;
 mod outage;
 mod packaging;
+mod probe;
 mod programs;
 mod reload;
 mod rolling;

@@ -12,6 +12,7 @@ mod cron;
 mod failed;
 mod following;
 mod held;
+pub(crate) mod inspect;
 pub(crate) mod keys;
 mod library;
 mod look;

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use qfleet_model::job::Job;
 use qfleet_model::time::WallTime;
 
 use super::held::{Held, digest_of};
@@ -226,6 +227,7 @@ impl Queues {
         };
         let job = row.job(&id, from, notes);
         let held = Held::new(queue, id, token, proof, noted, now, now + self.lease);
+        let held = held.pausing(job.as_ref().map(own_pause).unwrap_or_default());
         self.in_hand.add(&held, digest);
         let receipt = Receipt::new(lane, self.lanes.place(lane, queue), digest, Arc::new(held));
         Reserved { lane, job, receipt }
@@ -290,6 +292,11 @@ impl Queues {
         }
         broken
     }
+}
+
+/// The pause that the job wants after this attempt; zero where it says nothing.
+fn own_pause(job: &Job) -> Duration {
+    job.limits.backoff.as_ref().map_or(Duration::ZERO, |rule| rule.after(job.attempt))
 }
 
 fn read_job(library: &Library, job: Reply, asked: &[Asked], token: &str) -> Option<Taken> {
