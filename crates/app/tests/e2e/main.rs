@@ -5,6 +5,8 @@
 mod support;
 
 mod answers;
+mod bounds;
+mod cluster;
 mod commands;
 mod crash;
 mod drain;

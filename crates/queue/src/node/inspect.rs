@@ -55,7 +55,7 @@ pub async fn inspect_queue(
     if connection.driver == Format::Laravel {
         return Ok(Vec::new());
     }
-    let link = Link::for_commands(&connection.redis)?;
+    let link = Link::for_commands(&connection.redis.at(&connection.queue_key(queue)))?;
     let base = Keys::new(&connection.prefix).base(queue);
     let mut meta = redis::cmd("HMGET");
     meta.arg(format!("{base}meta")).arg("version").arg("opts.maxLenEvents").arg("paused");
