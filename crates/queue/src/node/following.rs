@@ -18,6 +18,11 @@ pub(super) struct Following {
     args: Vec<String>,
 }
 
+/// MD5 as hexadecimal digits: the libraries name jobs of old schedules by it. Nothing secret hangs on it.
+pub(super) fn digest(text: &str) -> String {
+    format!("{:x}", md5::compute(text))
+}
+
 impl Queues {
     /// None when the job is of no schedule, or its last.
     pub(super) fn following(&self, taken: &Taken, now: WallTime) -> Option<Following> {

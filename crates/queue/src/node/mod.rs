@@ -17,7 +17,6 @@ pub(crate) mod keys;
 mod library;
 mod look;
 mod lost;
-mod md5;
 mod pause;
 mod presence;
 pub(crate) mod queues;

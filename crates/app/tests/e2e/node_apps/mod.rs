@@ -65,6 +65,7 @@ fn two_node_applications_lose_no_job_and_have_none_done_twice() {
     let mut applications = feed(&fleet, &redis);
 
     eventually(WINDOW + SOON, "the second window of messages", || {
+        assert_eq!(applications.ended(), None, "{}", fleet.dir.read("feed.err"));
         (messages.load(Ordering::SeqCst) > LIMIT).then_some(())
     });
     for victim in victims {
