@@ -69,8 +69,8 @@ local function activate(q, lane, id, row)
   redis.call('SET', key .. ':lock', token, 'PX', lasts)
   redis.call('ZREM', q.base .. 'priority', id)
   say(q, 'active@' .. speaker, id)
-  redis.call('HSET', key, 'processedOn', now)
-  row[7] = proof(now, row[6])
+  redis.call('HSET', key, 'processedOn', stamp)
+  row[7] = proof(stamp, row[6])
 end
 
 -- False when no job waits; an id behind which none is any more is dropped.
