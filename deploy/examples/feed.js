@@ -19,9 +19,9 @@ const seconds = values.seconds ? Number(values.seconds) : Infinity
 
 // Which library an application uses, and under which prefix; the same as `connections` in node-apps.yaml.
 const APPLICATIONS = {
-  crm: { library: 'bullmq', prefix: 'crm' },
+  crm: { library: 'bull', prefix: 'crm' },
   calendar: { library: 'bullmq', prefix: 'calendar' },
-  'calendar-old': { library: 'bullmq', prefix: 'calendar-old' },
+  'calendar-old': { library: 'bull', prefix: 'calendar-old' },
 }
 
 // A job every so many ms, which takes so many ms. `burst`: as many more at once, now and then.

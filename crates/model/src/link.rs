@@ -37,9 +37,9 @@ pub enum FromChild {
         /// The error in words.
         error: String,
     },
-    /// Worker: an earlier worker of this slot still lives; waiting for it.
+    /// Worker: an earlier worker of this slot still lives; waiting for it. Recovery: the same, or for a store that is away.
     Waiting {
-        /// Its process number.
+        /// Its process number; 0 when that is not known, or a store is waited for.
         pid: i32,
     },
     /// Worker: settings read, handlers opened; takes jobs from now on.

@@ -13,6 +13,8 @@ use crate::driver::QueueDriver;
 use crate::error::QueueError;
 use crate::failed::FailedJobs;
 pub use crate::laravel::prefix::{FoundPrefix, PrefixSearch, find_prefix};
+use crate::node::NodeFailedJobs;
+pub use crate::node::inspect::{Oddity, inspect_queue};
 use crate::node::queues::Queues;
 pub use crate::node::{Keep, NodeSettings, RateLimit};
 pub use crate::redis::Links;
@@ -75,7 +77,7 @@ pub fn open_on(links: &Links, settings: &OpenSettings) -> Result<Arc<dyn QueueDr
     }
 }
 
-/// Opens the store of failed jobs in a connection's own Redis (BullMQ: the failed sets of its queues), which is reached
+/// Opens the store of failed jobs in a connection's own Redis (Bull, BullMQ: the failed sets of its queues), which is reached
 /// when it is first needed.
 ///
 /// # Errors
@@ -93,10 +95,9 @@ pub fn open_failed_on(links: &Links, connection: &Connection) -> Result<Arc<dyn 
         Format::Laravel if connection.on_cluster() => {
             Ok(Arc::new(failed::spread::SpreadFailedJobs::open(connection)?))
         }
-        Format::Bullmq => Ok(Arc::new(node::bullmq::BullmqFailedJobs::open(connection))),
-        Format::Laravel | Format::Bull => {
-            Ok(Arc::new(failed::redis::RedisFailedJobs::open(connection, links)?))
-        }
+        Format::Laravel => Ok(Arc::new(failed::redis::RedisFailedJobs::open(connection, links)?)),
+        Format::Bullmq => Ok(Arc::new(NodeFailedJobs::open(&node::bullmq::BULLMQ, connection))),
+        Format::Bull => Ok(Arc::new(NodeFailedJobs::open(&node::bull::BULL, connection))),
     }
 }
 

@@ -55,6 +55,8 @@ const kit = {
     error.stack = `${error.name}: ${text}`
     return error
   },
+  // Bull Board over queues: `open` it with their names, then `ask`.
+  board: () => kit.once('board', () => require('./board.js')(kit)),
   // What the listener of a queue has heard, each as [event, fields].
   seen: (name) => kit.memory[`seen ${name}`],
 }

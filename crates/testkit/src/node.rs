@@ -48,12 +48,8 @@ impl Node {
     }
 
     fn launch(library: &str, place: &OsStr) -> Self {
-        assert!(
-            Path::new(MODULES).join(library).is_dir(),
-            "`{library}` is not installed for Node; `scripts/set-up.sh` does that"
-        );
-        let mut command = Command::new("node");
-        command.arg(SCRIPT).arg(library).arg(place).env("NODE_PATH", MODULES);
+        let mut command = Self::script(Path::new(SCRIPT));
+        command.arg(library).arg(place);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::inherit());
         let mut process = Guarded::spawn(&mut command);
         let input = process.child().stdin.take().expect("a pipe");
@@ -71,8 +67,15 @@ impl Node {
     }
 
     /// A command that runs another script with the same libraries.
+    ///
+    /// # Panics
+    /// When they are not installed.
     #[must_use]
     pub fn script(path: &Path) -> Command {
+        assert!(
+            Path::new(MODULES).is_dir(),
+            "the libraries for Node are not installed; `scripts/set-up.sh test` does that"
+        );
         let mut command = Command::new("node");
         command.arg(path).env("NODE_PATH", MODULES);
         command

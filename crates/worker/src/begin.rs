@@ -123,7 +123,7 @@ pub async fn recover(settings: RecoverySettings, ledger: PathBuf, link: Option<L
 async fn recover_one(path: &Path, connections: &BTreeMap<String, Connection>, speaker: &Speaker) -> i32 {
     let recovered = match dead(path, connections, speaker).await {
         Ok(None) => return 0,
-        Ok(Some(dead)) => dead.recover().await,
+        Ok(Some(dead)) => dead.recover(|| _ = speaker.say(&FromChild::Waiting { pid: 0 })).await,
         Err(why) => Err(why),
     };
     match recovered {
@@ -230,7 +230,7 @@ async fn recover_predecessor(
 ) -> Result<(), String> {
     let Some(dead) = dead(path, connections, speaker).await? else { return Ok(()) };
     let needs_a_store = dead.needs_a_store();
-    let mut recovering = tokio::spawn(dead.recover());
+    let mut recovering = tokio::spawn(dead.recover(|| ()));
     let Ok(recovered) = timeout(BEFORE_READY, &mut recovering).await else { return Ok(()) };
     let Recovered { returned, buried, .. } = recovered.map_err(|error| error.to_string())??;
     if needs_a_store {

@@ -98,5 +98,7 @@ pub(crate) fn receiver_is_done(deadline: Option<WallTime>, now: WallTime) -> Wal
 }
 
 fn random() -> [u8; 10] {
-    std::array::from_fn(|_| fastrand::u8(..))
+    let mut bytes = [0; 10];
+    fastrand::fill(&mut bytes);
+    bytes
 }

@@ -14,7 +14,7 @@ pub(crate) const CUT_OFF: i32 = 75;
 
 /// From the cut until a handler that does not end is let go, beyond `kill-after`.
 const CUT_MARGIN: Duration = Duration::from_secs(2);
-/// How long verdicts may wait for a store that is away, when nothing runs any more.
+/// How long verdicts, and the last call for jobs, may wait for a store that is away, when nothing runs any more.
 const FLUSH: Duration = Duration::from_secs(5);
 
 /// What is left of a draining worker's work.
@@ -24,6 +24,8 @@ pub(crate) struct Left {
     pub(crate) running: u32,
     /// Jobs whose verdict has not been carried out, and fetched jobs.
     pub(crate) unsettled: u32,
+    /// A call that asked for jobs has no answer yet.
+    pub(crate) asking: bool,
 }
 
 /// What to do now.
@@ -74,11 +76,15 @@ impl Drain {
             return self.step_running(kill_after, now);
         }
         let code = if self.cut_at.is_some() { CUT_OFF } else { DRAINED };
-        if left.unsettled == 0 {
+        if left.unsettled == 0 && !left.asking {
             return Step::End(code);
         }
         let give_up = *self.idle_since.get_or_insert(now) + FLUSH;
-        if now < give_up { Step::Wait(Some(give_up)) } else { Step::End(CUT_OFF) }
+        if now < give_up {
+            return Step::Wait(Some(give_up));
+        }
+        // What a call without an answer may have taken is found by its mark: no work was cut off.
+        Step::End(if left.unsettled == 0 { code } else { CUT_OFF })
     }
 
     fn step_running(&mut self, kill_after: Duration, now: Moment) -> Step {
@@ -108,9 +114,10 @@ mod tests {
     use super::*;
 
     const KILL_AFTER: Duration = Duration::from_secs(10);
-    const NOTHING: Left = Left { running: 0, unsettled: 0 };
-    const RUNNING: Left = Left { running: 2, unsettled: 1 };
-    const UNSETTLED: Left = Left { running: 0, unsettled: 1 };
+    const NOTHING: Left = Left { running: 0, unsettled: 0, asking: false };
+    const ASKING: Left = Left { asking: true, ..NOTHING };
+    const RUNNING: Left = Left { running: 2, unsettled: 1, asking: true };
+    const UNSETTLED: Left = Left { running: 0, unsettled: 1, asking: true };
 
     fn at(seconds: u64) -> Moment {
         Moment::from_nanos(seconds * 1_000_000_000)
@@ -162,6 +169,13 @@ mod tests {
         assert_eq!(drain.step(RUNNING, KILL_AFTER, at(10)), Step::Wait(Some(at(15))));
         assert!(drain.shorten(at_most(0), at(11)), "QUIT");
         assert_eq!(drain.step(RUNNING, KILL_AFTER, at(11)), Step::Cut);
+    }
+
+    #[test]
+    fn a_call_for_jobs_without_an_answer_cuts_nothing_off() {
+        let mut drain = Drain::begin(at_most(30), at(0));
+        assert_eq!(drain.step(ASKING, KILL_AFTER, at(0)), Step::Wait(Some(at(5))));
+        assert_eq!(drain.step(ASKING, KILL_AFTER, at(5)), Step::End(DRAINED));
     }
 
     #[test]

@@ -12,9 +12,12 @@ use crate::drain::{CUT_OFF, Drain, Left, Step};
 use crate::handler::Cancel;
 use crate::run::Worker;
 use crate::slots::{HoldId, Phase};
+use crate::source::Source;
 
 /// How long giving back what was taken by calls without an answer may take.
 const STRAYS_WITHIN: Duration = Duration::from_secs(2);
+/// The same of a store that is known to be away.
+const STRAYS_AWAY: Duration = Duration::from_millis(200);
 const STRAYS_AGAIN: Duration = Duration::from_millis(50);
 
 impl Worker {
@@ -36,10 +39,14 @@ impl Worker {
     pub(crate) fn step_drain(&mut self, now: Moment) -> Option<i32> {
         loop {
             let running = self.slots.running();
-            let unnoted =
-                self.sources.iter().any(|source| !source.pending.is_empty() || source.turn.is_some());
+            let settling = |source: &Source| {
+                let sent = source.turn.as_ref().is_some_and(|turn| !turn.settling.is_empty());
+                sent || !source.pending.is_empty()
+            };
+            let unnoted = self.sources.iter().any(settling);
             let unsettled = (self.slots.held() - running).max(u32::from(unnoted));
-            let left = Left { running, unsettled };
+            let asking = self.sources.iter().any(|source| source.turn.is_some());
+            let left = Left { running, unsettled, asking };
             match self.drain.as_mut()?.step(left, self.settings.kill_after, now) {
                 Step::Wait(Some(until)) => {
                     self.wake_at(until);
@@ -106,13 +113,14 @@ impl Worker {
         let mut left = false;
         for source in &mut self.sources {
             let Some(strays) = source.strays(now) else { continue };
+            let within = if source.reach.outage().is_some() { STRAYS_AWAY } else { STRAYS_WITHIN };
             let giving_back = async {
                 // A connection that was cut shows it at the next call.
                 while source.driver.recover(&strays).await.is_err() {
                     sleep(STRAYS_AGAIN).await;
                 }
             };
-            left |= timeout(STRAYS_WITHIN, giving_back).await.is_err();
+            left |= timeout(within, giving_back).await.is_err();
         }
         left
     }

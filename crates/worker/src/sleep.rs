@@ -35,7 +35,9 @@ impl Worker {
 
     /// The lanes that could start a job now.
     fn lanes_with_room(&mut self, at: usize, now: Moment) -> BTreeSet<usize> {
-        if self.room_for_more(at, 0) == 0 {
+        // What turns of other connections may bring will be known soon, and most bring nothing: no wait is given up for
+        // that, since the next one takes another look first.
+        if self.room_beside(0, 0) == 0 {
             return BTreeSet::new();
         }
         let lanes = self.sources[at].lanes.clone();

@@ -202,10 +202,11 @@ impl Source {
 
     fn take_verdicts(&mut self) -> Vec<(Option<HoldId>, Settlement)> {
         let talked_about = self.remarks.jobs();
-        let pending = std::mem::take(&mut self.pending);
-        let may_go = |id: &Option<HoldId>| id.is_none_or(|id| !talked_about.contains(&id));
-        let (settling, waiting) = pending.into_iter().partition(|(id, _)| may_go(id));
-        self.pending = waiting;
+        // About as many will come until the next turn; they are large.
+        let next = Vec::with_capacity(self.pending.len());
+        let mut settling = std::mem::replace(&mut self.pending, next);
+        let must_wait = |id: &Option<HoldId>| id.is_some_and(|id| talked_about.contains(&id));
+        self.pending.extend(settling.extract_if(.., |(id, _)| must_wait(id)));
         settling
     }
 

@@ -83,12 +83,17 @@ impl Worker {
 
     /// Jobs that this connection may bring beyond those in hand.
     pub(crate) fn room_for_more(&self, at: usize, ahead: u32) -> u32 {
-        if self.drain.is_some() || self.alone.is_some() {
-            return 0;
-        }
         let others = self.sources.iter().enumerate().filter(|(other, _)| *other != at);
         let promised: u32 =
             others.filter_map(|(_, source)| source.turn.as_ref()).map(|turn| turn.promised).sum();
+        self.room_beside(promised, ahead)
+    }
+
+    /// Jobs that may come beyond those in hand and `promised` ones.
+    pub(crate) fn room_beside(&self, promised: u32, ahead: u32) -> u32 {
+        if self.drain.is_some() || self.alone.is_some() {
+            return 0;
+        }
         let taken = self.slots.busy() + self.slots.in_stock() + promised;
         (self.settings.concurrency + ahead).saturating_sub(taken).min(self.slots.places_left())
     }

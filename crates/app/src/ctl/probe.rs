@@ -1,5 +1,5 @@
 //! `check --probe`: whether what a manifest names answers. Nothing is taken, sent or changed: a Redis is asked for the
-//! lengths of its queues, an HTTP endpoint is only connected to.
+//! lengths of its queues and what is odd about them, an HTTP endpoint is only connected to.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::ToSocketAddrs;
@@ -10,7 +10,7 @@ use qfleet_manifest::handler::{Handler, HttpHandler, HttpTarget, ShellCommand};
 use qfleet_manifest::queue::{Connection, Lane};
 use qfleet_manifest::settings::Manifest;
 use qfleet_queue::driver::LaneId;
-use qfleet_queue::{LaneQueues, NodeSettings, OpenSettings};
+use qfleet_queue::{LaneQueues, NodeSettings, Oddity, OpenSettings, inspect_queue};
 use serde::Serialize;
 
 use super::print::Paint;
@@ -24,8 +24,10 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub(super) struct Probe {
     /// What it is.
     what: String,
-    /// All is well.
+    /// All is well, or well enough.
     pub(super) ok: bool,
+    /// It works, and something is still to be known.
+    warning: bool,
     /// What was found, or what is not well.
     text: String,
 }
@@ -33,16 +35,25 @@ pub(super) struct Probe {
 impl Probe {
     fn new(what: String, result: Result<String, String>) -> Self {
         let ok = result.is_ok();
-        Self { what, ok, text: result.unwrap_or_else(|problem| problem) }
+        Self { what, ok, warning: false, text: result.unwrap_or_else(|problem| problem) }
+    }
+
+    /// Something odd about a queue.
+    fn of_queue(connection: &Connection, queue: &str, oddity: Oddity) -> Self {
+        let what = format!("queue `{queue}` of connection `{}`", connection.name);
+        match oddity {
+            Oddity::Unfit(text) => Self::new(what, Err(text)),
+            Oddity::Risk(text) => Self { warning: true, ..Self::new(what, Ok(text)) },
+        }
     }
 
     /// As it is printed.
     pub(super) fn line(&self, paint: Paint) -> String {
-        let Self { what, ok, text } = self;
-        if *ok {
-            format!("{what}: {}", paint.good(text))
-        } else {
-            format!("{what}: {}", paint.bad(&format!("ERROR ({text})")))
+        let Self { what, ok, warning, text } = self;
+        match (ok, warning) {
+            (true, false) => format!("{what}: {}", paint.good(text)),
+            (true, true) => format!("{what}: {}", paint.moving(&format!("WARNING ({text})"))),
+            (false, _) => format!("{what}: {}", paint.bad(&format!("ERROR ({text})"))),
         }
     }
 }
@@ -53,6 +64,8 @@ pub(super) async fn all(manifest: &Manifest) -> Vec<Probe> {
     for connection in manifest.connections.values() {
         let what = format!("connection `{}` at `{}`", connection.name, connection.redis.shown());
         probes.push(Probe::new(what, depths(manifest, connection).await));
+        let odd = tokio::time::timeout(PATIENCE, oddities(manifest, connection)).await;
+        probes.extend(odd.unwrap_or_default());
     }
     let mut seen = BTreeSet::new();
     for handler in manifest
@@ -117,6 +130,20 @@ async fn depths_together(connection: &Connection, lanes: &[&Lane]) -> Result<Vec
     }
     let found = lanes.iter().zip(depths);
     Ok(found.map(|(lane, depth)| format!("{} has {} waiting", lane.name, depth.waiting)).collect())
+}
+
+/// What is odd about the queues of a connection, each once. One that cannot be looked at was told of already.
+async fn oddities(manifest: &Manifest, connection: &Connection) -> Vec<Probe> {
+    let mut probes = Vec::new();
+    let mut seen = BTreeSet::new();
+    for lane in manifest.lanes.iter().filter(|lane| lane.connection == connection.name) {
+        let accepted = lane.node.as_ref().and_then(|rules| rules.accept_version);
+        for queue in lane.queues.iter().filter(|queue| seen.insert(queue.as_str())) {
+            let found = inspect_queue(connection, queue, accepted).await.unwrap_or_default();
+            probes.extend(found.into_iter().map(|oddity| Probe::of_queue(connection, queue, oddity)));
+        }
+    }
+    probes
 }
 
 /// Opens a connection to an HTTP endpoint and closes it again.

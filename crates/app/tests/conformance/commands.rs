@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::stage::{Library, Stage};
 use crate::support::{Fleet, SOON, text};
 
-conforms!(bullmq: pause_and_resume, push_and_look, failed_jobs);
+conforms!(every: pause_and_resume, push_and_look, failed_jobs);
 
 /// The rows of a listing.
 fn rows(fleet: &Fleet, args: &[&str]) -> Vec<Value> {

@@ -18,14 +18,24 @@ fn starts(stage: &Stage, queue: &str) -> Vec<i64> {
     serde_json::from_value(starts).unwrap()
 }
 
+/// No window of `per` ms, each of which begins with its first start, has more than `max` of them.
+#[track_caller]
+fn at_most(starts: &[i64], max: usize, per: i64) {
+    let (mut begin, mut count) = (starts[0], 0);
+    for start in starts {
+        // A window ends by Redis' clock, and starts are noted by the workers'.
+        if start - begin >= per - 20 {
+            (begin, count) = (*start, 0);
+        }
+        count += 1;
+        assert!(count <= max, "more than {max} within {per} ms: {starts:?}");
+    }
+}
+
 /// There were exactly `max` starts in each window of `per` ms but the last.
 #[track_caller]
 fn windows(starts: &[i64], max: usize, per: i64) {
-    // Fixed windows: what counts is where each begins, not what lies between any two of their starts.
-    for (first, next) in starts.iter().step_by(max).zip(starts[max..].iter().step_by(max)) {
-        // A window ends by Redis' clock, and starts are noted by the workers'.
-        assert!(next - first >= per - 20, "more than {max} within {per} ms: {starts:?}");
-    }
+    at_most(starts, max, per);
     for window in starts.chunks(max) {
         assert!(window[window.len() - 1] - window[0] < per, "a window was not used up: {starts:?}");
     }
@@ -57,7 +67,12 @@ fn shared_with_the_librarys_worker(library: Library) {
     let mut fleet = stage.fleet(&[("few", "concurrency: 2, rate-limit: {max: 5, per: 1}")]);
     stage.run(FIFTEEN);
     stage.ended("few", 15, 0);
-    windows(&starts(&stage, "few"), 5, 1000);
+    if library.is_bull() {
+        // Its worker puts what it may not start into `delayed`, one well after the other, and leaves windows half empty.
+        at_most(&starts(&stage, "few"), 5, 1000);
+    } else {
+        windows(&starts(&stage, "few"), 5, 1000);
+    }
     let theirs = stage.run("return kit.memory.theirs").as_u64().unwrap() as usize;
     assert_eq!(theirs + stage.got("few").len(), 15, "each by one of them");
     assert_eq!(fleet.stop(), 0);

@@ -26,7 +26,9 @@ mod stage;
 mod support;
 mod tally;
 
+mod board;
 mod commands;
+mod crashes;
 mod data;
 mod deduplication;
 mod drained;
@@ -36,6 +38,7 @@ mod finishing;
 mod flows;
 mod limits;
 mod locks;
+mod malformed;
 mod metrics;
 mod mixed_fleets;
 mod presence;

@@ -4,7 +4,7 @@ use serde_json::json;
 
 use crate::stage::{Library, Stage};
 
-conforms!(bullmq: seen_while_it_runs, as_the_librarys_worker_leaves_them);
+conforms!(every: seen_while_it_runs, as_the_librarys_worker_leaves_them);
 
 /// A shell handler's settings, running this script.
 fn shell(script: &str) -> String {

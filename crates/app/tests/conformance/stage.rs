@@ -56,7 +56,15 @@ impl Stage {
         library: Library,
         answer: impl Fn(&Received) -> Answer + Send + Sync + 'static,
     ) -> Self {
-        let redis = RedisServer::start();
+        Self::on(RedisServer::start(), library, answer)
+    }
+
+    /// The same on a server of another kind.
+    pub(crate) fn on(
+        redis: RedisServer,
+        library: Library,
+        answer: impl Fn(&Received) -> Answer + Send + Sync + 'static,
+    ) -> Self {
         let node = Node::start(library.package, &redis);
         Self { library, node, receiver: Receiver::start(answer), redis }
     }

@@ -5,6 +5,8 @@
 mod support;
 
 mod answers;
+mod bounds;
+mod cluster;
 mod commands;
 mod crash;
 mod drain;
@@ -15,6 +17,7 @@ mod odd_starts;
 mod orphaned;
 mod outage;
 mod packaging;
+mod probe;
 mod programs;
 mod reload;
 mod rolling;

@@ -1,6 +1,6 @@
 //! Finding the prefix: where a queue's keys are when they are not where the manifest says.
 
-use qfleet_manifest::queue::{Connection, RedisSettings};
+use qfleet_manifest::queue::Connection;
 
 use super::Keys;
 use crate::error::QueueError;
@@ -47,7 +47,7 @@ pub async fn find_prefix(connection: &Connection, queue: &str) -> Result<PrefixS
     // The name as the keys have it, braces included.
     let wanted = ready[connection.prefix.len()..].to_owned();
     let mut found = Vec::new();
-    for (server, key) in scan(&connection.redis, &wanted).await? {
+    for (server, key) in scan(&link, connection, &wanted).await? {
         let jobs = match server.call(redis::cmd("LLEN").arg(&key)).await {
             Ok(jobs) => Reply(jobs).number::<u64>().unwrap_or_default(),
             Err(QueueError::Refused(_)) => continue,
@@ -63,10 +63,15 @@ pub async fn find_prefix(connection: &Connection, queue: &str) -> Result<PrefixS
 const PARTS: [&str; 3] = [":delayed", ":reserved", ":notify"];
 
 /// Keys of ready lists that end in `wanted`, told from any key of the queue, each with the server that has it.
-async fn scan(redis: &RedisSettings, wanted: &str) -> Result<Vec<(Link, String)>, QueueError> {
+async fn scan(here: &Link, connection: &Connection, wanted: &str) -> Result<Vec<(Link, String)>, QueueError> {
+    let links = if connection.on_cluster() {
+        let servers = servers(&connection.redis).await?;
+        servers.iter().map(Link::for_commands).collect::<Result<_, _>>()?
+    } else {
+        vec![here.clone()]
+    };
     let mut lists: Vec<(Link, String)> = Vec::new();
-    for server in servers(redis).await? {
-        let link = Link::for_commands(&server)?;
+    for link in links {
         let mut scan = Scan::new(format!("*{}*", escaped(wanted)));
         for _ in 0..CALLS {
             let Some(keys) = scan.next(&link).await? else { break };

@@ -33,8 +33,9 @@ pub(super) fn compose(name: &str, data: &str) -> Result<Vec<u8>, String> {
 /// # Errors
 /// A sentence saying what is wrong with it.
 pub(super) fn read(payload: &[u8]) -> Result<New<'_>, String> {
-    serde_json::from_slice(payload)
-        .map_err(|error| format!("a BullMQ job is an object with `name`, `data` and perhaps `opts`: {error}"))
+    serde_json::from_slice(payload).map_err(|error| {
+        format!("a job of this queue is an object with `name`, `data` and perhaps `opts`: {error}")
+    })
 }
 
 #[cfg(test)]

@@ -6,7 +6,6 @@ use qfleet_model::time::WallTime;
 
 use super::queues::Queues;
 use super::turn::Taken;
-use crate::clock;
 use crate::error::QueueError;
 use crate::redis::Call;
 
@@ -19,6 +18,11 @@ pub(super) struct Following {
     args: Vec<String>,
 }
 
+/// MD5 as hexadecimal digits: the libraries name jobs of old schedules by it. Nothing secret hangs on it.
+pub(super) fn digest(text: &str) -> String {
+    format!("{:x}", md5::compute(text))
+}
+
 impl Queues {
     /// None when the job is of no schedule, or its last.
     pub(super) fn following(&self, taken: &Taken, now: WallTime) -> Option<Following> {
@@ -27,12 +31,16 @@ impl Queues {
     }
 
     /// Creates what follows, once each.
-    pub(super) async fn go_on_with_schedules(&self, next: Vec<Following>) -> Result<(), QueueError> {
+    pub(super) async fn go_on_with_schedules(
+        &self,
+        next: Vec<Following>,
+        now: WallTime,
+    ) -> Result<(), QueueError> {
         if next.is_empty() {
             return Ok(());
         }
         let mut call = Call::default();
-        call.own(clock::now().as_millis());
+        call.own(now.as_millis());
         for one in next {
             let name = self.lanes.name(one.queue);
             call.key(self.keys.meta(name)).own(self.keys.base(name)).own(one.id);

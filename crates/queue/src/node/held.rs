@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use qfleet_model::time::WallTime;
 use ring::digest::{SHA256, digest};
@@ -22,6 +23,8 @@ pub(crate) struct Held {
     pub(crate) noted: bool,
     /// When it was taken.
     pub(crate) taken: WallTime,
+    /// What the job says of the pause after this attempt, should it turn out that it cannot be completed yet.
+    pub(crate) pause: Duration,
     /// End of the lock as last confirmed, in milliseconds since 1970.
     until: AtomicI64,
     /// A verdict was sent, and no answer came back.
@@ -40,7 +43,12 @@ impl Held {
         until: WallTime,
     ) -> Self {
         let (until, unanswered) = (AtomicI64::new(until.as_millis()), AtomicBool::new(false));
-        Self { queue, id, token, proof, noted, taken, until, unanswered }
+        Self { queue, id, token, proof, noted, taken, pause: Duration::ZERO, until, unanswered }
+    }
+
+    /// With the job's own pause after this attempt.
+    pub(crate) fn pausing(self, pause: Duration) -> Self {
+        Self { pause, ..self }
     }
 
     /// The lock now lasts until then.

@@ -33,14 +33,14 @@ impl Keys {
         format!("{}:{}", self.prefix, base64::engine::general_purpose::STANDARD.encode(queue))
     }
 
-    /// Finds the settings of all queues, in `SCAN`.
-    pub(crate) fn every_meta(&self) -> String {
-        crate::redis::pattern(&self.prefix) + ":*:meta"
+    /// Finds the key of this name of all queues, in `SCAN`.
+    pub(crate) fn every(&self, name: &str) -> String {
+        format!("{}:*:{name}", crate::redis::pattern(&self.prefix))
     }
 
-    /// The queue a key of settings belongs to.
-    pub(crate) fn queue_of_meta<'a>(&self, key: &'a str) -> Option<&'a str> {
-        key.strip_prefix(&self.prefix)?.strip_prefix(':')?.strip_suffix(":meta")
+    /// The queue such a key belongs to.
+    pub(crate) fn queue_of<'a>(&self, key: &'a str, name: &str) -> Option<&'a str> {
+        key.strip_prefix(&self.prefix)?.strip_prefix(':')?.strip_suffix(name)?.strip_suffix(':')
     }
 }
 
@@ -52,8 +52,8 @@ mod tests {
     fn keys_are_where_the_libraries_look() {
         let keys = Keys::new("{app}");
         assert_eq!(keys.meta("demo"), "{app}:demo:meta");
-        assert_eq!(keys.queue_of_meta("{app}:a:b:meta"), Some("a:b"));
-        assert_eq!(Keys::new("a*").every_meta(), "a\\*:*:meta");
+        assert_eq!(keys.queue_of("{app}:a:b:meta", "meta"), Some("a:b"));
+        assert_eq!(Keys::new("a*").every("meta"), "a\\*:*:meta");
         assert_eq!(Keys::new("bull").worker("demo"), "bull:ZGVtbw==");
     }
 }

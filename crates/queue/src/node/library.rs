@@ -4,6 +4,8 @@ use qfleet_manifest::queue::RedisSettings;
 use qfleet_model::job::Format;
 use qfleet_model::time::WallTime;
 
+use serde_json::{Map, Value};
+
 use super::row::Row;
 use super::turn::Taken;
 use crate::error::QueueError;
@@ -16,6 +18,10 @@ pub(crate) struct Library {
     pub(crate) format: Format,
     /// Its scripts. All of them read and answer in the same form; what that is, is written at the head of each.
     pub(crate) scripts: fn() -> Scripts,
+    /// A key that every queue with jobs to look at has.
+    pub(crate) sign: &'static str,
+    /// Writes into the options of a new job what the library itself writes there, at this date (ms).
+    pub(crate) complete: fn(&mut Map<String, Value>, i64),
     /// Reads a job's hash as its scripts hand it out.
     pub(crate) row: fn(Reply) -> Row,
     /// Why a queue is not worked, from its name and what the turn script said of it.
@@ -50,6 +56,7 @@ pub(crate) struct Scripts {
     pub(crate) pause: Script,
     pub(crate) depth: Script,
     pub(crate) look: Script,
+    pub(crate) failed: Script,
     pub(crate) schedule: Script,
     pub(crate) remark: Script,
 }
@@ -77,7 +84,8 @@ macro_rules! scripts {
             push: script!("lua/push.lua"),
             pause: script!("lua/pause.lua"),
             depth: script!("lua/depth.lua"),
-            look: script!("lua/look.lua"),
+            look: script!("../lua/look.lua"),
+            failed: script!("lua/failed.lua"),
             schedule: script!("lua/schedule.lua"),
             remark: script!("lua/remark.lua"),
         }

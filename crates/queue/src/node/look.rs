@@ -25,7 +25,8 @@ impl Queues {
             new.opts
                 .insert("delay".into(), Value::from(u64::try_from(delay.as_millis()).unwrap_or(u64::MAX)));
         }
-        new.opts.entry("attempts").or_insert_with(|| Value::from(0));
+        let now = clock::now().as_millis();
+        (self.library.complete)(&mut new.opts, now);
         let number = |name: &str| new.opts.get(name).and_then(Value::as_u64).unwrap_or_default();
         let (delay, priority) = (number("delay"), number("priority"));
         let first = new.opts.get("lifo").and_then(Value::as_bool) == Some(true);
@@ -36,7 +37,7 @@ impl Queues {
         }
         let opts = Value::Object(new.opts).to_string();
         let mut call = Call::default();
-        call.key(self.keys.meta(queue)).own(clock::now().as_millis()).own(self.keys.base(queue));
+        call.key(self.keys.meta(queue)).own(now).own(self.keys.base(queue));
         call.arg(&new.name).arg(new.data.get()).arg(&opts).own(delay).own(priority).own(u8::from(first));
         call.arg(&wanted);
         match self.link.run(&self.scripts.push, &call).await?.bytes() {
@@ -137,7 +138,7 @@ impl Queues {
 }
 
 fn listed_job(queue: &str, state: JobState, row: Reply) -> ListedJob {
-    let [id, date, name, data, ended, _, _] = row.fields();
+    let [id, date, name, data, ended] = row.fields();
     let ended = ended.number::<u32>().unwrap_or_default();
     ListedJob {
         queue: queue.to_owned(),

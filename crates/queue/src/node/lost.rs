@@ -88,7 +88,7 @@ impl Lost {
             taken.push(Taken { lane: *lane, queue, id, token, row, notes });
         }
         let next = taken.iter().filter_map(|one| driver.following(one, now)).collect();
-        driver.go_on_with_schedules(next).await?;
+        driver.go_on_with_schedules(next, now).await?;
         self.calls().looked = Some(Instant::now());
         regained.jobs = taken.into_iter().map(|one| driver.reserved(one, now)).collect();
         Ok(regained)

@@ -9,19 +9,23 @@ pub(crate) mod bull;
 pub(crate) mod bullmq;
 mod compose;
 mod cron;
+mod failed;
 mod following;
 mod held;
+pub(crate) mod inspect;
 pub(crate) mod keys;
 mod library;
 mod look;
 mod lost;
-mod md5;
+mod pause;
 mod presence;
 pub(crate) mod queues;
 mod recover;
 mod row;
 mod settle;
 mod turn;
+
+pub(crate) use self::failed::NodeFailedJobs;
 
 /// What a worker of Bull or BullMQ is told about a queue. The default is what the libraries do by themselves.
 #[derive(Debug, Clone, PartialEq, Eq)]

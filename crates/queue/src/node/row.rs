@@ -34,8 +34,18 @@ pub(crate) struct Row {
     pub(crate) unreadable: Option<Unreadable>,
 }
 
-/// What is wrong with data that handlers could not read; the library's own workers cannot either.
-pub(crate) fn not_json(data: &[u8]) -> Option<String> {
+/// Options as they are written.
+pub(crate) fn options(text: Reply) -> Value {
+    text.bytes().and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default()
+}
+
+/// Data byte for byte; where there are none, what the libraries take for that.
+pub(crate) fn data(data: Reply) -> Vec<u8> {
+    data.bytes().filter(|data| !data.is_empty()).unwrap_or_else(|| b"{}".to_vec())
+}
+
+/// Why these data cannot be handed out, if they are no JSON.
+pub(crate) fn no_json(data: &[u8]) -> Option<String> {
     let problem = serde_json::from_slice::<&RawValue>(data).err()?;
     Some(format!("its `data` is not valid JSON: {problem}"))
 }

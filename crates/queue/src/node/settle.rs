@@ -20,11 +20,13 @@ pub(super) fn add<'a>(
         Verdict::Nothing => return false,
         Verdict::Complete { result } => {
             let nothing = if result.is_none() { "none" } else { "" };
-            Values { a: json(result.as_ref()), c: nothing, ..Values::new("done") }
+            let delay = held.pause.as_millis();
+            Values { a: json(result.as_ref()), c: nothing, delay, ..Values::new("done") }
         }
         Verdict::Bury { reason } => Values { ..Values::new("fail") }.because(reason),
         Verdict::Discard { reason } => {
-            Values { a: format!("discarded: {}", text_of(reason)), ..Values::new("discard") }
+            let a = format!("discarded: {}", text_of(reason));
+            Values { a, delay: held.pause.as_millis(), ..Values::new("discard") }
         }
         Verdict::GiveBack => Values::new("back"),
         Verdict::GiveBackAt { due } => Values { delay: due.since(now).as_millis(), ..Values::new("later") },

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use qfleet_model::job::Job;
 use qfleet_model::time::WallTime;
 
 use super::held::{Held, digest_of};
@@ -105,7 +106,7 @@ impl Queues {
             ended.list().into_iter().filter_map(|job| read_job(self.library, job, &asked, &token)).collect();
         // When this fails, the jobs count as lost, and are found again with their schedules as they are now.
         let next = taken.iter().chain(&ended).filter_map(|one| self.following(one, now)).collect();
-        self.go_on_with_schedules(next).await?;
+        self.go_on_with_schedules(next, now).await?;
         self.lost.answered();
         turn.jobs = regained.hand_out();
         self.read_verdicts(settle, &sent_before, verdicts, &mut turn);
@@ -226,6 +227,7 @@ impl Queues {
         };
         let job = row.job(&id, from, notes);
         let held = Held::new(queue, id, token, proof, noted, now, now + self.lease);
+        let held = held.pausing(job.as_ref().map(own_pause).unwrap_or_default());
         self.in_hand.add(&held, digest);
         let receipt = Receipt::new(lane, self.lanes.place(lane, queue), digest, Arc::new(held));
         Reserved { lane, job, receipt }
@@ -290,6 +292,11 @@ impl Queues {
         }
         broken
     }
+}
+
+/// The pause that the job wants after this attempt; zero where it says nothing.
+fn own_pause(job: &Job) -> Duration {
+    job.limits.backoff.as_ref().map_or(Duration::ZERO, |rule| rule.after(job.attempt))
 }
 
 fn read_job(library: &Library, job: Reply, asked: &[Asked], token: &str) -> Option<Taken> {

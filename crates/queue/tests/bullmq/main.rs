@@ -26,6 +26,8 @@ mod schedules;
 mod shared_fleet;
 #[path = "../node/shared_outages.rs"]
 mod shared_outages;
+#[path = "../node/presence.rs"]
+mod shared_presence;
 mod stalled;
 #[path = "../node/story.rs"]
 mod story;

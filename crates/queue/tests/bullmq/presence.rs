@@ -1,79 +1,18 @@
-//! Being seen by `getWorkers()`.
+//! Being seen by the library.
 
-use std::sync::Arc;
-use std::time::{Duration, Instant};
-
-use qfleet_queue::NodeSettings;
-use qfleet_queue::driver::{LaneId, QueueDriver};
-use qfleet_testkit::Node;
-use serde_json::json;
-
-use crate::contract::take;
-use crate::rig::{NodeRig, SOON, open};
-
-fn pool(rig: &NodeRig, tag: u32, presence: bool) -> Arc<dyn QueueDriver> {
-    let node = NodeSettings { presence, ..NodeSettings::default() };
-    open(rig.connection(), &[("a", &["a"]), ("b", &["b"])], tag, &node)
-}
-
-/// Waits until the library sees so many workers of either queue; the drivers go on meanwhile.
-async fn seen(node: &Node, a: u32, b: u32) {
-    let started = Instant::now();
-    loop {
-        let counts = node
-            .run("return [await kit.queue('a').getWorkersCount(), await kit.queue('b').getWorkersCount()]");
-        if counts == json!([a, b]) {
-            return;
-        }
-        assert!(started.elapsed() < SOON, "{counts} are seen");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-}
-
-/// Connections of others than the one who asks.
-fn connections(rig: &NodeRig) -> usize {
-    let list: String = redis::cmd("CLIENT").arg("LIST").query(&mut rig.redis()).unwrap();
-    list.lines().count() - 1
-}
+use crate::rig::NodeRig;
+use crate::shared_presence::{a_pool_is_seen_on_each_queue, a_worker_of_one_queue_is_seen_and_a_pool_is_not};
 
 #[tokio::test]
-async fn a_pool_is_seen_on_each_queue_when_it_is_to_be() {
+async fn a_pool_is_seen_when_it_is_to_be() {
     for library in ["bullmq", "bullmq6"] {
-        let rig = NodeRig::bullmq();
-        let node = rig.node(library);
-        seen(&node, 0, 0).await;
-        let before = connections(&rig);
-        let (seen_one, other, command) = (pool(&rig, 1, true), pool(&rig, 2, true), pool(&rig, 0, true));
-        for driver in [&seen_one, &other, &command] {
-            take(&**driver, LaneId(0), 1).await;
-        }
-        seen(&node, 2, 2).await;
-        // Of those two, one connection for commands and one for each queue; nobody has slept yet.
-        assert_eq!(connections(&rig) - before, 7);
-        drop(other);
-        seen(&node, 1, 1).await;
-
-        redis::cmd("CLIENT")
-            .arg(&["KILL", "TYPE", "normal", "SKIPME", "yes"])
-            .exec(&mut rig.redis())
-            .unwrap();
-        seen(&node, 1, 1).await;
+        a_pool_is_seen_on_each_queue(&NodeRig::bullmq(), library).await;
     }
 }
 
 #[tokio::test]
-async fn a_pool_is_not_seen_unless_it_is_to_be() {
-    let rig = NodeRig::bullmq();
-    let node = rig.node("bullmq");
-    seen(&node, 0, 0).await;
-    let before = connections(&rig);
-    let (hidden, alone) =
-        (pool(&rig, 1, false), open(rig.connection(), &[("a", &["a"])], 2, &NodeSettings::default()));
-    for driver in [&hidden, &alone] {
-        take(&**driver, LaneId(0), 1).await;
-        driver.wait(&[LaneId(0)], Duration::from_millis(1)).await.unwrap();
+async fn a_worker_of_one_queue_is_always_seen() {
+    for library in ["bullmq", "bullmq6"] {
+        a_worker_of_one_queue_is_seen_and_a_pool_is_not(&NodeRig::bullmq(), library).await;
     }
-    seen(&node, 1, 0).await;
-    assert_eq!(connections(&rig) - before, 4);
-    assert_eq!(node.run("return (await kit.queue('a').getWorkers()).map((one) => one.name)"), json!(["a"]));
 }

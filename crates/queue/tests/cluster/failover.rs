@@ -84,3 +84,8 @@ async fn a_killed_master_is_replaced_and_nothing_is_lost() {
 async fn the_same_holds_for_laravel() {
     a_failover_keeps_what_the_replica_has(&RedisCluster::start(3, 1), Format::Laravel, "{app}_").await;
 }
+
+#[tokio::test]
+async fn the_same_holds_for_bull() {
+    a_failover_keeps_what_the_replica_has(&RedisCluster::start(3, 1), Format::Bull, "{bull}").await;
+}

@@ -2,7 +2,7 @@
 
 use qfleet_manifest::queue::Connection;
 use qfleet_model::job::Format;
-use qfleet_queue::{PrefixSearch, find_prefix};
+use qfleet_queue::{Oddity, PrefixSearch, find_prefix, inspect_queue};
 use qfleet_testkit::RedisCluster;
 
 use crate::rig::{DEMO, connection, payload, worker};
@@ -20,5 +20,19 @@ async fn a_wrong_prefix_is_noticed_on_every_node() {
             panic!("`{queue}` is not there")
         };
         assert_eq!((found.len(), found[0].prefix.as_str(), found[0].jobs), (1, "crm_", 1));
+    }
+}
+
+#[tokio::test]
+async fn what_is_odd_about_a_queue_is_seen_on_every_node() {
+    let cluster = RedisCluster::start(3, 0);
+    for prefix in ["{a}", "{b}", "{c}", "{d}"] {
+        let connection = connection(&cluster, Format::Bullmq, prefix);
+        assert_eq!(inspect_queue(&connection, "mail", None).await.unwrap(), []);
+        let meta = format!("{prefix}:mail:meta");
+        let mut node = cluster.connection(&meta);
+        redis::cmd("HSET").arg(&meta).arg("version").arg("bullmq:99.0.0").exec(&mut node).unwrap();
+        let found: Vec<Oddity> = inspect_queue(&connection, "mail", None).await.unwrap();
+        assert_eq!(found.len(), 1, "{prefix}: {found:?}");
     }
 }

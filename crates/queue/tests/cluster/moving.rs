@@ -143,3 +143,8 @@ fn laravel_goes_on_while_its_slot_moves() {
 fn bullmq_goes_on_while_its_slot_moves() {
     a_moving_slot_loses_and_doubles_nothing(Format::Bullmq, "{bull}");
 }
+
+#[test]
+fn bull_goes_on_while_its_slot_moves() {
+    a_moving_slot_loses_and_doubles_nothing(Format::Bull, "{bull}");
+}

@@ -35,7 +35,7 @@ async fn laravel_keeps_its_promises() {
 }
 
 #[tokio::test]
-async fn bullmq_keeps_its_promises() {
+async fn the_libraries_of_node_keep_theirs() {
     let cluster = RedisCluster::start(3, 0);
     hold! { &cluster, Format::Bullmq, "q";
         taking::jobs_come_in_order_and_by_importance taking::a_delayed_job_comes_when_it_is_due
@@ -44,12 +44,19 @@ async fn bullmq_keeps_its_promises() {
         settling::settling_and_taking_share_a_call giving_back::several_go_back_in_their_order
         recovering::fetched_jobs_go_back_uncounted recovering::jobs_of_a_lost_reply_go_back
     }
+    hold! { &cluster, Format::Bull, "b";
+        taking::jobs_come_in_order_and_by_importance taking::a_delayed_job_comes_when_it_is_due
+        taking::a_push_wakes_a_sleeper taking::sizes_and_listings_are_right
+        settling::a_verdict_counts_once settling::settling_and_taking_share_a_call
+        recovering::fetched_jobs_go_back_uncounted
+    }
 }
 
 #[tokio::test]
 async fn jobs_of_the_libraries_themselves_are_worked() {
     let cluster = RedisCluster::start(3, 0);
-    for (library, family) in [("bullmq", Format::Bullmq), ("bullmq6", Format::Bullmq)] {
+    for (library, family) in [("bullmq", Format::Bullmq), ("bullmq6", Format::Bullmq), ("bull", Format::Bull)]
+    {
         let node = Node::start_on_cluster(library, &cluster);
         let add =
             |name: &str| node.run(&format!("await kit.queue('{library}').add('{name}', {{to: 'ann'}})"));

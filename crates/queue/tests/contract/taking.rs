@@ -117,6 +117,13 @@ pub(crate) async fn a_push_wakes_a_sleeper(rig: &impl Rig) {
 
 pub(crate) async fn a_sleeper_gives_up_in_time(rig: &impl Rig) {
     let driver = rig.open(1);
+    // Whoever has not looked yet is to, and so is who has a new connection.
+    for _ in 0..2 {
+        for lane in [BOTH, OTHER] {
+            take(&*driver, lane, 1).await;
+        }
+        driver.wait(&[BOTH, OTHER], Duration::from_millis(50)).await.unwrap();
+    }
     let started = Instant::now();
     driver.wait(&[BOTH, OTHER], Duration::from_millis(150)).await.unwrap();
     let slept = started.elapsed();

@@ -25,7 +25,7 @@ pub(super) struct Recovery {
     ledger: String,
     pid: Option<Pid>,
     failures: u32,
-    /// The dead worker is not dead yet; this may take long.
+    /// The dead worker is not dead yet, or its store is away; this may take long.
     waiting: bool,
     pub(super) retry_at: Option<Moment>,
 }

@@ -111,10 +111,12 @@ impl Trace {
 fn id(random: &[u8]) -> String {
     let last = random.len() - 1;
     let zeros = random.iter().all(|byte| *byte == 0);
+    let digit = |value: u8| char::from_digit(u32::from(value), 16).unwrap_or('0');
     random
         .iter()
         .enumerate()
-        .map(|(place, byte)| format!("{:02x}", byte | u8::from(zeros && place == last)))
+        .map(|(place, byte)| byte | u8::from(zeros && place == last))
+        .flat_map(|byte| [digit(byte >> 4), digit(byte & 15)])
         .collect()
 }
 
@@ -144,6 +146,9 @@ pub(crate) fn ascii(text: &str) -> String {
 }
 
 fn seconds(limit: Duration) -> String {
+    if limit.subsec_nanos() == 0 {
+        return limit.as_secs().to_string();
+    }
     let text = format!("{:.3}", limit.as_secs_f64());
     text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }

@@ -73,13 +73,14 @@ impl Dead {
         !self.sources.is_empty()
     }
 
-    /// Ends leftover processes, gives back every job, and removes the file. Waits for stores that are away.
+    /// Ends leftover processes, gives back every job, and removes the file. Waits for stores that are away, which `away`
+    /// is told.
     ///
     /// # Errors
     /// A store refuses, or the file cannot be removed; it stays.
-    pub(crate) async fn recover(self) -> Result<Recovered, String> {
+    pub(crate) async fn recover(self, away: impl Fn()) -> Result<Recovered, String> {
         groups::end(self.worker, &self.leftovers).await;
-        let all = self.sources.iter().map(|(driver, shown, dead)| give_back(&**driver, shown, dead));
+        let all = self.sources.iter().map(|(driver, shown, dead)| give_back(&**driver, shown, dead, &away));
         let mut sum = Recovered::default();
         for recovered in join_all(all).await {
             let recovered = recovered?;
@@ -97,7 +98,12 @@ pub(crate) fn boot() -> String {
     std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
 }
 
-async fn give_back(driver: &dyn QueueDriver, shown: &str, dead: &DeadWorker) -> Result<Recovered, String> {
+async fn give_back(
+    driver: &dyn QueueDriver,
+    shown: &str,
+    dead: &DeadWorker,
+    away: &impl Fn(),
+) -> Result<Recovered, String> {
     let (mut failures, mut refusals) = (0_u32, 0);
     loop {
         let error = match driver.recover(dead).await {
@@ -118,6 +124,9 @@ async fn give_back(driver: &dyn QueueDriver, shown: &str, dead: &DeadWorker) -> 
         if failures == 0 {
             let jobs = dead.held.len();
             warn!(jobs, "cannot give back the jobs of a dead worker yet, trying on: {error}");
+        }
+        if failures == 1 {
+            away();
         }
         tokio::time::sleep(pause(failures, fastrand::f64())).await;
         failures = failures.saturating_add(1);

@@ -259,6 +259,49 @@ fn a_backoff_that_only_the_application_knows_is_the_manifests_or_ends_the_job() 
 }
 
 #[test]
+fn a_parent_whose_children_still_run_is_tried_again_as_with_the_library() {
+    let mut ends = Vec::new();
+    for ours in [false, true] {
+        let stage = Stage::new();
+        let node = Node::start("bullmq", &stage.redis);
+        let line = "touch begun; while [ ! -e go ]; do sleep 0.01; done; echo 1";
+        let worker = ours.then(|| stage.worker(&shell(&stage, line, "")));
+        if !ours {
+            node.run("kit.worker('mail', async () => { kit.memory.begun = 1; await kit.until(() => kit.memory.go); return 1 })");
+        }
+        node.run("await kit.queue('mail').add('p', {}, {jobId: 'P', attempts: 3, backoff: 1000})");
+        eventually(SOON, "the parent to run", || {
+            let begun =
+                stage.scratch.join("begun").exists() || node.run("return kit.memory.begun") == json!(1);
+            begun.then_some(())
+        });
+        // A child that its parent's handler adds while it runs.
+        node.run("await kit.queue('kids').add('c', {}, {jobId: 'C', parent: {id: 'P', queue: 'bull:mail'}}); kit.memory.go = 1");
+        stage.scratch.write("go", "");
+        let first = soon(
+            &node,
+            "the parent to be put off",
+            "const [job] = await kit.queue('mail').getDelayed()
+             return job && {made: job.attemptsMade, reason: job.failedReason, traces: job.stacktrace.length}",
+        );
+        node.run(
+            "const w = await kit.worker('kids', async () => 'c'); await kit.until(() => kit.queue('kids').getCompletedCount()); await w.close()",
+        );
+        let last = soon(
+            &node,
+            "the parent to be completed",
+            "const [job] = await kit.queue('mail').getCompleted()
+             return job && {made: job.attemptsMade, value: job.returnvalue, children: await job.getChildrenValues()}",
+        );
+        ends.push([first, last]);
+        if let Some(worker) = worker {
+            worker.finish();
+        }
+    }
+    assert_eq!(ends[0], ends[1], "theirs (left), ours (right)");
+}
+
+#[test]
 fn a_queue_that_limits_itself_is_not_fetched_ahead_of() {
     let stage = Stage::new();
     let receiver = Receiver::start(|_| Answer::ok());

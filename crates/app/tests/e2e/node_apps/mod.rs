@@ -1,5 +1,5 @@
-//! The example `deploy/examples/node-apps.yaml` as it stands, fed by the real library while workers of it are killed: 21
-//! queues for more than two minutes, and every job is done as often as it should be.
+//! The example `deploy/examples/node-apps.yaml` as it stands, fed by the real libraries while workers of it are killed: 21
+//! queues of both families for more than two minutes, and every job is done as often as it should be.
 
 mod judge;
 
@@ -26,9 +26,9 @@ const VICTIMS: [(&str, usize); 3] =
     [("messages:messages_00", 10), ("notifications:notifications_00", 10), ("calendar:calendar_00", 23)];
 /// Library, prefix and queues, as in the manifest.
 const APPLICATIONS: [(&str, &str, &str); 3] = [
-    ("bullmq", "crm", CRM),
+    ("bull", "crm", CRM),
     (
-        "bullmq",
+        "bull",
         "calendar-old",
         "webhook-health-check notification-reminder token-health-reminder adaptive-sync webhook-renewal",
     ),
@@ -65,6 +65,7 @@ fn two_node_applications_lose_no_job_and_have_none_done_twice() {
     let mut applications = feed(&fleet, &redis);
 
     eventually(WINDOW + SOON, "the second window of messages", || {
+        assert_eq!(applications.ended(), None, "{}", fleet.dir.read("feed.err"));
         (messages.load(Ordering::SeqCst) > LIMIT).then_some(())
     });
     for victim in victims {

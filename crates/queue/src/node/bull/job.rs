@@ -1,25 +1,23 @@
 //! Reading a job's hash: the fields a worker needs, and the limits in its options.
 
-use std::time::Duration;
-
 use qfleet_model::backoff::Backoff;
 use qfleet_model::job::JobLimits;
 use serde_json::Value;
 
 use crate::error::Unreadable;
-use crate::node::row::{Row, not_json};
+use crate::node::pause;
+use crate::node::row::{self, Row};
 use crate::redis::Reply;
 
 /// Reads the fields in the scripts' order.
-pub(super) fn row(row: Reply) -> Row {
-    let [name, data, opts, timestamp, failed, stalls, proof, reason] = row.fields();
-    let opts: Value = opts.bytes().and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default();
+pub(super) fn row(fields: Reply) -> Row {
+    let [name, data, opts, timestamp, failed, stalls, proof, reason] = fields.fields();
+    let (opts, data) = (row::options(opts), row::data(data));
     let failed = failed.number::<u32>().unwrap_or_default();
     let stalls = stalls.number::<u32>().unwrap_or_default();
-    let data = data.bytes().unwrap_or_else(|| b"{}".to_vec());
     Row {
+        unreadable: unreadable(&data, &opts),
         name: name.text(),
-        unreadable: not_json(&data).map(Unreadable),
         data,
         limits: limits(&opts, failed.saturating_add(1)),
         timestamp: timestamp.text(),
@@ -33,47 +31,30 @@ pub(super) fn row(row: Reply) -> Row {
     }
 }
 
+/// Why the job cannot be run, if so. Options that are no JSON hold nobody up: they count as not given.
+fn unreadable(data: &[u8], opts: &Value) -> Option<Unreadable> {
+    let text = opts.get("preventParsingData").and_then(Value::as_bool) == Some(true);
+    if text { None } else { row::no_json(data).map(Unreadable) }
+}
+
 /// The limits in a job's options, for this attempt.
 fn limits(opts: &Value, attempt: u32) -> JobLimits {
-    let number = |of: &Value, name: &str| of.get(name).and_then(Value::as_f64);
-    let (backoff, unknown_backoff) = match opts.get("backoff") {
-        None | Some(Value::Null | Value::Bool(false)) => (None, None),
-        Some(Value::Number(delay)) => (Some(fixed(delay.as_f64().unwrap_or_default())), None),
-        Some(rule) => pause(rule, attempt),
-    };
+    let number = |name: &str| opts.get(name).and_then(Value::as_f64);
+    let growth = 2_f64.powi(i32::try_from(attempt).unwrap_or(i32::MAX)) - 1.0;
+    let (pause, unknown_backoff) = pause::written(opts, growth);
     JobLimits {
-        tries: number(opts, "attempts").map(|attempts| attempts.clamp(1.0, f64::from(u32::MAX)) as u32),
-        timeout: number(opts, "timeout").filter(|limit| *limit > 0.0).map(millis),
-        backoff,
+        tries: number("attempts").map(|attempts| attempts.clamp(1.0, f64::from(u32::MAX)) as u32),
+        timeout: number("timeout").filter(|limit| *limit > 0.0).map(pause::millis),
+        backoff: pause.map(|pause| Backoff::Fixed(pause::millis(pause))),
         unknown_backoff,
         ..JobLimits::default()
     }
 }
 
-/// The pause after this attempt, or the name of a rule that only the application knows.
-fn pause(rule: &Value, attempt: u32) -> (Option<Backoff>, Option<String>) {
-    let delay = rule.get("delay").and_then(Value::as_f64).unwrap_or_default().max(0.0);
-    match rule.get("type").and_then(Value::as_str) {
-        Some("fixed") | None => (Some(fixed(delay)), None),
-        Some("exponential") => {
-            let times = 2_f64.powi(i32::try_from(attempt).unwrap_or(i32::MAX)) - 1.0;
-            (Some(fixed((times * delay).round())), None)
-        }
-        Some(unknown) => (None, Some(unknown.to_owned())),
-    }
-}
-
-fn fixed(delay: f64) -> Backoff {
-    Backoff::Fixed(millis(delay))
-}
-
-fn millis(number: f64) -> Duration {
-    // A number of this size is a mistake; whoever waits has its own limit.
-    Duration::from_millis(number.clamp(0.0, 1e15) as u64)
-}
-
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use serde_json::json;
 
     use super::*;
@@ -100,5 +81,12 @@ mod tests {
         assert_eq!(of(json!({})).tries, None);
         assert_eq!(of(json!({"timeout": 1500})).timeout, Some(Duration::from_millis(1500)));
         assert_eq!(of(json!({"timeout": 0})).timeout, None);
+    }
+
+    #[test]
+    fn data_is_json_unless_the_producer_says_otherwise() {
+        assert_eq!(unreadable(b"{\"a\":1}", &json!({})), None);
+        assert!(unreadable(b"{no", &json!({})).is_some_and(|Unreadable(why)| why.contains("`data`")));
+        assert_eq!(unreadable(b"{no", &json!({"preventParsingData": true})), None);
     }
 }

@@ -5,6 +5,7 @@ mod schedule;
 mod sleeper;
 
 use qfleet_model::job::Format;
+use serde_json::{Map, Value};
 
 use super::library::{Library, Scripts, script, scripts};
 
@@ -12,6 +13,8 @@ use super::library::{Library, Scripts, script, scripts};
 pub(crate) static BULL: Library = Library {
     format: Format::Bull,
     scripts,
+    sign: "failed",
+    complete,
     row: job::row,
     refusal,
     following: schedule::following,
@@ -21,6 +24,12 @@ pub(crate) static BULL: Library = Library {
 
 fn scripts() -> Scripts {
     scripts!()
+}
+
+fn complete(opts: &mut Map<String, Value>, now: i64) {
+    for (name, value) in [("attempts", 1), ("delay", 0), ("timestamp", now)] {
+        opts.entry(name).or_insert_with(|| Value::from(value));
+    }
 }
 
 fn refusal(name: &str, text: &str) -> String {

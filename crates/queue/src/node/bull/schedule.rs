@@ -4,7 +4,7 @@ use qfleet_model::time::WallTime;
 use serde_json::{Map, Value};
 
 use crate::node::cron::Pattern;
-use crate::node::md5;
+use crate::node::following::digest;
 use crate::node::turn::Taken;
 
 /// For the schedule script: the repeat key, the id of the new job, its date (ms), its options as JSON. None when the job is
@@ -82,7 +82,7 @@ fn key_of(name: &str, rule: &Map<String, Value>, end: Option<i64>) -> String {
 /// What the ids of all its jobs share.
 fn name_of_series(name: &str, rule: &Map<String, Value>, key: &str) -> String {
     let id = text(rule.get("jobId")).unwrap_or_default();
-    md5::hex(&format!("{name}{id}:{}", md5::hex(key)))
+    digest(&format!("{name}{id}:{}", digest(key)))
 }
 
 fn number(value: Option<&Value>) -> Option<i64> {

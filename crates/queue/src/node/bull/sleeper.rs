@@ -12,8 +12,10 @@ use crate::redis::{Address, Channels, Message, Sleeper, Subscribed, pattern};
 /// Channels after which a queue has jobs, each followed by who speaks: added and promoted ones, and stalled ones on their
 /// way back.
 const SPOKEN: [&str; 2] = ["waiting@", "stalled@"];
-/// The same, in full. The last is ours: Bull says nothing of jobs that go back to be taken at once.
-const SAID: [&str; 2] = ["resumed", "qfleet:ready"];
+/// The same, in full.
+const RESUMED: &str = "resumed";
+/// The same, from our own workers, beside the queue's channels: Bull says nothing of jobs that are to run again at once.
+const OURS: &str = "@qfleet";
 /// Tells when a delayed job is due, in milliseconds since 1970.
 const DELAYED: &str = "delayed";
 
@@ -36,26 +38,33 @@ struct Bull;
 impl Channels for Bull {
     fn patterns(bases: &[String]) -> Vec<String> {
         let of_queue = |base: &String| {
-            let base = pattern(base);
+            let (base, ours) = (pattern(base), pattern(&of_ours(base)));
             let spoken = SPOKEN.map(|channel| format!("{base}{channel}*"));
-            let said = SAID.into_iter().chain([DELAYED]).map(|channel| format!("{base}{channel}"));
-            spoken.into_iter().chain(said).collect::<Vec<_>>()
+            let said = [RESUMED, DELAYED].map(|channel| format!("{base}{channel}"));
+            spoken.into_iter().chain(said).chain([ours]).collect::<Vec<_>>()
         };
         bases.iter().flat_map(of_queue).collect()
     }
 
     fn read(bases: &[String], message: &Message) -> Option<(usize, Option<WallTime>)> {
         bases.iter().enumerate().find_map(|(queue, base)| {
+            if message.channel == of_ours(base) {
+                return Some((queue, None));
+            }
             let channel = message.channel.strip_prefix(base.as_str())?;
             if channel == DELAYED {
                 // Rounded up: a date one millisecond early would be looked at twice.
                 let due = message.text.parse::<f64>().ok()?.ceil();
                 return Some((queue, Some(WallTime::from_millis(due as i64))));
             }
-            let ready = SAID.contains(&channel) || SPOKEN.iter().any(|start| channel.starts_with(start));
+            let ready = channel == RESUMED || SPOKEN.iter().any(|start| channel.starts_with(start));
             ready.then_some((queue, None))
         })
     }
+}
+
+fn of_ours(base: &str) -> String {
+    format!("{}{OURS}", base.trim_end_matches(':'))
 }
 
 #[cfg(test)]
@@ -74,6 +83,7 @@ mod tests {
         assert_eq!(heard("bull:a:b:waiting@6cd0", "7"), Some((1, None)));
         assert_eq!(heard("bull:a:stalled@", "7"), Some((0, None)));
         assert_eq!(heard("bull:a:b:resumed", "resumed"), Some((1, None)));
+        assert_eq!(heard("bull:a:b@qfleet", ""), Some((1, None)));
         assert_eq!(heard("bull:a:delayed", "1700000000000.25"), Some((0, Some(1_700_000_000_001))));
         assert_eq!(heard("bull:a:delayed", "soon"), None);
         assert_eq!(heard("bull:a:active@6cd0", "7"), None);

@@ -1,24 +1,23 @@
 //! Reading a job's hash: the fields a worker needs, and the limits in its options.
 
-use std::time::Duration;
-
 use qfleet_model::backoff::Backoff;
 use qfleet_model::job::JobLimits;
 use serde_json::Value;
 
 use crate::error::Unreadable;
-use crate::node::row::{Row, not_json};
+use crate::node::pause;
+use crate::node::row::{self, Row};
 use crate::redis::Reply;
 
 /// Reads the fields in the scripts' order.
-pub(super) fn row(row: Reply) -> Row {
-    let [name, data, opts, timestamp, ended, ended4, starts, stalls, scheduler, reason, _] = row.fields();
-    let opts: Value = opts.bytes().and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default();
+pub(super) fn row(fields: Reply) -> Row {
+    let [name, data, opts, timestamp, ended, ended4, starts, stalls, scheduler, reason, _] = fields.fields();
+    let opts = row::options(opts);
     let ended = ended.number::<u32>().unwrap_or_default() + ended4.number::<u32>().unwrap_or_default();
     let starts = starts.number::<u32>().unwrap_or_default();
     let (traceparent, tracestate) = trace(&opts);
     let name = name.text();
-    let data = data.bytes().filter(|data| !data.is_empty()).unwrap_or_else(|| b"{}".to_vec());
+    let data = row::data(data);
     Row {
         unreadable: unreadable(&name, &data, &opts).map(Unreadable),
         name,
@@ -42,42 +41,26 @@ fn unreadable(name: &str, data: &[u8], opts: &Value) -> Option<String> {
     if opts.get("group").is_some() {
         return Some("belongs to a group, which only the library's commercial edition knows".into());
     }
-    not_json(data).or_else(|| name.is_empty().then(|| "it has no `name`".into()))
+    if let Some(problem) = row::no_json(data) {
+        return Some(problem);
+    }
+    name.is_empty().then(|| "it has no `name`".into())
 }
 
 /// The limits in a job's options, for this attempt. `luck` is drawn from 0 to 1.
 fn limits(opts: &Value, attempt: u32, luck: f64) -> JobLimits {
     let attempts = opts.get("attempts").and_then(Value::as_f64).filter(|attempts| *attempts >= 1.0);
-    let (backoff, unknown_backoff) = match opts.get("backoff") {
-        None | Some(Value::Null) => (None, None),
-        Some(Value::Number(delay)) => (Some(fixed(delay.as_f64().unwrap_or_default())), None),
-        Some(rule) => pause(rule, attempt, luck),
-    };
+    let growth = 2_f64.powf(f64::from(attempt.saturating_sub(1)));
+    let (pause, unknown_backoff) = pause::written(opts, growth);
+    let jitter = opts.pointer("/backoff/jitter").and_then(Value::as_f64).unwrap_or_default().clamp(0.0, 1.0);
+    let spread = |whole: f64| (luck * whole * jitter + whole * (1.0 - jitter)).floor();
+    let pause = pause.map(|whole| if jitter > 0.0 { spread(whole) } else { whole });
     JobLimits {
         tries: attempts.map(|attempts| attempts as u32),
-        backoff,
+        backoff: pause.map(|pause| Backoff::Fixed(pause::millis(pause))),
         unknown_backoff,
         ..JobLimits::default()
     }
-}
-
-/// The pause after this attempt, or the name of a rule that only the application knows.
-fn pause(rule: &Value, attempt: u32, luck: f64) -> (Option<Backoff>, Option<String>) {
-    let number = |name: &str| rule.get(name).and_then(Value::as_f64);
-    let delay = number("delay").unwrap_or_default().max(0.0);
-    let whole = match rule.get("type").and_then(Value::as_str) {
-        Some("fixed") | None => delay,
-        Some("exponential") => (2_f64.powf(f64::from(attempt.saturating_sub(1))) * delay).round(),
-        Some(unknown) => return (None, Some(unknown.to_owned())),
-    };
-    let jitter = number("jitter").unwrap_or_default().clamp(0.0, 1.0);
-    let pause = if jitter > 0.0 { (luck * whole * jitter + whole * (1.0 - jitter)).floor() } else { whole };
-    (Some(fixed(pause)), None)
-}
-
-fn fixed(millis: f64) -> Backoff {
-    // A number of this size is a mistake; whoever waits has its own limit.
-    Backoff::Fixed(Duration::from_millis(millis.clamp(0.0, 1e15) as u64))
 }
 
 /// The producer's trace context, which it may ask to keep out of.

@@ -1,20 +1,21 @@
 //! BullMQ 5 and 6.
 
-mod failed;
 mod job;
 mod schedule;
 mod sleeper;
 mod spread;
 
 use qfleet_model::job::Format;
+use serde_json::{Map, Value};
 
-pub(crate) use self::failed::BullmqFailedJobs;
 use super::library::{Library, Scripts, script, scripts};
 
 /// The library.
 pub(crate) static BULLMQ: Library = Library {
     format: Format::Bullmq,
     scripts,
+    sign: "meta",
+    complete,
     row: job::row,
     refusal,
     following: schedule::following,
@@ -24,6 +25,10 @@ pub(crate) static BULLMQ: Library = Library {
 
 fn scripts() -> Scripts {
     scripts!()
+}
+
+fn complete(opts: &mut Map<String, Value>, _now: i64) {
+    opts.entry("attempts").or_insert_with(|| Value::from(0));
 }
 
 fn refusal(name: &str, text: &str) -> String {

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::spread::spread;
 use crate::node::cron::Pattern;
-use crate::node::md5;
+use crate::node::following::digest;
 use crate::node::turn::Taken;
 
 /// For the schedule script: the scheduler, number of the new iteration, its date or '' for one after the interval, the
@@ -71,5 +71,5 @@ fn old_id(taken: &Taken, key: &str) -> Option<String> {
         Some(Value::Number(id)) if id.as_f64() != Some(0.0) => id.to_string(),
         _ => String::new(),
     };
-    Some(format!("repeat:{}", md5::hex(&format!("{}{id}{}", taken.row.name, md5::hex(key)))))
+    Some(format!("repeat:{}", digest(&format!("{}{id}{}", taken.row.name, digest(key)))))
 }

@@ -9,7 +9,9 @@ local function arg()
 end
 local function number() return tonumber(arg()) end
 
-local now = number()
+-- Redis takes long to write a number, so what is only passed on stays text.
+local stamp = arg()
+local now = tonumber(stamp)
 
 -- What each library brings: a queue by the start of its keys, and whether it is one that may be worked; a look at the types
 -- of the keys that a call may change, and of those of a job about to be settled; what a worker reads of a job, what shows
@@ -38,15 +40,37 @@ local function aside(effect, ...)
 end
 
 local function decoded(text)
-  if not text then return {} end
+  if not text or text == '' then return {} end
   local fine, value = pcall(cjson.decode, text)
   return fine and type(value) == 'table' and value or {}
+end
+
+-- The same for options that nobody changes: jobs of one queue often have the same.
+local options_text, options
+local function options_in(text)
+  if text ~= options_text then options_text, options = text, decoded(text) end
+  return options
 end
 
 -- A field of a decoded object, nil where JSON says null.
 local function given(value)
   if value == cjson.null then return nil end
   return value
+end
+
+-- What stands in `from` is taken before what stands in `to`.
+local function move(from, to)
+  if redis.call('EXISTS', from) == 0 then return end
+  if redis.call('EXISTS', to) == 0 then
+    redis.call('RENAME', from, to)
+    return
+  end
+  while true do
+    local ids = redis.call('LRANGE', from, 0, 999)
+    if #ids == 0 then return end
+    redis.call('RPUSH', to, unpack(ids))
+    redis.call('LTRIM', from, #ids, -1)
+  end
 end
 
 -- The same as a whole number that Redis can read; nil when it is no number.
@@ -216,7 +240,7 @@ end
 local function check_stalled(q, lane)
   if redis.call('EXISTS', q.base .. 'stalled-check') == 1 then return end
   probe(q)
-  redis.call('SET', q.base .. 'stalled-check', now, 'PX', lane.check)
+  redis.call('SET', q.base .. 'stalled-check', stamp, 'PX', lane.check)
   local stalled = q.base .. 'stalled'
   for _, id in ipairs(redis.call('SMEMBERS', stalled)) do found_stalled(q, lane, id) end
   redis.call('DEL', stalled)

@@ -4,7 +4,7 @@
 --   token, proof.
 -- Returns: per job 1 (ours) or 0.
 
-local lasts = number()
+local lasts = arg()
 local lanes = read_lanes()
 local answers = {}
 while cursor < #ARGV do

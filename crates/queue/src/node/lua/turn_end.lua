@@ -2,17 +2,19 @@
 
 local settled, verdicts = {}, {}
 
+local function carry_out(job)
+  local q = queue_at(job.lane.base)
+  job.ties = ours(q, job.id, job.token, job.proof)
+  if not job.ties then return 0 end
+  probe(q, job)
+  -- Whoever moved it meanwhile has the say.
+  if not leave_active(q, job.id) then return 0 end
+  return verbs[job.verb](q, job.lane, job) or 1
+end
+
 local function settle(place)
   local job = verdicts[place]
-  local moved, answer = pcall(function()
-    local q = queue_at(job.lane.base)
-    job.ties = ours(q, job.id, job.token, job.proof)
-    if not job.ties then return 0 end
-    probe(q, job)
-    -- Whoever moved it meanwhile has the say.
-    if not leave_active(q, job.id) then return 0 end
-    return verbs[job.verb](q, job.lane, job) or 1
-  end)
+  local moved, answer = pcall(carry_out, job)
   settled[place] = moved and answer or named(job.lane.base, answer)
 end
 

@@ -12,7 +12,7 @@
 --   1 paused, 2 broken, 3 limited, 4 full; jobs of schedules that failed without running; what else is to be told of
 --   queues, each {start of its keys, text}.
 
-local token, lasts = arg(), number()
+local token, lasts = arg(), arg()
 local lanes = read_lanes()
 
 -- verdicts --------------------------------------------------------------------------------------------------------

@@ -18,10 +18,11 @@ use crate::error::QueueError;
 use crate::redis::ear::call_it;
 use crate::redis::{ANSWERS_WITHIN, Link, Live, Reply};
 
-/// One blocking call lasts this long at most, so that silent middle boxes do not forget the connection.
-const BLOCKS_FOR: Duration = Duration::from_secs(60);
+/// One blocking call lasts this long at most. The system keeps the connection alive meanwhile, and whoever waits looks into
+/// the queues much more often, and so notices when the server is gone.
+const BLOCKS_FOR: Duration = Duration::from_secs(300);
 /// The limit for an answer on such a connection: longer than a blocking call.
-pub(crate) const BLOCKED_ANSWERS_WITHIN: Duration = Duration::from_secs(65);
+pub(crate) const BLOCKED_ANSWERS_WITHIN: Duration = Duration::from_secs(305);
 /// So often a call is called off before its connection is closed instead.
 const UNBLOCKS: u32 = 10;
 

@@ -7,8 +7,11 @@ use tokio::sync::watch;
 
 use super::wish::Wish;
 
-/// A wish that is gone for this long is gone for good.
+/// What nobody has asked for this long after it came is for others.
 pub(super) const GRACE: Duration = Duration::from_millis(20);
+/// A wish that is gone for this long is gone for good. Between two equal ones lies a turn, which on a distant server takes
+/// most of it; calling off and calling again would triple what an idle worker sends.
+const LINGERS: Duration = Duration::from_millis(250);
 
 /// How a blocking call ended.
 pub(super) enum Ended {
@@ -38,7 +41,7 @@ pub(super) async fn wanted(
         tokio::select! {
             answer = &mut call => return Ended::Answered(answer),
             changed = wishes.changed() => if changed.is_err() { return Ended::Renewed },
-            () = tokio::time::sleep(GRACE), if now.queues.is_none() => return Ended::Unwanted,
+            () = tokio::time::sleep(LINGERS), if now.queues.is_none() => return Ended::Unwanted,
         }
     }
 }

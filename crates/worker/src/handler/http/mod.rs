@@ -27,7 +27,7 @@ use hyper_util::client::legacy::connect::HttpInfo;
 use qfleet_manifest::handler::HttpHandler;
 use qfleet_model::outcome::{Outcome, Reason};
 use qfleet_os::clock;
-use reqwest::header::{HeaderMap, HeaderName, HeaderValue, LOCATION};
+use reqwest::header::{self, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LOCATION};
 use reqwest::{Method, Response, Url};
 
 pub use address::{Names, SystemNames};
@@ -48,6 +48,8 @@ const STILL_WORKING: Duration = Duration::from_secs(5);
 /// How long a receiver may be working on a delivery without a deadline.
 const NO_DEADLINE: Duration = Duration::from_secs(300);
 const MOST_REDIRECTS: u32 = 2;
+/// About as many headers as deliveries have.
+const KNOWN_HEADERS: usize = 28;
 const LARGEST_HEADERS: usize = 64 * 1024;
 const FIRST_PAUSE: Duration = Duration::from_secs(5);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
@@ -58,7 +60,8 @@ pub(super) struct Http {
     settings: HttpHandler,
     target: Target,
     signer: Signer,
-    extra: HeaderMap,
+    /// The headers that all deliveries have alike.
+    fixed: HeaderMap,
     shared: Arc<Shared>,
     max_delay: Duration,
     unreachable: Mutex<Unreachable>,
@@ -79,18 +82,27 @@ impl Http {
     pub(super) fn open(settings: &HttpHandler, context: &HandlerContext) -> Result<Self, String> {
         let target = Target::new(&settings.target)?;
         let shared = context.clients.shared(settings, target.is_https(), &context.names)?;
-        let mut extra = HeaderMap::new();
+        let mut fixed = HeaderMap::with_capacity(settings.headers.len() + KNOWN_HEADERS);
         for (name, value) in &settings.headers {
             let wrong = || format!("the header `{name}` or its value cannot be sent");
             let header = HeaderName::from_bytes(name.as_bytes()).map_err(|_| wrong())?;
             let mut value = HeaderValue::from_str(value.reveal()).map_err(|_| wrong())?;
             value.set_sensitive(true);
-            extra.insert(header, value);
+            fixed.insert(header, value);
+        }
+        // Over those of the operator.
+        for (name, value) in [
+            (CONTENT_TYPE, body::content_type(settings.body)),
+            (header::ACCEPT, ACCEPT),
+            (header::ACCEPT_ENCODING, "identity"),
+            (header::USER_AGENT, USER_AGENT),
+        ] {
+            fixed.insert(name, HeaderValue::from_static(value));
         }
         Ok(Self {
             target,
             signer: Signer::new(&settings.signing_keys)?,
-            extra,
+            fixed,
             shared,
             max_delay: context.max_delay,
             unreachable: Mutex::default(),
@@ -110,18 +122,17 @@ impl Http {
             return Err(Reason::classed("too_large", text));
         }
         let at = delivery.started_at;
-        let trace = Trace::of(delivery, std::array::from_fn(|_| fastrand::u8(..)));
+        let mut random = [0; 24];
+        fastrand::fill(&mut random);
+        let trace = Trace::of(delivery, random);
         let mut facts = facts::headers(delivery, settings.body, &trace);
         let mut known = |name, value: Option<String>| facts.extend(value.map(|value| (name, value)));
         known("webhook-signature", self.signer.sign(&delivery.identity, at, &body));
         if settings.also_github {
             known("x-hub-signature-256", self.signer.sign_for_github(at, &body));
         }
-        known("content-type", Some(body::content_type(settings.body).to_owned()));
-        known("accept", Some(ACCEPT.to_owned()));
-        known("accept-encoding", Some(String::from("identity")));
-        known("user-agent", Some(USER_AGENT.to_owned()));
-        let mut headers = self.extra.clone();
+        let mut headers = self.fixed.clone();
+        headers.reserve(facts.len());
         for (name, value) in facts {
             let value = HeaderValue::try_from(value)
                 .map_err(|_| Reason::classed("bad_header", format!("the header `{name}` cannot be sent")))?;
@@ -160,13 +171,19 @@ impl Http {
         }
         let https = url.scheme() == "https";
         let client = self.shared.client().await.map_err(Failure::Unusable)?;
-        let response = client
-            .request(request.method.clone(), url.clone())
-            .headers(request.headers.clone())
-            .body(request.body.clone())
-            .send()
-            .await
-            .map_err(|error| Failure::of(&error, https))?;
+        let message = client.request(request.method.clone(), url.clone()).body(request.body.clone()).build();
+        let sent = match message {
+            Ok(mut message) => {
+                match message.headers().is_empty() {
+                    true => request.headers.clone_into(message.headers_mut()),
+                    // The URL has a user and a password.
+                    false => message.headers_mut().extend(request.headers.clone()),
+                }
+                client.execute(message).await
+            }
+            Err(error) => Err(error),
+        };
+        let response = sent.map_err(|error| Failure::of(&error, https))?;
         self.shared.answered(response.extensions().get::<HttpInfo>().map(HttpInfo::local_addr));
         read(response, self.settings.max_response).await
     }

@@ -3,8 +3,8 @@
 -- queues ----------------------------------------------------------------------------------------------------------
 
 local known = {}
--- Named in messages, so that peers can tell their own from others'.
-local speaker = ''
+-- Named in messages, so that peers can tell their own from others'. They do not listen to who has no name.
+local speaker = 'qfleet'
 
 function queue_at(base)
   local q = known[base]
@@ -147,13 +147,13 @@ end
 local function keep_ended(q, id, set, property, value, lane, ties)
   local key = q.base .. id
   if ties[1] then aside(end_debounce, q, ties[1]) end
-  local rule = keep_rule(decoded(ties[2]), set == 'completed' and 'removeOnComplete' or 'removeOnFail', lane[set])
+  local rule = keep_rule(options_in(ties[2]), set == 'completed' and 'removeOnComplete' or 'removeOnFail', lane[set])
   if rule.count == 0 then
     delete_ended(q, id)
   else
     keep(q, q.base .. set, rule)
-    redis.call('ZADD', q.base .. set, now, id)
-    redis.call('HSET', key, property, value, 'finishedOn', now)
+    redis.call('ZADD', q.base .. set, stamp, id)
+    redis.call('HSET', key, property, value, 'finishedOn', stamp)
   end
 end
 

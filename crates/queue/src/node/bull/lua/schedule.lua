@@ -5,11 +5,14 @@
 -- Returns: what went wrong.
 
 local function go_on(q, id, repeated, new, due, opts)
+  local planned = tonumber(redis.call('ZSCORE', q.base .. 'repeat', repeated))
   -- Nobody wants it any more.
-  if not redis.call('ZSCORE', q.base .. 'repeat', repeated) then return end
+  if not planned then return end
   probe(q)
-  local taken = redis.call('HMGET', q.base .. id, 'name', 'data', 'priority')
+  local taken = redis.call('HMGET', q.base .. id, 'name', 'data', 'priority', 'opts')
   if not taken[1] then return end
+  -- Whoever took it before, for an attempt that failed, has done this.
+  if planned > (tonumber(given(decoded(taken[4]).prevMillis)) or planned) then return end
   local counter = redis.call('INCR', q.base .. 'id')
   local key = q.base .. new
   if redis.call('EXISTS', key) == 1 then

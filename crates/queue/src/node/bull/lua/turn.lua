@@ -31,6 +31,7 @@ function again(q, job)
   end
   local priority, lifo = of_job(q, job.id)
   put_waiting(q, job.id, priority, lifo)
+  q.unsaid = true
 end
 
 function stalls(q, lane, id)
@@ -68,8 +69,8 @@ local function activate(q, lane, id, row)
   redis.call('SET', key .. ':lock', token, 'PX', lasts)
   redis.call('ZREM', q.base .. 'priority', id)
   say(q, 'active@' .. speaker, id)
-  redis.call('HSET', key, 'processedOn', now)
-  row[7] = proof(now, row[6])
+  redis.call('HSET', key, 'processedOn', stamp)
+  row[7] = proof(stamp, row[6])
 end
 
 -- False when no job waits; an id behind which none is any more is dropped.
@@ -120,4 +121,11 @@ function serve(place, lane, room)
   return taken, {state, left, due, '', lane.max > 0 and 1 or 0}
 end
 
-function close() end
+-- Bull says nothing of jobs that are to run again at once. Those that we did not take ourselves wake our idle workers.
+function close()
+  for _, q in pairs(known) do
+    if q.unsaid and redis.call('LLEN', q.base .. 'wait') > 0 then
+      redis.pcall('PUBLISH', string.sub(q.base, 1, -2) .. '@qfleet', '')
+    end
+  end
+end

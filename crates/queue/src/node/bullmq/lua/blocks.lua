@@ -11,7 +11,10 @@ function queue_at(base)
       'opts.maxLenEvents')
     q = {
       base = base, paused = meta[1] and true or false, concurrency = tonumber(meta[2]), max = tonumber(meta[3]),
-      duration = tonumber(meta[4]), version = meta[5] or '', events = tonumber(meta[6]),
+      duration = tonumber(meta[4]), version = meta[5] or '',
+      events = tonumber(meta[6]) and string.format('%.0f', meta[6]),
+      -- Waiting jobs that are in no list.
+      sorted = base .. 'prioritized',
     }
     q.major = tonumber(string.match(q.version, '^bullmq:(%d+)%.')) or 0
     known[base] = q
@@ -32,14 +35,14 @@ end
 
 local function event(q, ...)
   if not q.events then
-    q.events = 10000
+    q.events = '10000'
     redis.pcall('HSETNX', q.base .. 'meta', 'opts.maxLenEvents', q.events)
   end
   redis.pcall('XADD', q.base .. 'events', 'MAXLEN', '~', q.events, '*', 'event', ...)
 end
 
 local function base_marker(q)
-  if not blocked(q) then redis.pcall('ZADD', q.base .. 'marker', 0, '0') end
+  if not blocked(q) then redis.pcall('ZADD', q.base .. 'marker', '0', '0') end
 end
 
 local function delay_marker(q)
@@ -265,7 +268,7 @@ end
 local function finish(q, id, set, value, lane, ties)
   local key = q.base .. id
   local found = ties or ties_of(q, id)
-  local opts = decoded(found[4])
+  local opts = options_in(found[4])
   if found[3] then aside(end_deduplication, q, id, found[3]) end
   if found[1] then aside(tell_parent, key, found[1], found[2], opts, set, value) end
   local made = (whole(found[5]) or 0) + 1
@@ -276,8 +279,8 @@ local function finish(q, id, set, value, lane, ties)
     if found[1] then aside(forsake, key, found[1], found[2]) end
   else
     keep(q, q.base .. set, rule)
-    redis.call('ZADD', q.base .. set, now, id)
-    redis.call('HSET', key, 'atm', made, property, value, 'finishedOn', now)
+    redis.call('ZADD', q.base .. set, stamp, id)
+    redis.call('HSET', key, 'atm', made, property, value, 'finishedOn', stamp)
     if set == 'failed' then redis.call('HDEL', key, 'defa') end
   end
   event(q, set, 'jobId', id, property, value, 'prev', 'active')
@@ -336,8 +339,18 @@ local function count_children(q, job)
 end
 
 function probe(q, job)
-  if job and (job.verb == 'done' or job.verb == 'discard') then count_children(q, job) end
+  local ends = job and (job.verb == 'done' or job.verb == 'discard')
+  if ends then count_children(q, job) end
   if q.probed then return end
+  -- The end of most jobs changes no other place. A job with a parent or an id of its own for deduplication adds others.
+  if ends and not job.children_unknown and job.failed_children + job.pending_children == 0
+    and not job.ties[1] and not job.ties[3] then
+    if q.probed_end then return end
+    redis.call('LLEN', q.base .. 'active')
+    redis.call('ZCARD', q.base .. 'completed')
+    q.probed_end = true
+    return
+  end
   redis.call('LLEN', target(q))
   redis.call('LLEN', q.base .. 'active')
   for _, set in ipairs({'delayed', 'prioritized', 'completed', 'failed'}) do redis.call('ZCARD', q.base .. set) end

@@ -6,21 +6,6 @@
 local q = queue_at(arg())
 local meta, waiting, aside = q.base .. 'meta', q.base .. 'wait', q.base .. 'paused'
 
--- What stands in `from` is taken before what stands in `to`.
-local function move(from, to)
-  if redis.call('EXISTS', from) == 0 then return end
-  if redis.call('EXISTS', to) == 0 then
-    redis.call('RENAME', from, to)
-    return
-  end
-  while true do
-    local ids = redis.call('LRANGE', from, 0, 999)
-    if #ids == 0 then return end
-    redis.call('RPUSH', to, unpack(ids))
-    redis.call('LTRIM', from, #ids, -1)
-  end
-end
-
 if arg() == '1' then
   if q.major < 6 then move(waiting, aside) end
   redis.call('HSET', meta, 'paused', 1)

@@ -95,7 +95,7 @@ local function activate(q, lane, id, max, row)
   redis.call('SET', q.base .. id .. ':lock', token, 'PX', lasts)
   event(q, 'active', 'jobId', id, 'prev', 'waiting')
   row[7] = (whole(row[7]) or 0) + 1
-  redis.call('HSET', q.base .. id, 'processedOn', now, 'ats', row[7])
+  redis.call('HSET', q.base .. id, 'processedOn', stamp, 'ats', row[7])
 end
 
 function serve(place, lane, room)
@@ -146,7 +146,7 @@ function serve(place, lane, room)
   local left = redis.call('LLEN', q.base .. 'wait') + redis.call('ZCARD', q.base .. 'prioritized')
   -- A limit need not hold for others.
   if left > 0 and (state == 0 or state == 3) then base_marker(q) end
-  q.asked, q.state = room > 0, state
+  q.asked, q.state, q.left = room > 0, state, left
   if state ~= 0 then left = 0 end
   local due = ''
   if wait then
@@ -160,6 +160,8 @@ function serve(place, lane, room)
 end
 
 local function tell_end(q)
+  -- Others may have been added since, and nobody has taken any.
+  if q.left and q.left > 0 and q.asked then return end
   local left = redis.call('LLEN', q.base .. 'wait') + redis.call('ZCARD', q.base .. 'prioritized')
   -- A place became free, and whoever sleeps does not know.
   if q.concurrency and not q.asked and left > 0 then base_marker(q) end

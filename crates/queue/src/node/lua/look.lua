@@ -2,9 +2,10 @@
 --
 -- KEYS: the queue's `meta`. ARGV: now (ms); start of the queue's keys; `waiting`, `delayed`, `reserved` or `failed`; from;
 --   count.
--- Returns: how many there are in all, then each {id, date (ms) or '', name, data, attempts ended, starts, reason, finish}.
+-- Returns: how many there are in all, then each {id, date (ms) or '', name, data, attempts ended, reason}.
 
 local q, state, from, count = queue_at(arg()), arg(), number(), number()
+if q.foreign then return {0} end
 local ids, dates, total = {}, {}, 0
 
 local function list(key)
@@ -33,7 +34,7 @@ end
 if state == 'waiting' then
   list(q.base .. 'wait')
   list(q.base .. 'paused')
-  sorted(q.base .. 'prioritized', false)
+  if q.sorted then sorted(q.sorted, false) end
 elseif state == 'delayed' then
   sorted(q.base .. 'delayed', false, 4096)
 elseif state == 'failed' then
@@ -44,8 +45,8 @@ end
 
 local rows = {total}
 for place, id in ipairs(ids) do
-  local found = redis.pcall('HMGET', q.base .. id, 'name', 'data', 'atm', 'ats', 'failedReason')
-  if found.err then found = {'', '', '0', '0', ''} end
-  rows[#rows + 1] = {id, dates[place] or '', found[1] or '', found[2] or '', found[3] or '0', found[4] or '0', found[5] or ''}
+  local found = redis.pcall('HMGET', q.base .. id, 'name', 'data', 'atm', 'attemptsMade', 'failedReason')
+  if found.err then found = {} end
+  rows[#rows + 1] = {id, dates[place] or '', found[1] or '', found[2] or '', found[3] or found[4] or '0', found[5] or ''}
 end
 return rows

@@ -1,4 +1,4 @@
-//! Failed jobs where BullMQ keeps them: in the failed set of their own queue.
+//! Failed jobs where Node's libraries keep them: in the failed set of their own queue.
 //!
 //! Ids are only unique within a queue, so a record is named `queue/id`.
 
@@ -9,37 +9,37 @@ use async_trait::async_trait;
 use qfleet_manifest::queue::Connection;
 use qfleet_model::time::WallTime;
 
+use super::keys::Keys;
+use super::library::{Library, Scripts};
 use crate::clock;
 use crate::error::QueueError;
 use crate::failed::{FailedJob, FailedJobs};
 use crate::located;
-use crate::node::keys::Keys;
-use crate::node::library::script;
-use crate::redis::{Call, Link, Reply, Scan, Script, servers};
+use crate::redis::{Call, Link, Reply, Scan, servers};
 
 /// Jobs removed in one call.
 const BATCH: u64 = 500;
 
 /// The failed sets of one connection's queues.
 #[derive(Debug)]
-pub(crate) struct BullmqFailedJobs {
+pub(crate) struct NodeFailedJobs {
     connection: Connection,
     keys: Keys,
     /// By the hash tag of their queues; one where there is no cluster.
     links: Mutex<HashMap<String, Link>>,
-    look: Script,
-    change: Script,
+    library: &'static Library,
+    scripts: Scripts,
 }
 
-impl BullmqFailedJobs {
+impl NodeFailedJobs {
     /// A store with connections of its own, made when they are first needed.
-    pub(crate) fn open(connection: &Connection) -> Self {
+    pub(crate) fn open(library: &'static Library, connection: &Connection) -> Self {
         Self {
             keys: Keys::new(&connection.prefix),
             connection: connection.clone(),
             links: Mutex::default(),
-            look: script!("lua/look.lua"),
-            change: script!("lua/failed.lua"),
+            library,
+            scripts: (library.scripts)(),
         }
     }
 
@@ -61,9 +61,13 @@ impl BullmqFailedJobs {
         let mut found = BTreeSet::new();
         for server in servers(&self.connection.redis).await? {
             let link = Link::for_commands(&server)?;
-            let mut scan = Scan::new(self.keys.every_meta());
+            let mut scan = Scan::new(self.keys.every(self.library.sign));
             while let Some(keys) = scan.next(&link).await? {
-                found.extend(keys.iter().filter_map(|key| self.keys.queue_of_meta(key)).map(str::to_owned));
+                found.extend(
+                    keys.iter()
+                        .filter_map(|key| self.keys.queue_of(key, self.library.sign))
+                        .map(str::to_owned),
+                );
             }
         }
         Ok(found.into_iter().collect())
@@ -73,13 +77,13 @@ impl BullmqFailedJobs {
         let mut call = Call::default();
         call.key(self.keys.meta(queue)).own(clock::now().as_millis()).own(self.keys.base(queue));
         call.arg("failed").own(from).own(count);
-        let mut rows = self.link(queue)?.run(&self.look, &call).await?.list().into_iter();
+        let mut rows = self.link(queue)?.run(&self.scripts.look, &call).await?.list().into_iter();
         let total = rows.next().and_then(|total| total.number::<u64>()).unwrap_or_default();
         Ok((total, rows.map(|row| self.job(queue, row)).collect()))
     }
 
     fn job(&self, queue: &str, row: Reply) -> FailedJob {
-        let [id, date, name, data, _, _, reason] = row.fields();
+        let [id, date, name, data, _, reason] = row.fields();
         FailedJob {
             id: format!("{queue}/{}", id.text()),
             connection: self.connection.name.clone(),
@@ -97,12 +101,12 @@ impl BullmqFailedJobs {
         let mut call = Call::default();
         call.key(self.keys.meta(queue)).own(clock::now().as_millis()).own(self.keys.base(queue));
         call.arg(verb).arg(what).own(BATCH);
-        Ok(self.link(queue)?.run(&self.change, &call).await?.number().unwrap_or_default())
+        Ok(self.link(queue)?.run(&self.scripts.failed, &call).await?.number().unwrap_or_default())
     }
 }
 
 #[async_trait]
-impl FailedJobs for BullmqFailedJobs {
+impl FailedJobs for NodeFailedJobs {
     /// The verdict itself puts the job there.
     async fn record(&self, _job: &FailedJob) -> Result<(), QueueError> {
         Ok(())

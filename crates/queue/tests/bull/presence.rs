@@ -1,0 +1,14 @@
+//! Being seen by the library.
+
+use crate::rig::NodeRig;
+use crate::shared_presence::{a_pool_is_seen_on_each_queue, a_worker_of_one_queue_is_seen_and_a_pool_is_not};
+
+#[tokio::test]
+async fn a_pool_is_seen_when_it_is_to_be() {
+    a_pool_is_seen_on_each_queue(&NodeRig::bull(), "bull").await;
+}
+
+#[tokio::test]
+async fn a_worker_of_one_queue_is_always_seen() {
+    a_worker_of_one_queue_is_seen_and_a_pool_is_not(&NodeRig::bull(), "bull").await;
+}
