@@ -1,8 +1,8 @@
 //! From supervisord's configuration to a manifest: text in, YAML out.
 //!
 //! The way of a file: `files` (what is on disk, includes followed) → `ini` (sections and settings with their comments) →
-//! `section` (expansions, typed values) → `program`, `artisan`, `queue`, `daemon` (what each part becomes) → `document` (the
-//! whole, and the list of what was not carried over) → `yaml`. Only `files` touches the disk.
+//! `section` (expansions, typed values) → `program`, `settings`, `artisan`, `queue`, `daemon`, `logs` (what each part becomes),
+//! put together by `document` → `written`, `yaml` (the text). Only `files` touches the disk.
 //!
 //! The result must run the same work from the first minute. A command line of `queue:work` therefore becomes a queue when
 //! somebody says who is to get its jobs, and stays a program, with the queue as a comment, when nobody does.
@@ -20,8 +20,10 @@ mod notes;
 mod program;
 mod queue;
 mod section;
+mod settings;
 mod variables;
 mod words;
+mod written;
 mod yaml;
 
 #[cfg(test)]
