@@ -49,6 +49,11 @@ async fn a_repeated_job_survives_a_cut_between_two_calls() {
 }
 
 #[tokio::test]
+async fn jobs_stay_ours_while_the_server_takes_no_writes() {
+    shared_outages::jobs_stay_ours_while_the_server_takes_no_writes(NodeRig::bull()).await;
+}
+
+#[tokio::test]
 async fn three_hundred_jobs_pass_a_line_that_breaks_all_the_time() {
     shared_outages::three_hundred_jobs_pass_a_line_that_breaks_all_the_time(&NodeRig::bull(), "bull").await;
 }

@@ -42,6 +42,11 @@ async fn a_schedule_survives_a_cut_between_two_calls() {
 }
 
 #[tokio::test]
+async fn jobs_stay_ours_while_the_server_takes_no_writes() {
+    shared_outages::jobs_stay_ours_while_the_server_takes_no_writes(NodeRig::bullmq()).await;
+}
+
+#[tokio::test]
 async fn three_hundred_jobs_pass_a_line_that_breaks_all_the_time() {
     let rig = NodeRig::bullmq();
     shared_outages::three_hundred_jobs_pass_a_line_that_breaks_all_the_time(&rig, "bullmq").await;

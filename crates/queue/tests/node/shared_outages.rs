@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use qfleet_manifest::queue::Connection;
 use qfleet_queue::NodeSettings;
-use qfleet_queue::driver::{Ask, DeadWorker, QueueDriver, Settled, Settlement};
+use qfleet_queue::driver::{Ask, DeadWorker, QueueDriver, Renewal, Settled, Settlement};
 use qfleet_queue::error::QueueError;
 use qfleet_testkit::{Node, Scratch};
 use serde_json::{Value, json};
@@ -108,6 +108,31 @@ pub(crate) async fn a_server_that_restarts_loses_nothing(rig: NodeRig) {
     let turn = driver.turn(&settle, &asks, driver.mark()).await.unwrap();
     assert_eq!(turn.settled, [Settled::Done; 2]);
     assert_eq!(names(&turn.jobs), ["c"]);
+}
+
+/// A server that takes no writes for a while has given no job to anybody else.
+pub(crate) async fn jobs_stay_ours_while_the_server_takes_no_writes(rig: NodeRig) {
+    let node = fill(&rig, &["a"]);
+    let driver = rig.worker(1);
+    let job = crate::contract::take_one(&*driver, DEMO).await;
+    let receipts = std::slice::from_ref(&job.receipt);
+    let set = |name: &str, value: &str| {
+        redis::cmd("CONFIG").arg(&["SET", name, value]).exec(&mut rig.redis()).unwrap();
+    };
+    set("min-replicas-to-write", "1");
+    let renewed = driver.renew(receipts).await;
+    assert!(matches!(renewed, Err(QueueError::Unreachable(_))), "an outage, and yet {renewed:?}");
+    set("min-replicas-to-write", "0");
+
+    set("maxmemory", "1");
+    assert_eq!(
+        driver.renew(receipts).await.unwrap(),
+        [Renewal::Held],
+        "a lock takes no memory that was not there"
+    );
+    set("maxmemory", "0");
+    assert_eq!(crate::contract::settle(&*driver, &job, complete("1")).await, Settled::Done);
+    assert_eq!(counts(&node, "['active', 'completed']"), json!([0, 1]));
 }
 
 /// Calls are cut all the time, and a worker of the library takes part.
