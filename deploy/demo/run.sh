@@ -10,8 +10,8 @@ say() { printf '\n\033[1m%s\033[0m\n' "$*"; }
 
 leave() {
     # A second Ctrl-C is for the fleet, which then cuts off what runs; this script stays to clean up behind it.
-    trap - EXIT
     trap : INT TERM
+    trap - EXIT
     [ -z "$samples" ] || kill "$samples" 2>/dev/null || true
     if [ -n "$fleet" ]; then
         kill -TERM "$fleet" 2>/dev/null || true
@@ -24,7 +24,7 @@ leave() {
     exit "$code"
 }
 trap leave EXIT
-trap 'code=130; exit' INT TERM
+trap 'trap : INT TERM; code=130; exit' INT TERM
 
 DEMO_HOME=$(cd "$(dirname "$0")" && pwd)
 DEMO_DIR=$(mktemp -d "${TMPDIR:-/tmp}/qfleet-demo.XXXXXX")
