@@ -23,8 +23,13 @@ mod clock;
 pub mod driver;
 pub mod error;
 pub mod failed;
+mod fate;
 mod laravel;
+mod lease;
+mod lost;
 mod node;
+mod per_lane;
+mod places;
 mod redis;
 
 /// What a driver is opened with.

@@ -12,6 +12,7 @@ use super::{Laravel, payload};
 use crate::clock;
 use crate::driver::{LaneId, Mark, Receipt, Reserved, Settled, Settlement, Turn};
 use crate::error::Unreadable;
+use crate::per_lane::{LaneStates, earlier};
 use crate::redis::Reply;
 
 impl Laravel {
@@ -27,11 +28,11 @@ impl Laravel {
         for (one, sent) in settle.iter().zip(sent_before) {
             let settled = match (sent, one.receipt.inner::<Held>()) {
                 (Some(sent), Some(held)) => {
-                    held.answered();
+                    held.lease.answered();
                     let answer = answers.next().unwrap_or(Reply(redis::Value::Nil));
                     match answer.number::<i64>() {
                         Some(1) => Settled::Done,
-                        Some(_) if held.must_have_taken_effect(*sent, now) => Settled::Done,
+                        Some(_) if held.lease.must_have_taken_effect(*sent, now) => Settled::Done,
                         Some(_) => Settled::Lost,
                         None => {
                             let name = self.queue_name(held.queue);
@@ -54,10 +55,15 @@ impl Laravel {
 
     /// The job is out of our hands.
     pub(super) fn let_go(&self, one: &Settlement, settled: Settled) -> Settled {
-        if let Some(held) = one.receipt.inner::<Held>() {
-            self.in_hand.remove(held, one.receipt.digest());
-        }
+        self.forget(&one.receipt);
         settled
+    }
+
+    /// Takes back what was noted of a job in hand.
+    pub(super) fn forget(&self, receipt: &Receipt) {
+        if let Some(held) = receipt.inner::<Held>() {
+            self.in_hand.remove(held, receipt.digest());
+        }
     }
 
     /// How many were taken from each asked queue.
@@ -139,7 +145,7 @@ impl Laravel {
 
     pub(super) fn read_states(&self, states: Reply, asked: &[Asked], taken: &[u32], turn: &mut Turn) {
         let mut states = states.list().into_iter();
-        let mut lanes: Vec<(LaneId, bool, bool)> = Vec::new();
+        let mut lanes = LaneStates::default();
         for (from, taken) in asked.iter().zip(taken) {
             let state = states.next().unwrap_or(Reply(redis::Value::Nil));
             let [state, left, due, text] = state.fields();
@@ -156,19 +162,10 @@ impl Laravel {
                 self.sleeper.put_back([(from.queue, from.woken.saturating_sub(*taken))]);
             }
             self.sleeper.rest(from.queue, due.filter(|_| limited));
-            if let Some(due) = due {
-                turn.next_due = Some(turn.next_due.map_or(due, |known| known.min(due)));
-            }
-            match lanes.last_mut().filter(|(lane, ..)| *lane == from.lane) {
-                Some((_, more, all_paused)) => {
-                    *more |= left > 0;
-                    *all_paused &= paused;
-                }
-                None => lanes.push((from.lane, left > 0, paused)),
-            }
+            turn.next_due = earlier(turn.next_due, due);
+            lanes.add(from.lane, left > 0, paused);
         }
-        turn.more = lanes.iter().filter(|(_, more, _)| *more).map(|(lane, ..)| *lane).collect();
-        turn.paused = lanes.iter().filter(|(.., paused)| *paused).map(|(lane, ..)| *lane).collect();
+        lanes.tell(turn);
     }
 }
 
@@ -199,7 +196,7 @@ fn window_end(left: u64) -> WallTime {
     clock::now() + Duration::from_millis(left.saturating_add(1))
 }
 
-fn seconds_date(seconds: f64) -> WallTime {
+pub(super) fn seconds_date(seconds: f64) -> WallTime {
     // Rounded up: a date one millisecond early would be looked at twice.
     WallTime::from_millis((seconds * 1000.0).ceil() as i64)
 }

@@ -2,13 +2,13 @@
 
 use std::borrow::Cow;
 use std::collections::HashSet;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use qfleet_model::time::WallTime;
 use ring::digest::{SHA256, digest};
 
 use super::splice;
+use crate::lease::Lease;
 
 /// Inside of a receipt.
 #[derive(Debug)]
@@ -29,10 +29,8 @@ pub(crate) struct Held {
     pub(crate) remembered: bool,
     /// Why it cannot be read.
     pub(crate) unreadable: Option<String>,
-    /// End of the reservation as last confirmed, in milliseconds since 1970.
-    until: AtomicI64,
-    /// A verdict was sent, and no answer came back.
-    unanswered: AtomicBool,
+    /// Its reservation, as last confirmed.
+    pub(crate) lease: Lease,
 }
 
 /// The counter as it stands in the reserved bytes, and the digits that stood there before.
@@ -58,7 +56,7 @@ pub(crate) struct Found {
 impl Held {
     /// A job just taken, reserved until the score says.
     pub(crate) fn new(found: Found, taken: WallTime, until: f64) -> Self {
-        let held = Self {
+        Self {
             queue: found.queue,
             reserved: found.reserved,
             undo: found.undo,
@@ -67,11 +65,8 @@ impl Held {
             taken,
             remembered: found.remembered,
             unreadable: found.unreadable,
-            until: AtomicI64::new(0),
-            unanswered: AtomicBool::new(false),
-        };
-        held.renewed(until);
-        held
+            lease: Lease::new(lease_end(until)),
+        }
     }
 
     /// Names the reserved bytes.
@@ -86,35 +81,12 @@ impl Held {
             None => Cow::Borrowed(&self.reserved),
         }
     }
+}
 
-    /// The reservation now lasts until this score.
-    pub(crate) fn renewed(&self, until: f64) {
-        // Seconds of our own century.
-        self.until.store((until * 1000.0) as i64, Ordering::Relaxed);
-    }
-
-    /// A verdict is about to be sent.
-    pub(crate) fn sending(&self) {
-        self.unanswered.store(true, Ordering::Relaxed);
-    }
-
-    /// The verdict sent last was answered.
-    pub(crate) fn answered(&self) {
-        self.unanswered.store(false, Ordering::Relaxed);
-    }
-
-    /// A verdict was sent before, and no answer came.
-    pub(crate) fn sent_before(&self) -> bool {
-        self.unanswered.load(Ordering::Relaxed)
-    }
-
-    /// Whether a verdict that finds no reservation can only have taken effect at an earlier, unanswered try.
-    ///
-    /// The bytes leave the reserved set by our verdict, or when the reservation has ended and somebody else takes the
-    /// job. Before its end only the first is possible.
-    pub(crate) fn must_have_taken_effect(&self, sent_before: bool, now: WallTime) -> bool {
-        sent_before && now.as_millis() < self.until.load(Ordering::Relaxed)
-    }
+/// The date that the score of a reservation stands for, not later.
+pub(crate) fn lease_end(score: f64) -> WallTime {
+    // Seconds of our own century.
+    WallTime::from_millis((score * 1000.0) as i64)
 }
 
 /// First half of SHA-256 over reserved bytes.

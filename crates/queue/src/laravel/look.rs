@@ -9,6 +9,7 @@ use super::{Laravel, payload, score_text};
 use crate::clock;
 use crate::driver::{Depth, JobState, LaneId, ListedJob};
 use crate::error::QueueError;
+use crate::per_lane::depths;
 use crate::redis::{Call, Reply};
 
 impl Laravel {
@@ -38,16 +39,9 @@ impl Laravel {
             call.key(self.keys.ready(name)).key(self.keys.paused(name));
             call.key(self.keys.failed_in(name)).key(self.keys.unreadable(name)).arg(name);
         }
-        let mut sizes = self.link.run(&self.scripts.depth, &call).await?.list().into_iter();
-        let of_lane = |lane: &LaneId| {
-            let queues = self.queues_of(*lane).len();
-            let mut depth = Depth { paused: queues > 0, ..Depth::default() };
-            for size in sizes.by_ref().take(queues) {
-                add_up(&mut depth, size);
-            }
-            depth
-        };
-        Ok(lanes.iter().map(of_lane).collect())
+        let sizes = self.link.run(&self.scripts.depth, &call).await?;
+        let queues = lanes.iter().map(|lane| self.queues_of(*lane).len());
+        Ok(depths(queues, sizes, |first| payload::created_at(&first.bytes()?)))
     }
 
     /// One page over all queues of the lane, one after the other.
@@ -114,18 +108,4 @@ impl Laravel {
         }
         Ok(paused.then(|| "PHP workers on the same queue are not affected".to_owned()).into_iter().collect())
     }
-}
-
-fn add_up(depth: &mut Depth, size: Reply) {
-    let [ready, delayed, reserved, failed, paused, first] = size.fields();
-    depth.waiting += ready.number::<u64>().unwrap_or_default();
-    depth.delayed += delayed.number::<u64>().unwrap_or_default();
-    depth.reserved += reserved.number::<u64>().unwrap_or_default();
-    depth.failed += failed.number::<u64>().unwrap_or_default();
-    depth.paused &= paused.number::<u8>() == Some(1);
-    let oldest = first.bytes().and_then(|payload| payload::created_at(&payload));
-    depth.oldest = match (depth.oldest, oldest) {
-        (Some(known), Some(other)) => Some(known.min(other)),
-        (known, other) => known.or(other),
-    };
 }

@@ -28,7 +28,6 @@ use tokio::sync::Mutex;
 
 use self::held::{Held, InHand};
 pub(crate) use self::keys::Keys;
-use self::lost::Lost;
 use self::sleeper::NotifyLists;
 use crate::clock;
 use crate::driver::{
@@ -38,6 +37,7 @@ use crate::driver::{
 use crate::error::QueueError;
 use crate::failed::redis::RedisFailedJobs;
 use crate::failed::spread::Register;
+use crate::lost::Lost;
 use crate::redis::{Blocked, Call, Link, Script, Sleeper};
 use crate::{LaneQueues, OpenSettings, RateLimit};
 
@@ -249,7 +249,7 @@ impl QueueDriver for Laravel {
         for (receipt, job) in held.iter().zip(jobs) {
             let kept = job.is_some() && answers.next().and_then(|answer| answer.number::<u8>()) == Some(1);
             match job {
-                Some(job) if kept => job.renewed(until),
+                Some(job) if kept => job.lease.renewed(held::lease_end(until)),
                 Some(job) => self.in_hand.remove(job, receipt.digest()),
                 None => {}
             }

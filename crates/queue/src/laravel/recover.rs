@@ -6,16 +6,17 @@
 
 use std::collections::HashMap;
 
-use qfleet_model::outcome::{Note, Verdict};
+use qfleet_model::outcome::Verdict;
 
 use super::answer::history;
 use super::held::{Found, Held, digest_of, lower};
-use super::turn::Places;
 use super::{Laravel, payload, settle};
 use crate::clock;
-use crate::driver::{DeadHold, DeadState, DeadVerdict, DeadWorker, Recovered};
+use crate::driver::{DeadWorker, Recovered};
 use crate::error::QueueError;
 use crate::failed::{FailedJob, FailedJobs, record_id};
+use crate::fate::{Fate, carried_out};
+use crate::places::Places;
 use crate::redis::{Call, Reply};
 
 /// Crashes after which one more, alone, is the job's own fault.
@@ -25,11 +26,6 @@ const CRASHES: u32 = 3;
 struct Left {
     held: Held,
     fate: Fate,
-}
-
-enum Fate {
-    Crashed { alone: bool, not_before: Option<qfleet_model::time::WallTime> },
-    Settled(Verdict),
 }
 
 impl Laravel {
@@ -92,7 +88,7 @@ impl Laravel {
         for hold in &dead.held {
             let queue = self.queues_of(hold.lane).get(usize::from(hold.queue));
             match queue.and_then(|queue| by_name.remove(&(*queue, hold.digest))) {
-                Some((_, held)) => left.push(Left { held, fate: fate(hold) }),
+                Some((_, held)) => left.push(Left { held, fate: Fate::of(hold) }),
                 None => gone += 1,
             }
         }
@@ -128,16 +124,7 @@ impl Laravel {
         }
         args.own(0);
         let call = self.turn_call(&places, args, dead.tag, self.reservation_end(), now);
-        let [answers, ..] = self.link.run(&self.scripts.turn, &call).await?.fields::<3>();
-        answers
-            .list()
-            .into_iter()
-            .map(|answer| {
-                answer
-                    .number()
-                    .ok_or_else(|| QueueError::Refused(format!("a job cannot be moved: {}", answer.text())))
-            })
-            .collect()
+        carried_out(self.link.run(&self.scripts.turn, &call).await?)
     }
 
     fn crash_record(&self, held: &Held) -> FailedJob {
@@ -166,22 +153,4 @@ fn held_by_the_dead(queue: usize, bytes: Vec<u8>, identity: String, counters: Re
     let deliveries = history(counters).deliveries.max(attempts);
     let found = Found { queue, reserved: bytes, undo, identity, deliveries, remembered, unreadable: None };
     Held::new(found, clock::now(), until)
-}
-
-fn fate(hold: &DeadHold) -> Fate {
-    match hold.state {
-        DeadState::Fetched => Fate::Settled(Verdict::GiveBack),
-        DeadState::Started { alone, not_before } => Fate::Crashed { alone, not_before },
-        DeadState::Settling(DeadVerdict::Complete) => Fate::Settled(Verdict::Complete { result: None }),
-        DeadState::Settling(DeadVerdict::Again { due, counted }) => {
-            let after = due.since(clock::now());
-            if counted {
-                let note = Note { exception: true, ..Note::default() };
-                Fate::Settled(Verdict::Retry { after, note })
-            } else {
-                Fate::Settled(Verdict::GiveBackAt { due })
-            }
-        }
-        DeadState::Settling(DeadVerdict::Other) => Fate::Crashed { alone: false, not_before: None },
-    }
 }

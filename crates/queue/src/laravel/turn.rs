@@ -1,36 +1,19 @@
 //! One turn: builds the script's arguments from verdicts and asks, and sends them.
 
-use std::collections::HashMap;
-
 use qfleet_model::outcome::Verdict;
 use qfleet_model::time::WallTime;
 
+use super::answer::seconds_date;
 use super::held::Held;
 use super::{Laravel, score_text, settle};
 use crate::clock;
 use crate::driver::{Ask, LaneId, Mark, Settled, Settlement, Turn};
 use crate::error::QueueError;
+use crate::places::Places;
 use crate::redis::Call;
 
 /// Most jobs made ready per set and turn; what is left is ready a turn later.
 const BATCH: usize = 200;
-
-/// The queues of one call, in order of appearance.
-#[derive(Default)]
-pub(super) struct Places {
-    queues: Vec<usize>,
-    by_queue: HashMap<usize, usize>,
-}
-
-impl Places {
-    /// The queue's place in the call, from 1.
-    pub(super) fn of(&mut self, queue: usize) -> usize {
-        *self.by_queue.entry(queue).or_insert_with(|| {
-            self.queues.push(queue);
-            self.queues.len()
-        })
-    }
-}
 
 /// A queue that is asked for jobs.
 pub(super) struct Asked {
@@ -50,7 +33,7 @@ impl Laravel {
         let _turn = self.turning.lock().await;
         let mut rooms: Vec<(LaneId, u32)> = asks.iter().map(|ask| (ask.lane, ask.at_most)).collect();
         // First of all, so that what is found counts against the room there is.
-        let regained = self.lost.search(self, &mut rooms).await?;
+        let regained = self.regain(&mut rooms).await?;
         if settle.iter().any(|one| matches!(one.verdict, Verdict::Bury { .. })) {
             self.note_failing().await?;
         }
@@ -68,10 +51,11 @@ impl Laravel {
         let call = self.turn_call(&places, args, self.tag, f64::from_bits(mark.0), now);
 
         // From here on, and until the reply is read, the call may have done anything.
-        self.lost.sending(mark, asked.iter().map(|one| one.queue));
+        let until = seconds_date(f64::from_bits(mark.0));
+        self.lost.sending(mark, until, asked.iter().map(|one| one.queue));
         for (one, _) in settle.iter().zip(&sent_before).filter(|(_, sent)| sent.is_some()) {
             if let Some(held) = one.receipt.inner::<Held>() {
-                held.sending();
+                held.lease.sending();
             }
         }
         let reply = match self.link.run(&self.scripts.turn, &call).await {
@@ -108,7 +92,7 @@ impl Laravel {
                 return Err(QueueError::Refused("a receipt of another driver".into()));
             };
             let added = settle::add(self, &mut verdicts, places.of(held.queue), held, &one.verdict, now);
-            sent_before.push(added.then(|| held.sent_before()));
+            sent_before.push(added.then(|| held.lease.sent_before()));
         }
         args.own(sent_before.iter().flatten().count()).append(verdicts);
         Ok(sent_before)
@@ -154,8 +138,8 @@ impl Laravel {
             .own(score)
             .own(self.lease.as_secs())
             .own(BATCH)
-            .own(places.queues.len());
-        for queue in &places.queues {
+            .own(places.queues().len());
+        for queue in places.queues() {
             let name = self.queue_name(*queue);
             call.key(self.keys.ready(name)).key(self.keys.paused(name));
             call.arg(name).own(self.keys.counters(name));

@@ -1,12 +1,13 @@
 //! What the driver knows of a job in hand, and what is uncertain about it.
 
 use std::collections::HashSet;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use qfleet_model::time::WallTime;
 use ring::digest::{SHA256, digest};
+
+use crate::lease::Lease;
 
 /// Inside of a receipt.
 #[derive(Debug)]
@@ -25,10 +26,8 @@ pub(crate) struct Held {
     pub(crate) taken: WallTime,
     /// What the job says of the pause after this attempt, should it turn out that it cannot be completed yet.
     pub(crate) pause: Duration,
-    /// End of the lock as last confirmed, in milliseconds since 1970.
-    until: AtomicI64,
-    /// A verdict was sent, and no answer came back.
-    unanswered: AtomicBool,
+    /// Its lock, as last confirmed.
+    pub(crate) lease: Lease,
 }
 
 impl Held {
@@ -42,41 +41,12 @@ impl Held {
         taken: WallTime,
         until: WallTime,
     ) -> Self {
-        let (until, unanswered) = (AtomicI64::new(until.as_millis()), AtomicBool::new(false));
-        Self { queue, id, token, proof, noted, taken, pause: Duration::ZERO, until, unanswered }
+        Self { queue, id, token, proof, noted, taken, pause: Duration::ZERO, lease: Lease::new(until) }
     }
 
     /// With the job's own pause after this attempt.
     pub(crate) fn pausing(self, pause: Duration) -> Self {
         Self { pause, ..self }
-    }
-
-    /// The lock now lasts until then.
-    pub(crate) fn renewed(&self, until: WallTime) {
-        self.until.store(until.as_millis(), Ordering::Relaxed);
-    }
-
-    /// A verdict is about to be sent.
-    pub(crate) fn sending(&self) {
-        self.unanswered.store(true, Ordering::Relaxed);
-    }
-
-    /// The verdict sent last was answered.
-    pub(crate) fn answered(&self) {
-        self.unanswered.store(false, Ordering::Relaxed);
-    }
-
-    /// A verdict was sent before, and no answer came.
-    pub(crate) fn sent_before(&self) -> bool {
-        self.unanswered.load(Ordering::Relaxed)
-    }
-
-    /// Whether a verdict that finds the job not ours can only have taken effect at an earlier, unanswered try.
-    ///
-    /// A job leaves us by our verdict, or when its lock has ended and a check finds it stalled. Before the lock's end
-    /// only the first is possible.
-    pub(crate) fn must_have_taken_effect(&self, sent_before: bool, now: WallTime) -> bool {
-        sent_before && now.as_millis() < self.until.load(Ordering::Relaxed)
     }
 }
 

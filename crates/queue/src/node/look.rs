@@ -11,6 +11,7 @@ use super::{compose, settle};
 use crate::clock;
 use crate::driver::{Depth, JobState, LaneId, ListedJob, Receipt, Remark};
 use crate::error::QueueError;
+use crate::per_lane::depths;
 use crate::redis::{Call, Reply};
 
 impl Queues {
@@ -75,16 +76,9 @@ impl Queues {
             let name = self.lanes.name(*queue);
             call.key(self.keys.meta(name)).own(self.keys.base(name));
         }
-        let mut sizes = self.link.run(&self.scripts.depth, &call).await?.list().into_iter();
-        let of_lane = |lane: &LaneId| {
-            let queues = self.lanes.of(*lane).len();
-            let mut depth = Depth { paused: queues > 0, ..Depth::default() };
-            for size in sizes.by_ref().take(queues) {
-                add_up(&mut depth, size);
-            }
-            depth
-        };
-        Ok(lanes.iter().map(of_lane).collect())
+        let sizes = self.link.run(&self.scripts.depth, &call).await?;
+        let queues = lanes.iter().map(|lane| self.lanes.of(*lane).len());
+        Ok(depths(queues, sizes, |date| date.number::<i64>().map(WallTime::from_millis)))
     }
 
     /// One page over all queues of the lane, one after the other.
@@ -150,18 +144,4 @@ fn listed_job(queue: &str, state: JobState, row: Reply) -> ListedJob {
         at: date.number::<i64>().map(WallTime::from_millis),
         payload: data.text(),
     }
-}
-
-fn add_up(depth: &mut Depth, size: Reply) {
-    let [waiting, delayed, active, failed, paused, oldest] = size.fields();
-    depth.waiting += waiting.number::<u64>().unwrap_or_default();
-    depth.delayed += delayed.number::<u64>().unwrap_or_default();
-    depth.reserved += active.number::<u64>().unwrap_or_default();
-    depth.failed += failed.number::<u64>().unwrap_or_default();
-    depth.paused &= paused.number::<u8>() == Some(1);
-    let oldest = oldest.number::<i64>().map(WallTime::from_millis);
-    depth.oldest = match (depth.oldest, oldest) {
-        (Some(known), Some(other)) => Some(known.min(other)),
-        (known, other) => known.or(other),
-    };
 }

@@ -16,9 +16,8 @@ use qfleet_manifest::queue::Connection;
 use super::held::{Held, InHand};
 use super::keys::Keys;
 use super::library::{Bed, Library, Scripts};
-use super::lost::Lost;
 use super::presence::Presence;
-use super::{Lanes, compose, settle, turn};
+use super::{Lanes, compose, settle};
 use crate::OpenSettings;
 use crate::clock;
 use crate::driver::{
@@ -26,6 +25,8 @@ use crate::driver::{
     Renewal, Settlement, Turn,
 };
 use crate::error::QueueError;
+use crate::lost::Lost;
+use crate::places::Places;
 use crate::redis::{Address, Call, Link, Sleeper};
 
 /// All queues of one connection of one library that one process serves.
@@ -164,7 +165,7 @@ impl Queues {
             return Ok(Vec::new());
         }
         let jobs: Vec<Option<&Held>> = held.iter().map(|receipt| receipt.inner::<Held>()).collect();
-        let mut places = turn::Places::default();
+        let mut places = Places::default();
         let mut args = Call::default();
         for job in jobs.iter().flatten() {
             args.own(places.of(job.queue)).arg(&job.id).arg(&job.token).arg(&job.proof);
@@ -182,7 +183,7 @@ impl Queues {
         for (receipt, job) in held.iter().zip(jobs) {
             let kept = job.is_some() && answers.next().and_then(|answer| answer.number::<u8>()) == Some(1);
             match job {
-                Some(job) if kept => job.renewed(now + self.lease),
+                Some(job) if kept => job.lease.renewed(now + self.lease),
                 Some(job) => self.in_hand.remove(job, receipt.digest()),
                 None => {}
             }

@@ -6,28 +6,23 @@
 
 use std::collections::HashMap;
 
-use qfleet_model::outcome::{Note, Verdict};
-use qfleet_model::time::WallTime;
+use qfleet_model::outcome::Verdict;
 
 use super::held::{Held, digest_of};
 use super::lost::Locked;
 use super::queues::Queues;
 use super::settle;
-use super::turn::Places;
 use crate::clock;
-use crate::driver::{DeadHold, DeadState, DeadVerdict, DeadWorker, Recovered};
+use crate::driver::{DeadWorker, Recovered};
 use crate::error::QueueError;
+use crate::fate::{Fate, carried_out};
+use crate::places::Places;
 use crate::redis::Call;
 
 /// A job of the dead worker, and what is to become of it.
 struct Left {
     held: Held,
     fate: Fate,
-}
-
-enum Fate {
-    Crashed(Option<WallTime>),
-    Settled(Verdict),
 }
 
 impl Queues {
@@ -56,7 +51,7 @@ impl Queues {
         for hold in &dead.held {
             let queue = self.lanes.of(hold.lane).get(usize::from(hold.queue)).copied();
             match queue.and_then(|queue| Some((queue, by_name.remove(&(queue, hold.digest))?))) {
-                Some((queue, job)) => left.push(Left { held: held(queue, job), fate: fate(hold) }),
+                Some((queue, job)) => left.push(Left { held: held(queue, job), fate: Fate::of(hold) }),
                 None => gone += 1,
             }
         }
@@ -82,7 +77,9 @@ impl Queues {
         for Left { held, fate } in left {
             let place = places.of(held.queue);
             match fate {
-                Fate::Crashed(not_before) => settle::add_crash(&mut args, place, held, *not_before, now),
+                Fate::Crashed { not_before, .. } => {
+                    settle::add_crash(&mut args, place, held, *not_before, now);
+                }
                 Fate::Settled(verdict) => {
                     settle::add(&mut args, place, held, verdict, now);
                 }
@@ -90,16 +87,7 @@ impl Queues {
         }
         args.own(0);
         let call = self.turn_call(&mut places, args, "", &[], now);
-        let [answers, ..] = self.link.run(&self.scripts.turn, &call).await?.fields::<3>();
-        answers
-            .list()
-            .into_iter()
-            .map(|answer| {
-                answer
-                    .number()
-                    .ok_or_else(|| QueueError::Refused(format!("a job cannot be moved: {}", answer.text())))
-            })
-            .collect()
+        carried_out(self.link.run(&self.scripts.turn, &call).await?)
     }
 }
 
@@ -107,20 +95,4 @@ fn held(queue: usize, job: Locked) -> Held {
     let now = clock::now();
     let noted = job.notes.0 != redis::Value::Nil;
     Held::new(queue, job.id, job.token, job.row.proof, noted, now, now)
-}
-
-fn fate(hold: &DeadHold) -> Fate {
-    match hold.state {
-        DeadState::Fetched => Fate::Settled(Verdict::GiveBack),
-        DeadState::Started { not_before, .. } => Fate::Crashed(not_before),
-        DeadState::Settling(DeadVerdict::Complete) => Fate::Settled(Verdict::Complete { result: None }),
-        DeadState::Settling(DeadVerdict::Again { due, counted: true }) => {
-            let note = Note { exception: true, ..Note::default() };
-            Fate::Settled(Verdict::Retry { after: due.since(clock::now()), note })
-        }
-        DeadState::Settling(DeadVerdict::Again { due, counted: false }) => {
-            Fate::Settled(Verdict::GiveBackAt { due })
-        }
-        DeadState::Settling(DeadVerdict::Other) => Fate::Crashed(None),
-    }
 }

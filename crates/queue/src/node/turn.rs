@@ -1,7 +1,6 @@
 //! One turn: builds the script's arguments from verdicts and asks, reads what it did, and looks for what lost replies
 //! took.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,32 +15,12 @@ use super::settle;
 use crate::clock;
 use crate::driver::{Ask, LaneId, Mark, Receipt, Reserved, Settled, Settlement, Turn};
 use crate::error::QueueError;
+use crate::per_lane::{LaneStates, earlier};
+use crate::places::Places;
 use crate::redis::{Call, Reply};
 
 /// A queue that cannot be worked wakes nobody for this long; every turn that asks looks at it all the same.
 const BROKEN_FOR: Duration = Duration::from_secs(30);
-
-/// The queues of one call, in order of appearance.
-#[derive(Default)]
-pub(super) struct Places {
-    queues: Vec<usize>,
-    by_queue: HashMap<usize, usize>,
-}
-
-impl Places {
-    /// The queue's place in the call, from 1.
-    pub(super) fn of(&mut self, queue: usize) -> usize {
-        *self.by_queue.entry(queue).or_insert_with(|| {
-            self.queues.push(queue);
-            self.queues.len()
-        })
-    }
-
-    /// The queue at each place.
-    pub(super) fn queues(&self) -> &[usize] {
-        &self.queues
-    }
-}
 
 /// A queue that is asked for jobs.
 struct Asked {
@@ -69,7 +48,7 @@ impl Queues {
         let _turn = self.turning.lock().await;
         let mut rooms: Vec<(LaneId, u32)> = asks.iter().map(|ask| (ask.lane, ask.at_most)).collect();
         // First of all, so that what is found counts against the room there is.
-        let regained = self.lost.search(self, &mut rooms).await?;
+        let regained = self.regain(&mut rooms).await?;
 
         let now = clock::now();
         let mut places = Places::default();
@@ -89,7 +68,7 @@ impl Queues {
         self.lost.sending(mark, now + self.lease, asked.iter().map(|one| one.queue));
         for (one, _) in settle.iter().zip(&sent_before).filter(|(_, sent)| sent.is_some()) {
             if let Some(held) = one.receipt.inner::<Held>() {
-                held.sending();
+                held.lease.sending();
             }
         }
         let reply = match self.link.run(&self.scripts.turn, &call).await {
@@ -131,7 +110,7 @@ impl Queues {
                 return Err(QueueError::Refused("a receipt of another driver".into()));
             };
             let added = settle::add(&mut verdicts, places.of(held.queue), held, &one.verdict, now);
-            sent_before.push(added.then(|| held.sent_before()));
+            sent_before.push(added.then(|| held.lease.sent_before()));
         }
         args.own(sent_before.iter().flatten().count()).append(verdicts);
         Ok(sent_before)
@@ -183,11 +162,11 @@ impl Queues {
         for (one, sent_before) in settle.iter().zip(sent_before) {
             let settled = match (one.receipt.inner::<Held>(), sent_before) {
                 (Some(held), Some(sent_before)) => {
-                    held.answered();
+                    held.lease.answered();
                     let answer = verdicts.next().unwrap_or(Reply(redis::Value::Nil));
                     match answer.number::<u8>() {
                         Some(1 | 2) => Settled::Done,
-                        Some(_) if held.must_have_taken_effect(*sent_before, now) => Settled::Done,
+                        Some(_) if held.lease.must_have_taken_effect(*sent_before, now) => Settled::Done,
                         Some(_) => Settled::Lost,
                         None => {
                             let (name, text) = (self.lanes.name(held.queue), answer.text());
@@ -208,10 +187,15 @@ impl Queues {
     }
 
     fn let_go(&self, one: &Settlement, settled: Settled) -> Settled {
-        if let Some(held) = one.receipt.inner::<Held>() {
-            self.in_hand.remove(held, one.receipt.digest());
-        }
+        self.forget(&one.receipt);
         settled
+    }
+
+    /// Takes back what was noted of a job in hand.
+    pub(super) fn forget(&self, receipt: &Receipt) {
+        if let Some(held) = receipt.inner::<Held>() {
+            self.in_hand.remove(held, receipt.digest());
+        }
     }
 
     /// A job in hand.
@@ -235,7 +219,7 @@ impl Queues {
 
     fn read_states(&self, states: Reply, asked: &[Asked], sent: WallTime, turn: &mut Turn) {
         let mut states = states.list().into_iter();
-        let mut lanes: Vec<(LaneId, bool, bool)> = Vec::new();
+        let mut lanes = LaneStates::default();
         for from in asked {
             let [state, left, due, text, limited] =
                 states.next().unwrap_or(Reply(redis::Value::Nil)).fields();
@@ -254,19 +238,10 @@ impl Queues {
             // Wake-ups of a queue that is left alone, or may start nothing, are others'.
             let rest = if state == 2 { Some(clock::now() + BROKEN_FOR) } else { due.filter(|_| state == 3) };
             self.sleeper.rest(from.queue, rest);
-            if let Some(due) = due {
-                turn.next_due = Some(turn.next_due.map_or(due, |known| known.min(due)));
-            }
-            match lanes.last_mut().filter(|(lane, ..)| *lane == from.lane) {
-                Some((_, more, all_paused)) => {
-                    *more |= left;
-                    *all_paused &= state == 1;
-                }
-                None => lanes.push((from.lane, left, state == 1)),
-            }
+            turn.next_due = earlier(turn.next_due, due);
+            lanes.add(from.lane, left, state == 1);
         }
-        turn.more = lanes.iter().filter(|(_, more, _)| *more).map(|(lane, ..)| *lane).collect();
-        turn.paused = lanes.iter().filter(|(.., paused)| *paused).map(|(lane, ..)| *lane).collect();
+        lanes.tell(turn);
     }
 
     /// What the script says of queues that go on all the same.
