@@ -10,25 +10,20 @@ mod events;
 mod fleet;
 mod limits;
 mod malformed;
+#[path = "../node/mod.rs"]
+mod node;
 mod order;
 mod outages;
 mod pausing;
 mod presence;
-mod promises;
 #[path = "../laravel/proxy.rs"]
 #[allow(dead_code)]
 mod proxy;
 mod repeating;
-#[path = "../node/rig.rs"]
-#[allow(dead_code)]
-mod rig;
-#[path = "../node/shared_fleet.rs"]
-mod shared_fleet;
-#[path = "../node/shared_outages.rs"]
-mod shared_outages;
-#[path = "../node/presence.rs"]
-mod shared_presence;
 mod stalled;
-#[path = "../node/story.rs"]
-mod story;
 mod wakeups;
+
+use node::{rig, story};
+
+/// What the shared tests run beside.
+const LIBRARIES: &[&str] = &["bull"];

@@ -9,25 +9,25 @@ use qfleet_testkit::{RedisServer, Scratch};
 use serde_json::json;
 
 use crate::contract::{names, settle, take, take_one};
+use crate::node::outages;
 use crate::proxy::{Cut, Proxy};
 use crate::rig::{DEMO, NodeRig, complete, retry};
-use crate::shared_outages;
 
 #[tokio::test]
 async fn cut_calls_lose_and_double_nothing() {
-    shared_outages::cut_calls_lose_and_double_nothing(NodeRig::bull).await;
+    outages::cut_calls_lose_and_double_nothing(NodeRig::bull).await;
 }
 
 #[tokio::test]
 async fn jobs_of_a_lost_reply_go_back_when_the_worker_dies() {
-    shared_outages::jobs_of_a_lost_reply_go_back_when_the_worker_dies(NodeRig::bull()).await;
+    outages::jobs_of_a_lost_reply_go_back_when_the_worker_dies(NodeRig::bull()).await;
 }
 
 #[tokio::test]
 async fn a_server_that_restarts_loses_nothing() {
     let server = RedisServer::builder().append_only().start();
     let rig = NodeRig { server, ..NodeRig::bull() };
-    shared_outages::a_server_that_restarts_loses_nothing(rig).await;
+    outages::a_server_that_restarts_loses_nothing(rig).await;
 }
 
 /// A repeated job whose next one could not be made is repeated when the job is found again.
@@ -40,7 +40,7 @@ async fn a_repeated_job_survives_a_cut_between_two_calls() {
         "await kit.queue('demo').add('tick', {}, {repeat: {every: 3600000}});
          const [job] = await kit.queue('demo').getDelayed(); await job.promote()",
     );
-    let driver = shared_outages::through(&proxy, &rig, &NodeSettings::default());
+    let driver = outages::through(&proxy, &rig, &NodeSettings::default());
     proxy.cut(Cut::Reply);
     driver.turn(&[], &[Ask { lane: DEMO, at_most: 1 }], driver.mark()).await.unwrap_err();
     let turn = take(&*driver, DEMO, 1).await;
@@ -50,12 +50,12 @@ async fn a_repeated_job_survives_a_cut_between_two_calls() {
 
 #[tokio::test]
 async fn jobs_stay_ours_while_the_server_takes_no_writes() {
-    shared_outages::jobs_stay_ours_while_the_server_takes_no_writes(NodeRig::bull()).await;
+    outages::jobs_stay_ours_while_the_server_takes_no_writes(NodeRig::bull()).await;
 }
 
 #[tokio::test]
 async fn three_hundred_jobs_pass_a_line_that_breaks_all_the_time() {
-    shared_outages::three_hundred_jobs_pass_a_line_that_breaks_all_the_time(&NodeRig::bull(), "bull").await;
+    outages::three_hundred_jobs_pass_a_line_that_breaks_all_the_time(&NodeRig::bull(), "bull").await;
 }
 
 /// A server without memory lets nobody take, and what is done can be settled all the same.

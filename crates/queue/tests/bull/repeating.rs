@@ -1,12 +1,11 @@
 //! Repeatable jobs: whoever takes one creates the next, once.
 
-use std::time::{Duration, Instant};
-
 use redis::Commands as _;
 use serde_json::{Value, json};
 
-use crate::contract::{job_of, settle, take, take_soon};
-use crate::rig::{DEMO, NodeRig, SOON, complete, retry, soon};
+use crate::contract::{job_of, settle, take_soon};
+use crate::node::schedules;
+use crate::rig::{DEMO, NodeRig, SOON, complete, soon};
 
 /// The pending iteration: its hash and options, without dates, and its low digits in `delayed`.
 fn pending(rig: &NodeRig) -> (String, Value) {
@@ -72,58 +71,6 @@ async fn the_next_iteration_is_the_librarys() {
 }
 
 #[tokio::test]
-async fn a_repeated_job_goes_on_between_us_and_node() {
-    let rig = NodeRig::bull();
-    let node = rig.node("bull");
-    node.run(
-        "await kit.queue('demo').add('tick', {}, {repeat: {every: 150}});
-         kit.memory.runs = []; await kit.worker('demo', async (job) => { kit.memory.runs.push(job.id) })",
-    );
-    let driver = rig.worker(1);
-    let (mut ours, started) = (Vec::new(), Instant::now());
-    while ours.len() < 4 {
-        assert!(started.elapsed() < SOON * 2, "our worker got {ours:?} only");
-        driver.wait(&[DEMO], Duration::from_millis(20)).await.unwrap();
-        for job in &take(&*driver, DEMO, 1).await.jobs {
-            ours.push(job_of(job).id.clone());
-            settle(&*driver, job, complete("1")).await;
-        }
-    }
-    let theirs: Vec<String> = serde_json::from_value(node.run("return kit.memory.runs")).unwrap();
-    let mut all: Vec<&String> = ours.iter().chain(&theirs).collect();
-    let runs = all.len();
-    all.sort();
-    all.dedup();
-    assert_eq!(all.len(), runs, "no iteration runs twice");
-    let dates: Vec<i64> = all.iter().map(|id| id.rsplit(':').next().unwrap().parse().unwrap()).collect();
-    assert!(dates.windows(2).all(|pair| pair[1] - pair[0] >= 150), "{dates:?}");
-}
-
-#[tokio::test]
-async fn a_retried_iteration_makes_no_second_one_and_a_limit_ends_it() {
-    let rig = NodeRig::bull();
-    let node = rig.node("bull");
-    node.run("await kit.queue('demo').add('tick', {}, {repeat: {every: 100, limit: 2}, attempts: 2})");
-    let driver = rig.worker(1);
-    let first = take_soon(&*driver, DEMO, SOON).await;
-    settle(&*driver, &first, retry(Duration::ZERO, "once")).await;
-    let mut runs = Vec::new();
-    let started = Instant::now();
-    while started.elapsed() < Duration::from_millis(700) {
-        for job in &take(&*driver, DEMO, 5).await.jobs {
-            runs.push(job_of(job).id.clone());
-            settle(&*driver, job, complete("1")).await;
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    runs.sort();
-    assert_eq!(runs.len(), 2, "{runs:?}");
-    assert_eq!(runs[0], job_of(&first).id);
-    let depth = driver.depth(&[DEMO]).await.unwrap().remove(0);
-    assert_eq!((depth.waiting, depth.delayed, depth.reserved), (0, 0, 0));
-}
-
-#[tokio::test]
 async fn a_rule_that_was_removed_makes_no_more_jobs() {
     let rig = NodeRig::bull();
     let node = rig.node("bull");
@@ -134,4 +81,16 @@ async fn a_rule_that_was_removed_makes_no_more_jobs() {
     settle(&*driver, &job, complete("1")).await;
     assert_eq!(driver.depth(&[DEMO]).await.unwrap()[0].delayed, 0);
     assert!(rig.redis_keys("bull:demo:repeat").is_empty());
+}
+
+#[tokio::test]
+async fn a_repeated_job_goes_on_between_us_and_node() {
+    let schedule = "await kit.queue('demo').add('tick', {}, {repeat: {every: 150}})";
+    schedules::a_schedule_goes_on_between_us_and_node("bull", schedule).await;
+}
+
+#[tokio::test]
+async fn a_retried_iteration_makes_no_second_one_and_a_limit_ends_it() {
+    let schedule = "await kit.queue('demo').add('tick', {}, {repeat: {every: 100, limit: 2}, attempts: 2})";
+    schedules::a_retried_iteration_makes_no_second_one_and_a_limit_ends_it("bull", schedule).await;
 }

@@ -3,31 +3,12 @@
 use std::time::Duration;
 
 use qfleet_queue::NodeSettings;
-use qfleet_queue::driver::{
-    DeadHold, DeadState, DeadVerdict, DeadWorker, QueueDriver, Recovered, Renewal, Reserved, Settled,
-};
+use qfleet_queue::driver::{DeadState, Recovered};
 use serde_json::json;
 
-use crate::contract::{job_of, names, settle, take, take_one, take_soon};
-use crate::rig::{DEMO, NodeRig, SOON, complete, hasty, soon};
-
-const STALLED: &str = "job stalled more than allowable limit";
-
-fn hold(job: &Reserved, state: DeadState) -> DeadHold {
-    DeadHold { lane: job.lane, queue: job.receipt.queue(), digest: job.receipt.digest(), state }
-}
-
-fn started() -> DeadState {
-    DeadState::Started { alone: false, not_before: None }
-}
-
-async fn recover(driver: &dyn QueueDriver, tag: u32, held: Vec<DeadHold>) -> Recovered {
-    let dead = DeadWorker { tag, marks: Vec::new(), held };
-    let recovered = driver.recover(&dead).await.unwrap();
-    let again = driver.recover(&dead).await.unwrap();
-    assert_eq!(again, Recovered { returned: 0, buried: 0, gone: dead.held.len() as u32 });
-    recovered
-}
+use crate::contract::{job_of, names, take, take_one, take_soon};
+use crate::node::stalled::{self, STALLED, hold, recover, started};
+use crate::rig::{DEMO, NodeRig, SOON, hasty, soon};
 
 #[tokio::test]
 async fn our_dead_workers_jobs_are_back_at_once() {
@@ -84,47 +65,6 @@ async fn who_stalls_too_often_has_failed() {
     assert_eq!(told, json!([["failed", r#"{"jobId":"1", "val": "job stalled more than maxStalledCount"}"#]]));
 }
 
-#[tokio::test]
-async fn what_was_settling_is_settled() {
-    let rig = NodeRig::bull();
-    let node = rig.node("bull");
-    node.run("for (const name of ['done', 'counted', 'uncounted', 'other']) await kit.queue('demo').add(name, {}, {attempts: 3})");
-    let (dead, living) = (rig.worker(77), rig.worker(2));
-    let jobs = take(&*dead, DEMO, 4).await.jobs;
-    drop(dead);
-    let due = crate::rig::now() + Duration::from_secs(60);
-    let verdicts = [
-        DeadVerdict::Complete,
-        DeadVerdict::Again { due, counted: true },
-        DeadVerdict::Again { due, counted: false },
-        DeadVerdict::Other,
-    ];
-    let held =
-        jobs.iter().zip(verdicts).map(|(job, verdict)| hold(job, DeadState::Settling(verdict))).collect();
-    assert_eq!(recover(&*living, 77, held).await.returned, 4);
-    let made = node.run(
-        "const seen = []; for (const id of ['1', '2', '3', '4']) { const job = await kit.queue('demo').getJob(id);
-           seen.push([await job.getState(), job.attemptsMade]) } return seen",
-    );
-    assert_eq!(made, json!([["completed", 0], ["delayed", 1], ["delayed", 0], ["waiting", 0]]));
-}
-
-#[tokio::test]
-async fn a_dead_node_workers_job_comes_to_us() {
-    let rig = NodeRig::bull();
-    let node = rig.node("bull");
-    node.run("await kit.queue('demo').add('a', {})");
-    let dying = rig.node("bull");
-    dying.run("await kit.worker('demo', () => { kit.memory.got = true; return new Promise(() => {}) }, {lockDuration: 500})");
-    soon(&dying, "the library's worker", "return kit.memory.got || null");
-    dying.kill9();
-    redis::cmd("DEL").arg("bull:demo:stalled-check").exec(&mut rig.redis()).unwrap();
-    let driver = rig.worker_with(1, &hasty());
-    let job = take_soon(&*driver, DEMO, SOON).await;
-    assert_eq!((job_of(&job).attempt, job_of(&job).history.crashes), (1, 1));
-    assert_eq!(settle(&*driver, &job, complete("1")).await, Settled::Done);
-}
-
 /// Between the two steps of the library's take a job is active without a lock.
 #[tokio::test]
 async fn a_job_nobody_got_to_lock_is_found() {
@@ -135,23 +75,6 @@ async fn a_job_nobody_got_to_lock_is_found() {
     let driver = rig.worker_with(1, &hasty());
     let job = take_soon(&*driver, DEMO, SOON).await;
     assert_eq!(job_of(&job).history.crashes, 1);
-}
-
-#[tokio::test]
-async fn our_dead_workers_job_comes_to_node() {
-    let rig = NodeRig::bull();
-    let node = rig.node("bull");
-    node.run("await kit.queue('demo').add('a', {})");
-    let dead = rig.worker_with(1, &hasty());
-    take_one(&*dead, DEMO).await;
-    drop(dead);
-    redis::cmd("DEL").arg("bull:demo:stalled-check").exec(&mut rig.redis()).unwrap();
-    node.run(
-        "kit.memory.ended = 0;
-         const worker = await kit.worker('demo', async () => 1, {stalledInterval: 300});
-         worker.on('completed', () => kit.memory.ended++)",
-    );
-    soon(&node, "the library's worker", "return kit.memory.ended === 1");
 }
 
 #[tokio::test]
@@ -173,26 +96,6 @@ async fn a_check_fails_at_once_and_removes_as_the_job_wants() {
 }
 
 #[tokio::test]
-async fn a_lock_that_ran_out_is_ours_until_somebody_starts_the_job() {
-    for (field, value) in [("processedOn", "1"), ("stalledCounter", "1")] {
-        let rig = NodeRig::bull();
-        let driver = rig.worker(1);
-        rig.node("bull").run("await kit.queue('demo').add('a', {})");
-        let job = take_one(&*driver, DEMO).await;
-        let unlock = || redis::cmd("DEL").arg("bull:demo:1:lock").exec(&mut rig.redis()).unwrap();
-        unlock();
-        assert_eq!(driver.renew(std::slice::from_ref(&job.receipt)).await.unwrap(), [Renewal::Held]);
-        let holder: String = redis::cmd("GET").arg("bull:demo:1:lock").query(&mut rig.redis()).unwrap();
-        assert!(holder.starts_with("qfleet-00001-"), "{holder}");
-        // Somebody else started it meanwhile, or is about to, and has no lock either.
-        unlock();
-        redis::cmd("HSET").arg("bull:demo:1").arg(field).arg(value).exec(&mut rig.redis()).unwrap();
-        assert_eq!(driver.renew(std::slice::from_ref(&job.receipt)).await.unwrap(), [Renewal::Lost]);
-        assert_eq!(settle(&*driver, &job, complete("1")).await, Settled::Lost);
-    }
-}
-
-#[tokio::test]
 async fn renewal_takes_the_job_from_those_that_count_as_stalled() {
     let rig = NodeRig::bull();
     let driver = rig.worker(1);
@@ -204,31 +107,15 @@ async fn renewal_takes_the_job_from_those_that_count_as_stalled() {
 }
 
 #[tokio::test]
-async fn a_stolen_lock_and_a_removed_job_are_lost() {
-    let rig = NodeRig::bull();
-    let driver = rig.worker(1);
-    let node = rig.node("bull");
-    node.run("await kit.queue('demo').add('a', {}); await kit.queue('demo').add('b', {})");
-    let jobs = take(&*driver, DEMO, 2).await.jobs;
-    redis::cmd("SET").arg("bull:demo:1:lock").arg("thief").exec(&mut rig.redis()).unwrap();
-    let receipts: Vec<_> = jobs.iter().map(|job| job.receipt.clone()).collect();
-    assert_eq!(driver.renew(&receipts).await.unwrap(), [Renewal::Lost, Renewal::Held]);
-    assert_eq!(settle(&*driver, &jobs[0], complete("1")).await, Settled::Lost);
-    node.run("await kit.queue('demo').pause(); await kit.queue('demo').obliterate({force: true})");
-    assert_eq!(settle(&*driver, &jobs[1], complete("1")).await, Settled::Lost);
-    assert!(rig.redis_keys("bull:demo:2*").is_empty(), "{:?}", rig.redis_keys("*"));
+async fn what_was_settling_is_settled() {
+    stalled::what_was_settling_is_settled("bull", 0).await;
 }
 
-/// Somebody took the job out of `active` by hand: it must not be in two places.
 #[tokio::test]
-async fn a_job_moved_by_hand_is_not_moved_again() {
-    let rig = NodeRig::bull();
-    let driver = rig.worker(1);
-    rig.node("bull").run("await kit.queue('demo').add('a', {})");
-    let job = take_one(&*driver, DEMO).await;
-    let lists = &["bull:demo:active", "bull:demo:wait", "LEFT", "RIGHT"];
-    redis::cmd("LMOVE").arg(lists).exec(&mut rig.redis()).unwrap();
-    assert_eq!(settle(&*driver, &job, complete("1")).await, Settled::Lost);
-    assert!(rig.redis_keys("bull:demo:completed").is_empty());
-    assert_eq!(names(&take(&*driver, DEMO, 5).await.jobs), ["a"]);
+async fn a_lock_that_ran_out_is_ours_until_somebody_starts_the_job() {
+    stalled::a_lock_that_ran_out_is_ours_until_somebody_starts_the_job(
+        "bull",
+        &[("processedOn", "1"), ("stalledCounter", "1")],
+    )
+    .await;
 }

@@ -7,17 +7,7 @@ use qfleet_model::outcome::Verdict;
 use qfleet_queue::{Keep, NodeSettings, RateLimit};
 
 use crate::rig::{bury, complete, retry};
-use crate::story::{STORY, Story};
-
-async fn same(story: Story<'_>, settings: &NodeSettings, verdict: impl Fn(&Job) -> Verdict) {
-    for library in ["bullmq", "bullmq6"] {
-        story.is_the_same(library, settings, &verdict).await;
-    }
-}
-
-fn plain() -> NodeSettings {
-    NodeSettings::default()
-}
+use crate::story::{STORY, Story, plain, same};
 
 #[tokio::test]
 async fn completed_jobs() {
@@ -47,41 +37,6 @@ async fn jobs_retried_at_once_and_failed() {
         (_, 1) => retry(Duration::ZERO, "bad 1"),
         ("bad", _) => bury("bad 2"),
         _ => Verdict::Bury { reason: qfleet_model::outcome::Reason::classed("UnrecoverableError", "no way") },
-    })
-    .await;
-}
-
-#[tokio::test]
-async fn jobs_retried_later() {
-    let story = Story {
-        add: "await queue.add('late', {}, {attempts: 3, backoff: {type: 'fixed', delay: 60000}})",
-        process: "fail('not yet')",
-        verdicts: 1,
-        ..STORY
-    };
-    same(story, &plain(), |job| {
-        assert_eq!(job.limits.tries, Some(3));
-        retry(job.limits.backoff.as_ref().unwrap().after(job.attempt), "not yet")
-    })
-    .await;
-}
-
-#[tokio::test]
-async fn delayed_and_prioritized_and_lifo_jobs() {
-    let story = Story {
-        add: "await queue.add('d', {}, {delay: 30}); await queue.add('p', {}, {priority: 3, attempts: 2});
-            await queue.add('p2', {}, {priority: 1}); await kit.sleep(40);
-            await queue.add('w', {}); await queue.add('l', {}, {lifo: true, attempts: 2})",
-        process: "if (job.opts.attempts === 2 && job.attemptsMade === 0) fail('once'); return null",
-        verdicts: 7,
-        ..STORY
-    };
-    same(story, &plain(), |job| {
-        if job.limits.tries == Some(2) && job.attempt == 1 {
-            retry(Duration::ZERO, "once")
-        } else {
-            complete("null")
-        }
     })
     .await;
 }

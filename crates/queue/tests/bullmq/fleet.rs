@@ -9,7 +9,7 @@ use crate::rig::{DEMO, NodeRig, SOON, complete};
 #[tokio::test]
 async fn a_thousand_jobs_are_completed_once_each() {
     for library in ["bullmq", "bullmq6"] {
-        crate::shared_fleet::a_thousand_jobs_are_completed_once_each(&NodeRig::bullmq(), library).await;
+        crate::node::fleet::a_thousand_jobs_are_completed_once_each(&NodeRig::bullmq(), library).await;
     }
 }
 

@@ -10,24 +10,19 @@ mod failed;
 mod fleet;
 mod flows;
 mod limits;
+#[path = "../node/mod.rs"]
+mod node;
 mod outages;
 mod pausing;
 mod places;
 mod presence;
-mod promises;
 #[path = "../laravel/proxy.rs"]
 #[allow(dead_code)]
 mod proxy;
-#[path = "../node/rig.rs"]
-#[allow(dead_code)]
-mod rig;
 mod schedules;
-#[path = "../node/shared_fleet.rs"]
-mod shared_fleet;
-#[path = "../node/shared_outages.rs"]
-mod shared_outages;
-#[path = "../node/presence.rs"]
-mod shared_presence;
 mod stalled;
-#[path = "../node/story.rs"]
-mod story;
+
+use node::{rig, story};
+
+/// What the shared tests run beside.
+const LIBRARIES: &[&str] = &["bullmq", "bullmq6"];

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use qfleet_model::outcome::{Note, Output, Reason, Verdict};
+use qfleet_model::outcome::{Output, Verdict};
 use qfleet_queue::driver::Remark;
 use serde_json::json;
 
@@ -70,41 +70,6 @@ async fn a_producer_waits_for_the_result() {
     let job = take_one(&*driver, DEMO).await;
     settle(&*driver, &job, complete(r#"{"ok":[1,2]}"#)).await;
     assert_eq!(node.run("return await kit.memory.result"), json!({"ok": [1, 2]}));
-}
-
-#[tokio::test]
-async fn a_snooze_burns_no_attempt() {
-    let rig = NodeRig::bullmq();
-    let node = rig.node("bullmq");
-    node.run("await kit.queue('demo').add('a', {}, {attempts: 2})");
-    let driver = rig.worker(1);
-    let job = take_one(&*driver, DEMO).await;
-    let note = Note { snooze: true, ..Note::default() };
-    settle(&*driver, &job, Verdict::Snooze { after: Duration::from_millis(50), note }).await;
-    let delayed = node.run("return [await kit.queue('demo').getJobCounts('delayed'), (await kit.queue('demo').getJob('1')).attemptsMade]");
-    assert_eq!(delayed, json!([{"delayed": 1}, 0]));
-    let again = take_soon(&*driver, DEMO, SOON).await;
-    assert_eq!(
-        (job_of(&again).attempt, job_of(&again).history.snoozes, job_of(&again).history.deliveries),
-        (1, 1, 1)
-    );
-    settle(&*driver, &again, complete("null")).await;
-    assert!(rig.redis_keys("bull:qfleet:*").is_empty(), "nothing is left beside a finished job");
-}
-
-#[tokio::test]
-async fn a_discarded_job_is_completed_with_a_line_in_its_log() {
-    let rig = NodeRig::bullmq();
-    let node = rig.node("bullmq");
-    node.run("await kit.queue('demo').add('a', {}, {keepLogs: 2})");
-    let driver = rig.worker(1);
-    let job = take_one(&*driver, DEMO).await;
-    settle(&*driver, &job, Verdict::Discard { reason: Reason::plain("not wanted") }).await;
-    let seen = node.run(
-        "const queue = kit.queue('demo'); const job = await queue.getJob('1');
-         return [await job.getState(), job.returnvalue, (await queue.getJobLogs('1')).logs]",
-    );
-    assert_eq!(seen, json!(["completed", null, ["discarded: not wanted"]]));
 }
 
 #[tokio::test]

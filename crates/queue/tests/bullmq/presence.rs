@@ -1,7 +1,7 @@
 //! Being seen by the library.
 
+use crate::node::presence::{a_pool_is_seen_on_each_queue, a_worker_of_one_queue_is_seen_and_a_pool_is_not};
 use crate::rig::NodeRig;
-use crate::shared_presence::{a_pool_is_seen_on_each_queue, a_worker_of_one_queue_is_seen_and_a_pool_is_not};
 
 #[tokio::test]
 async fn a_pool_is_seen_when_it_is_to_be() {

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::contract::{job_of, settle, take_soon};
+use crate::node::schedules;
 use crate::rig::{DEMO, NodeRig, SOON, complete, soon};
 
 /// The pending iteration's hash with its dates as differences.
@@ -167,53 +168,12 @@ async fn a_value_that_is_left_to_the_worker_is_the_same_each_time() {
 
 #[tokio::test]
 async fn a_schedule_goes_on_between_us_and_node() {
-    let rig = NodeRig::bullmq();
-    let node = rig.node("bullmq");
-    node.run(
-        "await kit.queue('demo').upsertJobScheduler('s', {every: 150}, {name: 'tick'});
-         kit.memory.runs = []; await kit.worker('demo', async (job) => { kit.memory.runs.push(job.id) })",
-    );
-    let driver = rig.worker(1);
-    let (mut ours, started) = (Vec::new(), std::time::Instant::now());
-    while ours.len() < 4 {
-        assert!(started.elapsed() < SOON * 2, "our worker got {ours:?} only");
-        driver.wait(&[DEMO], std::time::Duration::from_millis(20)).await.unwrap();
-        let turn = crate::contract::take(&*driver, DEMO, 1).await;
-        for job in &turn.jobs {
-            ours.push(job_of(job).id.clone());
-            settle(&*driver, job, complete("1")).await;
-        }
-    }
-    let theirs: Vec<String> = serde_json::from_value(node.run("return kit.memory.runs")).unwrap();
-    let mut all: Vec<&String> = ours.iter().chain(&theirs).collect();
-    let runs = all.len();
-    all.sort();
-    all.dedup();
-    assert_eq!(all.len(), runs, "no iteration runs twice");
-    let dates: Vec<i64> = all.iter().map(|id| id.rsplit(':').next().unwrap().parse().unwrap()).collect();
-    assert!(dates.windows(2).all(|pair| pair[1] - pair[0] >= 150), "{dates:?}");
+    let schedule = "await kit.queue('demo').upsertJobScheduler('s', {every: 150}, {name: 'tick'})";
+    schedules::a_schedule_goes_on_between_us_and_node("bullmq", schedule).await;
 }
 
 #[tokio::test]
 async fn a_retried_iteration_makes_no_second_one_and_a_limit_ends_it() {
-    let rig = NodeRig::bullmq();
-    let node = rig.node("bullmq");
-    node.run("await kit.queue('demo').upsertJobScheduler('s', {every: 100, limit: 2}, {name: 'tick', opts: {attempts: 2}})");
-    let driver = rig.worker(1);
-    let first = take_soon(&*driver, DEMO, SOON).await;
-    settle(&*driver, &first, crate::rig::retry(std::time::Duration::ZERO, "once")).await;
-    let mut runs = Vec::new();
-    let started = std::time::Instant::now();
-    while started.elapsed() < std::time::Duration::from_millis(700) {
-        for job in &crate::contract::take(&*driver, DEMO, 5).await.jobs {
-            runs.push(job_of(job).id.clone());
-            settle(&*driver, job, complete("1")).await;
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-    }
-    runs.sort();
-    assert_eq!(runs.len(), 2, "{runs:?}");
-    assert_eq!(runs[0], job_of(&first).id);
-    let depth = driver.depth(&[DEMO]).await.unwrap().remove(0);
-    assert_eq!((depth.waiting, depth.delayed, depth.reserved), (0, 0, 0));
+    let schedule = "await kit.queue('demo').upsertJobScheduler('s', {every: 100, limit: 2}, {name: 'tick', opts: {attempts: 2}})";
+    schedules::a_retried_iteration_makes_no_second_one_and_a_limit_ends_it("bullmq", schedule).await;
 }

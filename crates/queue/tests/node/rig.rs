@@ -34,6 +34,11 @@ impl NodeRig {
         Self { server: RedisServer::start(), family: Format::Bullmq }
     }
 
+    /// For queues of this library.
+    pub(crate) fn of(library: &str) -> Self {
+        if library == "bull" { Self::bull() } else { Self::bullmq() }
+    }
+
     /// A Node process with `bull`, `bullmq` (5) or `bullmq6`.
     pub(crate) fn node(&self, library: &str) -> Node {
         Node::start(library, &self.server)

@@ -32,16 +32,22 @@ pub(crate) struct Story<'a> {
 pub(crate) const STORY: Story<'static> =
     Story { add: "", process: "", options: "{}", verdicts: 0, unrun: 0, meanwhile: "" };
 
+/// A story told beside every library of the family.
+pub(crate) async fn same(story: Story<'_>, settings: &NodeSettings, verdict: impl Fn(&Job) -> Verdict) {
+    for library in crate::LIBRARIES {
+        story.is_the_same(library, settings, &verdict).await;
+    }
+}
+
+/// A worker that was told nothing.
+pub(crate) fn plain() -> NodeSettings {
+    NodeSettings::default()
+}
+
 impl Story<'_> {
     /// Both workers go through it; returns when all their keys are the same.
-    pub(crate) async fn is_the_same(
-        self,
-        library: &str,
-        settings: &NodeSettings,
-        verdict: impl Fn(&Job) -> Verdict,
-    ) {
-        let rig = || if library == "bull" { NodeRig::bull() } else { NodeRig::bullmq() };
-        let (theirs, ours) = (rig(), rig());
+    async fn is_the_same(self, library: &str, settings: &NodeSettings, verdict: impl Fn(&Job) -> Verdict) {
+        let (theirs, ours) = (NodeRig::of(library), NodeRig::of(library));
         let Story { process, options, verdicts, unrun, meanwhile, .. } = self;
         let node = self.begin(&theirs, library);
         node.run(&format!(

@@ -2,7 +2,7 @@
 
 use crate::rig::NodeRig;
 
-crate::contract! { NodeRig::bullmq();
+crate::contract! { NodeRig::of(crate::LIBRARIES[0]);
     taking: jobs_come_in_order_and_by_importance no_more_than_asked_for an_empty_queue_gives_nothing
         a_taken_job_is_taken_by_nobody_else a_delayed_job_comes_when_it_is_due the_next_due_date_is_told
         a_paused_queue_is_left_alone a_push_wakes_a_sleeper a_sleeper_gives_up_in_time
