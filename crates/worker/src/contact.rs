@@ -24,7 +24,7 @@ impl Worker {
         }
     }
 
-    /// The store has answered.
+    /// The store has taken a turn.
     pub(crate) fn store_answers(&mut self, at: usize, now: Moment) {
         let source = &mut self.sources[at];
         if let Some(lasted) = source.reach.answered(now) {
@@ -51,7 +51,7 @@ impl Worker {
         self.sources[at].probing = false;
         match answer {
             Ok(()) => {
-                self.store_answers(at, now);
+                self.sources[at].reach.looks_well();
                 for lane in self.sources[at].lanes.clone() {
                     self.lane_states[lane].note(Known::Unknown, now);
                 }

@@ -62,7 +62,7 @@ impl Worker {
         let third = self.sources[at].driver.lease() / 3;
         match answer {
             Ok(renewals) => {
-                self.store_answers(at, now);
+                self.sources[at].reach.looks_well();
                 self.sources[at].renew_at = Some(now + third);
                 for (id, renewal) in held.into_iter().zip(renewals) {
                     match renewal {

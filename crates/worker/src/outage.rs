@@ -20,13 +20,15 @@ struct Away {
     since: Moment,
     failures: u32,
     next_try: Moment,
+    /// It has answered a lesser question since.
+    hope: bool,
     why: String,
 }
 
 impl Reach {
     /// When the next call may be made; `None` is at any time.
     pub(crate) fn next_try(&self) -> Option<Moment> {
-        self.away.as_ref().map(|away| away.next_try)
+        self.away.as_ref().filter(|away| !away.hope).map(|away| away.next_try)
     }
 
     /// Why it cannot be reached, once that is worth saying.
@@ -40,8 +42,10 @@ impl Reach {
             since: now,
             failures: 0,
             next_try: now,
+            hope: false,
             why: String::new(),
         });
+        away.hope = false;
         away.failures = away.failures.saturating_add(1);
         away.why = why;
         let pause = match away.failures {
@@ -52,7 +56,15 @@ impl Reach {
         away.failures == 2
     }
 
-    /// A call went well. The length of the outage, if one was announced.
+    /// A question went well that asks for less than a turn does: a turn may be tried at once. A store that is read-only or
+    /// full answers questions and takes no turn, so only a turn ends the outage.
+    pub(crate) fn looks_well(&mut self) {
+        if let Some(away) = &mut self.away {
+            away.hope = true;
+        }
+    }
+
+    /// A turn went well. The length of the outage, if one was announced.
     pub(crate) fn answered(&mut self, now: Moment) -> Option<Duration> {
         let away = self.away.take()?;
         (away.failures > 1).then(|| now.since(away.since))
@@ -100,6 +112,25 @@ mod tests {
         assert_eq!(reach.outage(), Some("refused"));
         assert_eq!(reach.answered(at(60_000)), Some(Duration::from_secs(60)));
         assert_eq!(reach.answered(at(60_001)), None);
+    }
+
+    #[test]
+    fn a_store_that_answers_questions_and_takes_no_turn_is_away() {
+        let mut reach = Reach::default();
+        let mut now = 0;
+        let mut said = 0;
+        for failures in 1..=9 {
+            said += u32::from(reach.failed(String::from("read-only"), at(now), 0.0));
+            let next = reach.next_try().map_or(0, |next| next.as_nanos() / 1_000_000);
+            assert!(next > now, "no pause after {failures} failures");
+            now = next;
+            reach.looks_well();
+            assert_eq!(reach.next_try(), None, "a turn may be tried");
+        }
+        assert_eq!(said, 1);
+        assert!(now > 15_000, "the pauses grow: {now}");
+        assert_eq!(reach.outage(), Some("read-only"));
+        assert_eq!(reach.answered(at(60_000)), Some(Duration::from_secs(60)));
     }
 
     #[test]

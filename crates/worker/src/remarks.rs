@@ -194,7 +194,7 @@ impl Worker {
         let Some(sent) = self.sources[at].remarks.sent.take() else { return };
         match answer {
             Ok(()) => {
-                self.store_answers(at, now);
+                self.sources[at].reach.looks_well();
             }
             Err(error @ QueueError::Unreachable(_)) => {
                 self.sources[at].remarks.pile().put_back(sent);

@@ -1,6 +1,6 @@
 //! Redis goes away and comes back: nothing is lost or done twice, and it is said once.
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use qfleet_testkit::{Answer, Receiver, RedisServer, eventually};
 
@@ -99,4 +99,49 @@ fn a_worker_is_ready_without_redis_and_works_when_it_comes() {
     eventually(SOON, "the outage to end", || worker.report().outage.is_none().then_some(()));
     assert_eq!((worker.logged(GONE), worker.logged(BACK)), (1, 1), "{}", worker.log());
     worker.finish();
+}
+
+#[test]
+fn a_store_that_takes_no_writes_is_tried_with_pauses_and_said_once() {
+    let stage = Stage::new();
+    let receiver = Receiver::start(|_| Answer::ok());
+    let settings =
+        stage.settings(&format!("queues:\n  q: {{sleep: 1s, handler: {{http: \"{}\"}}}}\n", receiver.url()));
+    let mut redis = stage.redis.connection();
+    let worker = stage.worker(&settings);
+    stage.push("q", &Job::new("before").bytes());
+    receiver.wait_for(1, SOON);
+    // Reads are answered as ever.
+    let writes = |redis: &mut redis::Connection, replicas: u8| {
+        let mut command = redis::cmd("CONFIG");
+        command.arg("SET").arg("min-replicas-to-write").arg(replicas).exec(redis).unwrap();
+    };
+    let due = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs() + 1;
+    redis::cmd("ZADD")
+        .arg("queues:q:delayed")
+        .arg(due)
+        .arg(Job::new("due").bytes())
+        .exec(&mut redis)
+        .unwrap();
+    stage.push("q", &Job::new("wakes").bytes());
+    receiver.wait_for(2, SOON);
+    writes(&mut redis, 1);
+    worker.wait_report("the outage", |report| report.outage.is_some());
+    let before = scripts_run(&mut redis);
+    std::thread::sleep(Duration::from_secs(2));
+    let tries = scripts_run(&mut redis) - before;
+    // Each try is a look and a turn.
+    assert!(tries <= 40, "{tries} calls in two seconds");
+    assert_eq!(receiver.count(), 2);
+    writes(&mut redis, 0);
+    receiver.wait_for(3, SOON);
+    worker.wait_report("the end of the outage", |report| report.outage.is_none() && report.completed == 3);
+    assert_eq!((worker.logged(GONE), worker.logged(BACK)), (1, 1), "{}", worker.log());
+}
+
+/// Calls of scripts so far.
+fn scripts_run(redis: &mut redis::Connection) -> u64 {
+    let stats: String = redis::cmd("INFO").arg("commandstats").query(redis).unwrap();
+    let line = stats.lines().find_map(|line| line.strip_prefix("cmdstat_evalsha:calls=")).unwrap();
+    line.split(',').next().unwrap().parse().unwrap()
 }
