@@ -118,7 +118,7 @@ fn a_store_that_takes_no_writes_is_tried_with_pauses_and_said_once() {
     };
     let due = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs() + 1;
     redis::cmd("ZADD")
-        .arg("queues:q:delayed")
+        .arg("t_queues:q:delayed")
         .arg(due)
         .arg(Job::new("due").bytes())
         .exec(&mut redis)
