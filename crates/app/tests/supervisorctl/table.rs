@@ -151,7 +151,7 @@ fn logs(ctl: &Ctl) {
     ctl.says(&["tail", "-11", "chatty"], &["abcdefghij", ""], 0);
     ctl.says(&["tail", "chatty", "stderr"], &["oops", ""], 0);
     ctl.mentions(&["tail", "-f", "nope"], "Cannot read, status code 404", 0);
-    ctl.mentions(&["maintail", "-500"], "asked over", 0);
+    ctl.mentions(&["maintail", "-8000"], "asked over", 0);
     ctl.says(&["clear", "worker:*"], &["worker:None: ERROR (no such process)"], 1);
     ctl.says(&["clear", "nope"], &["nope: ERROR (no such process)"], 1);
     ctl.says(&["clear", "chatty"], &["chatty: cleared"], 0);
