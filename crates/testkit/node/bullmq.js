@@ -39,10 +39,12 @@ module.exports = (kit) => {
     // Resolves with a job's value, or throws its reason, as its producer would wait for it; `listen` comes first.
     finished: (job) => job.waitUntilFinished(kit.once(`events ${job.queueName}`), 20000),
 
-    // A worker that runs `run(job, token)`; with no function it completes every job with the number 1.
+    // A worker that runs `run(job, token)`; with no function it completes every job with the number 1. It begins once the
+    // caller has had the time to listen to it.
     worker: async (name, run = async () => 1, opts = {}) => {
-      const worker = kit.keep(new lib.Worker(name, run, { connection: connection(), prefix, ...opts }))
+      const worker = kit.keep(new lib.Worker(name, run, { connection: connection(), prefix, ...opts, autorun: false }))
       await worker.waitUntilReady()
+      if (opts.autorun !== false) setImmediate(() => worker.run().catch((error) => worker.emit('error', error)))
       return worker
     },
 
