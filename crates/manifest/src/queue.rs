@@ -161,16 +161,32 @@ pub struct NodeRules {
     pub presence: bool,
 }
 
+/// What the libraries do by themselves.
+impl Default for NodeRules {
+    fn default() -> Self {
+        Self {
+            lock_duration: Duration::from_secs(30),
+            stalled_interval: Duration::from_secs(30),
+            max_stalled: 1,
+            keep_completed: None,
+            keep_failed: None,
+            metrics: 0,
+            accept_version: None,
+            presence: false,
+        }
+    }
+}
+
 /// Which finished jobs stay; what neither limit speaks against does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Keep {
     /// The newest so many.
     pub count: Option<u64>,
-    /// Those not older than this.
+    /// Those not older than this, in whole seconds.
     pub age: Option<Duration>,
 }
 
-/// A limit of starts in a fixed window.
+/// A limit of starts in a fixed window, which begins with its first start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RateLimit {
     /// Starts in one window.

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use qfleet_manifest::queue::Connection;
+use qfleet_manifest::queue::{Connection, Lane, NodeRules, RateLimit};
 use qfleet_model::job::Format;
 
 use crate::driver::QueueDriver;
@@ -16,7 +16,6 @@ pub use crate::laravel::prefix::{FoundPrefix, PrefixSearch, find_prefix};
 use crate::node::NodeFailedJobs;
 pub use crate::node::inspect::{Oddity, inspect_queue};
 use crate::node::queues::Queues;
-pub use crate::node::{Keep, NodeSettings, RateLimit};
 pub use crate::redis::Links;
 
 mod clock;
@@ -53,8 +52,22 @@ pub struct LaneQueues {
     pub queues: Vec<String>,
     /// A job's own dispatch delay is its backoff when it has no other (Laravel 12.11 and newer).
     pub delay_as_backoff: bool,
-    /// What Bull and BullMQ know; of it the limit of starts holds for Laravel's queues, too.
-    pub node: NodeSettings,
+    /// At most so many starts in a time, of each of its queues.
+    pub rate_limit: Option<RateLimit>,
+    /// What only Bull and BullMQ know.
+    pub node: NodeRules,
+}
+
+impl From<&Lane> for LaneQueues {
+    fn from(lane: &Lane) -> Self {
+        Self {
+            name: lane.name.clone(),
+            queues: lane.queues.clone(),
+            delay_as_backoff: lane.tuning.delay_as_backoff,
+            rate_limit: lane.rate_limit,
+            node: lane.node.clone().unwrap_or_default(),
+        }
+    }
 }
 
 /// Opens the queues of one connection: the only list of drivers. Redis is reached when it is first needed. On a cluster

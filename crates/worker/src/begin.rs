@@ -28,7 +28,6 @@ use crate::handler::{self, HandlerContext};
 use crate::hold::ledger::{self, Ledger, SourceEntry, Table, Writer};
 use crate::hold::recover::{self, BEFORE_READY, Dead};
 use crate::lanes::Lanes;
-use crate::node_settings;
 use crate::report::Speaker;
 use crate::run::{Event, Parts, Worker};
 use crate::source::Source;
@@ -322,12 +321,7 @@ pub(crate) fn open_sources(
             .get(name)
             .ok_or_else(|| format!("the settings have no connection `{name}`"))?
             .clone();
-        let queues = inside.iter().map(|lane| &settings.lanes[*lane]).map(|lane| LaneQueues {
-            name: lane.name.clone(),
-            queues: lane.queues.clone(),
-            delay_as_backoff: lane.tuning.delay_as_backoff,
-            node: node_settings::of_lane(lane),
-        });
+        let queues = inside.iter().map(|lane| &settings.lanes[*lane]).map(LaneQueues::from);
         let open = OpenSettings { connection: connection.clone(), lanes: queues.collect(), tag };
         let driver = qfleet_queue::open_on(&links, &open).map_err(|error| error.to_string())?;
         let FailedJobs::Redis = settings.failed_jobs;

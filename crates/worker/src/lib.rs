@@ -33,7 +33,6 @@ mod hold;
 mod lanes;
 mod lease;
 mod leave;
-mod node_settings;
 mod outage;
 mod prefetch;
 mod recycle;

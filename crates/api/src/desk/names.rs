@@ -1,8 +1,8 @@
 //! From the name of a queue as people write it to the queues in Redis it means.
 
-use qfleet_manifest::queue::{Connection, Lane};
+use qfleet_manifest::queue::{Connection, Lane, NodeRules};
 use qfleet_manifest::settings::Manifest;
-use qfleet_queue::{LaneQueues, NodeSettings};
+use qfleet_queue::LaneQueues;
 
 use crate::desk::DeskError;
 
@@ -52,7 +52,7 @@ pub(crate) fn find(manifest: &Manifest, name: &str) -> Result<Place, DeskError> 
 
 fn of_lane(manifest: &Manifest, lane: &Lane, name: &str) -> Option<Place> {
     let connection = manifest.connections.get(&lane.connection)?.clone();
-    Some(Place { name: name.to_owned(), connection, lane: of_manifest(lane), served: true })
+    Some(Place { name: name.to_owned(), connection, lane: lane.into(), served: true })
 }
 
 fn in_redis(manifest: &Manifest, name: &str, connection: &str, queue: &str) -> Result<Place, DeskError> {
@@ -71,25 +71,10 @@ fn in_redis(manifest: &Manifest, name: &str, connection: &str, queue: &str) -> R
         name: name.to_owned(),
         queues: vec![queue.to_owned()],
         delay_as_backoff: false,
-        node: NodeSettings::default(),
+        rate_limit: None,
+        node: NodeRules::default(),
     };
     Ok(Place { name: name.to_owned(), connection: found.clone(), lane, served })
-}
-
-/// A queue of the manifest as a driver wants it.
-pub(crate) fn of_manifest(lane: &Lane) -> LaneQueues {
-    LaneQueues {
-        name: lane.name.clone(),
-        queues: lane.queues.clone(),
-        delay_as_backoff: lane.tuning.delay_as_backoff,
-        node: node_settings(lane),
-    }
-}
-
-/// The desk takes nothing: of all that a worker is told, only whether the queue may be touched matters to it.
-fn node_settings(lane: &Lane) -> NodeSettings {
-    let accept_version = lane.node.as_ref().and_then(|rules| rules.accept_version);
-    NodeSettings { accept_version, ..NodeSettings::default() }
 }
 
 /// The name that looks most like what was asked for.

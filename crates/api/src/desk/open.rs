@@ -16,7 +16,7 @@ use tokio::sync::{Mutex, Notify};
 use tokio::time::Instant;
 
 use crate::desk::DeskError;
-use crate::desk::names::{Place, of_manifest};
+use crate::desk::names::Place;
 
 /// Unused for this long, a driver is closed.
 const IDLE: Duration = Duration::from_secs(10);
@@ -152,8 +152,12 @@ fn wanted(
     places: &[&Place],
     before: Option<Queues>,
 ) -> Vec<LaneQueues> {
-    let mut lanes: Vec<LaneQueues> =
-        manifest.lanes.iter().filter(|lane| lane.connection == connection.name).map(of_manifest).collect();
+    let mut lanes: Vec<LaneQueues> = manifest
+        .lanes
+        .iter()
+        .filter(|lane| lane.connection == connection.name)
+        .map(LaneQueues::from)
+        .collect();
     let known = lanes.len();
     let mut add = |lane: LaneQueues| {
         if !lanes.iter().any(|other| other.name == lane.name && other.queues == lane.queues) {

@@ -10,7 +10,7 @@ use qfleet_manifest::handler::{Handler, HttpHandler, HttpTarget, ShellCommand};
 use qfleet_manifest::queue::{Connection, Lane};
 use qfleet_manifest::settings::Manifest;
 use qfleet_queue::driver::LaneId;
-use qfleet_queue::{LaneQueues, NodeSettings, Oddity, OpenSettings, inspect_queue};
+use qfleet_queue::{LaneQueues, Oddity, OpenSettings, inspect_queue};
 use serde::Serialize;
 
 use super::print::Paint;
@@ -111,12 +111,7 @@ async fn depths(manifest: &Manifest, connection: &Connection) -> Result<String, 
 }
 
 async fn depths_together(connection: &Connection, lanes: &[&Lane]) -> Result<Vec<String>, String> {
-    let queues = lanes.iter().map(|lane| LaneQueues {
-        name: lane.name.clone(),
-        queues: lane.queues.clone(),
-        delay_as_backoff: lane.tuning.delay_as_backoff,
-        node: NodeSettings::default(),
-    });
+    let queues = lanes.iter().map(|lane| LaneQueues::from(*lane));
     let settings = OpenSettings { connection: connection.clone(), lanes: queues.collect(), tag: 0 };
     let driver = qfleet_queue::open(&settings).map_err(|error| error.to_string())?;
     let ids: Vec<LaneId> = (0u16..).map(LaneId).take(lanes.len()).collect();

@@ -15,9 +15,6 @@ const DAY: Duration = Duration::from_secs(86_400);
 const YEAR: Duration = Duration::from_secs(366 * 86_400);
 /// A list of so many minutes is still read at a stretch.
 const METRICS: Duration = Duration::from_secs(90 * 86_400);
-const LOCK: Duration = Duration::from_secs(30);
-const STALLED_INTERVAL: Duration = Duration::from_secs(30);
-const MAX_STALLED: u32 = 1;
 
 /// Keys that are for Laravel's queues only, with what to do instead.
 const LARAVEL_ONLY: &[(&str, &str)] =
@@ -53,15 +50,16 @@ impl NodeWritten {
 
     /// With the defaults filled in.
     pub(crate) fn rules(&self) -> NodeRules {
+        let usual = NodeRules::default();
         NodeRules {
-            lock_duration: self.lock_duration.unwrap_or(LOCK),
-            stalled_interval: self.stalled_interval.unwrap_or(STALLED_INTERVAL),
-            max_stalled: self.max_stalled.unwrap_or(MAX_STALLED),
+            lock_duration: self.lock_duration.unwrap_or(usual.lock_duration),
+            stalled_interval: self.stalled_interval.unwrap_or(usual.stalled_interval),
+            max_stalled: self.max_stalled.unwrap_or(usual.max_stalled),
             keep_completed: self.keep_completed.flatten(),
             keep_failed: self.keep_failed.flatten(),
-            metrics: self.metrics.unwrap_or(0),
+            metrics: self.metrics.unwrap_or(usual.metrics),
             accept_version: self.accept_version,
-            presence: false,
+            ..usual
         }
     }
 }

@@ -22,7 +22,7 @@ mod turn;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use qfleet_manifest::queue::Connection;
+use qfleet_manifest::queue::{Connection, RateLimit};
 use qfleet_model::time::WallTime;
 use tokio::sync::Mutex;
 
@@ -39,7 +39,7 @@ use crate::failed::redis::RedisFailedJobs;
 use crate::failed::spread::Register;
 use crate::lost::Lost;
 use crate::redis::{Blocked, Call, Link, Script, Sleeper};
-use crate::{LaneQueues, OpenSettings, RateLimit};
+use crate::{LaneQueues, OpenSettings};
 
 /// The tag is a fraction of a score: so many parts of a second.
 const TAGS: f64 = 1_048_576.0;
@@ -198,7 +198,7 @@ fn lanes(written: &[LaneQueues]) -> (Vec<Lane>, Vec<String>) {
         .map(|lane| Lane {
             queues: lane.queues.iter().map(&mut number).collect(),
             delay_as_backoff: lane.delay_as_backoff,
-            limit: lane.node.rate_limit,
+            limit: lane.rate_limit,
         })
         .collect();
     (lanes, names)

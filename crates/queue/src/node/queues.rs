@@ -71,7 +71,7 @@ impl Queues {
         let (name, names) = match queues {
             [only] => (Some(keys.worker(&only.name)), Vec::new()),
             several => {
-                let seen = several.iter().filter(|queue| queue.settings.presence);
+                let seen = several.iter().filter(|queue| queue.rules.presence);
                 (None, seen.map(|queue| keys.worker(&queue.name)).collect())
             }
         };
@@ -123,7 +123,7 @@ impl Queues {
         let mut due = Vec::new();
         for (number, (next, queue)) in checks.iter_mut().zip(self.lanes.queues()).enumerate() {
             if *next <= now {
-                *next = now + queue.settings.stalled_interval;
+                *next = now + queue.rules.stalled_interval;
                 due.push(number);
             }
         }
@@ -144,17 +144,16 @@ impl Queues {
         call.own(queues.len());
         for number in queues {
             let Some(queue) = self.lanes.queues().get(*number) else { continue };
-            let settings = &queue.settings;
-            let check =
-                if checks.contains(number) { settings.stalled_interval.as_millis().max(1) } else { 0 };
+            let rules = &queue.rules;
+            let check = if checks.contains(number) { rules.stalled_interval.as_millis().max(1) } else { 0 };
             call.key(self.keys.meta(&queue.name));
             call.own(self.keys.base(&queue.name)).own(self.keys.notes(&queue.name));
-            call.own(settings.accept_version.map(|major| major.to_string()).unwrap_or_default());
-            call.own(settings.max_stalled).own(check);
-            let limit = settings.rate_limit;
+            call.own(rules.accept_version.map(|major| major.to_string()).unwrap_or_default());
+            call.own(rules.max_stalled).own(check);
+            let limit = queue.limit;
             call.own(limit.map_or(0, |limit| limit.max)).own(limit.map_or(0, |limit| limit.per.as_millis()));
-            call.own(settle::rule(settings.keep_completed)).own(settle::rule(settings.keep_failed));
-            call.own(settings.metrics);
+            call.own(settle::rule(rules.keep_completed)).own(settle::rule(rules.keep_failed));
+            call.own(rules.metrics);
         }
     }
 

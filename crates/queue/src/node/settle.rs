@@ -1,10 +1,10 @@
 //! From a verdict to what the turn script is to do.
 
+use qfleet_manifest::queue::Keep;
 use qfleet_model::outcome::{Note, Output, Reason, Verdict};
 use qfleet_model::time::WallTime;
 use serde_json::value::RawValue;
 
-use super::Keep;
 use super::held::Held;
 use crate::redis::Call;
 

@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
+use qfleet_manifest::queue::NodeRules;
 use qfleet_model::outcome::Verdict;
-use qfleet_queue::NodeSettings;
 
 use crate::rig::{bury, complete, retry};
 use crate::story::{STORY, Story, plain, same};
@@ -81,6 +81,6 @@ async fn metrics_and_debounced_jobs() {
         verdicts: 3,
         ..STORY
     };
-    let settings = NodeSettings { metrics: 60, ..plain() };
+    let settings = NodeRules { metrics: 60, ..plain() };
     same(story, &settings, |job| if job.name == "d" { bury("bad") } else { complete("1") }).await;
 }

@@ -2,16 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use qfleet_queue::{NodeSettings, RateLimit};
 use serde_json::json;
 
 use crate::contract::{names, settle, take};
-use crate::rig::{DEMO, NodeRig, SOON, complete, soon};
-
-fn limit(max: u32, per: u64) -> NodeSettings {
-    let rate_limit = Some(RateLimit { max, per: Duration::from_millis(per) });
-    NodeSettings { rate_limit, ..NodeSettings::default() }
-}
+use crate::rig::{DEMO, NodeRig, SOON, complete, limited, soon};
 
 #[tokio::test]
 async fn a_window_lets_so_many_start_and_keeps_their_order() {
@@ -20,7 +14,7 @@ async fn a_window_lets_so_many_start_and_keeps_their_order() {
     node.run(
         "for (let n = 1; n <= 7; n++) await kit.queue('demo').add('n' + n, {}, {priority: n === 7 ? 1 : 0})",
     );
-    let driver = rig.worker_with(1, &limit(3, 400));
+    let driver = rig.worker_with(1, limited(3, 400));
     let (mut started, mut order) = (Vec::new(), Vec::new());
     let (begun, mut first_due) = (Instant::now(), None);
     while started.len() < 7 {
@@ -46,7 +40,7 @@ async fn the_window_is_shared_with_node() {
     let rig = NodeRig::bull();
     let node = rig.node("bull");
     node.run("for (let n = 1; n <= 4; n++) await kit.queue('demo').add('a', {})");
-    let driver = rig.worker_with(1, &limit(2, 60_000));
+    let driver = rig.worker_with(1, limited(2, 60_000));
     assert_eq!(take(&*driver, DEMO, 1).await.jobs.len(), 1);
     node.run(
         "kit.memory.ran = 0;
@@ -69,7 +63,7 @@ async fn a_job_the_library_put_off_is_started_by_us() {
          const worker = await kit.worker('demo', async () => 1, {limiter: {max: 1, duration: 300}});
          await kit.until(async () => (await kit.queue('demo').getJobCounts()).delayed > 0); await worker.close(true)",
     );
-    let driver = rig.worker_with(1, &limit(1, 300));
+    let driver = rig.worker_with(1, limited(1, 300));
     let job = crate::contract::take_soon(&*driver, DEMO, SOON).await;
     settle(&*driver, &job, complete("1")).await;
     assert!(rig.redis_keys("bull:demo:limiter:*").is_empty(), "{:?}", rig.redis_keys("*"));

@@ -1,10 +1,10 @@
 //! What cannot be worked, and does not keep the rest from being.
 
-use qfleet_queue::NodeSettings;
+use qfleet_manifest::queue::NodeRules;
 use qfleet_queue::driver::Settled;
 
 use crate::contract::{names, settle, take, take_one};
-use crate::rig::{DEMO, NodeRig, bury, complete, open};
+use crate::rig::{DEMO, NodeRig, Settings, bury, complete, open};
 
 fn call(rig: &NodeRig, line: &str) {
     let mut words = line.split(' ');
@@ -47,8 +47,8 @@ async fn what_is_no_job_is_dropped_and_what_cannot_be_read_is_set_aside() {
 async fn keys_of_a_wrong_type_break_their_queue_alone() {
     for wrong in ["wait", "active", "delayed", "priority", "meta", "completed", "failed", "limiter"] {
         let rig = NodeRig::bull();
-        let limit = qfleet_queue::RateLimit { max: 9, per: std::time::Duration::from_secs(1) };
-        let settings = NodeSettings { rate_limit: Some(limit), ..NodeSettings::default() };
+        let limit = qfleet_manifest::queue::RateLimit { max: 9, per: std::time::Duration::from_secs(1) };
+        let settings = Settings { rate_limit: Some(limit), ..Settings::default() };
         let driver = open(rig.connection(), &[("demo", &["demo", "next"])], 1, &settings);
         let node = rig.node("bull");
         node.run("await kit.queue('demo').add('a'); await kit.queue('next').add('b')");
@@ -89,7 +89,7 @@ async fn each_library_leaves_the_others_queues_alone() {
     rig.node("bullmq").run("await kit.queue('demo').add('a', {})");
     let turn = take(&*rig.worker(1), DEMO, 1).await;
     assert!(turn.jobs.is_empty() && turn.broken[0].1.contains("BullMQ"), "{:?}", turn.broken);
-    let accepting = NodeSettings { accept_version: Some(4), ..NodeSettings::default() };
+    let accepting = NodeRules { accept_version: Some(4), ..NodeRules::default() };
     assert_eq!(take(&*rig.worker_with(1, &accepting), DEMO, 1).await.jobs.len(), 1);
 
     let rig = NodeRig::bullmq();

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use qfleet_queue::NodeSettings;
+use qfleet_manifest::queue::NodeRules;
 use qfleet_queue::driver::{Ask, Settled};
 use qfleet_queue::error::QueueError;
 use qfleet_testkit::{RedisServer, Scratch};
@@ -40,7 +40,7 @@ async fn a_repeated_job_survives_a_cut_between_two_calls() {
         "await kit.queue('demo').add('tick', {}, {repeat: {every: 3600000}});
          const [job] = await kit.queue('demo').getDelayed(); await job.promote()",
     );
-    let driver = outages::through(&proxy, &rig, &NodeSettings::default());
+    let driver = outages::through(&proxy, &rig, &NodeRules::default());
     proxy.cut(Cut::Reply);
     driver.turn(&[], &[Ask { lane: DEMO, at_most: 1 }], driver.mark()).await.unwrap_err();
     let turn = take(&*driver, DEMO, 1).await;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use qfleet_queue::NodeSettings;
+use qfleet_manifest::queue::NodeRules;
 use qfleet_queue::driver::{DeadState, Recovered};
 use serde_json::json;
 
@@ -85,7 +85,7 @@ async fn a_check_fails_at_once_and_removes_as_the_job_wants() {
     let dead = rig.worker_with(1, &hasty());
     take(&*dead, DEMO, 2).await;
     drop(dead);
-    let driver = rig.worker_with(2, &NodeSettings { max_stalled: 0, ..hasty() });
+    let driver = rig.worker_with(2, &NodeRules { max_stalled: 0, ..hasty() });
     let started = std::time::Instant::now();
     while !rig.redis_keys("bull:demo:2").is_empty() {
         assert!(take(&*driver, DEMO, 2).await.jobs.is_empty());

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use qfleet_queue::NodeSettings;
+use qfleet_manifest::queue::NodeRules;
 use qfleet_queue::driver::{LaneId, QueueDriver};
 use qfleet_queue::error::QueueError;
 use qfleet_testkit::RedisServer;
@@ -128,7 +128,7 @@ async fn a_lost_connection_is_told_and_the_next_one_looks_once() {
 async fn a_pool_needs_two_connections() {
     let rig = NodeRig::bull();
     let lanes: [(&str, &[&str]); 3] = [("a", &["a"]), ("b", &["b"]), ("c", &["c"])];
-    let driver = open(rig.connection(), &lanes, 1, &NodeSettings::default());
+    let driver = open(rig.connection(), &lanes, 1, &NodeRules::default());
     let all = [LaneId(0), LaneId(1), LaneId(2)];
     for _ in 0..2 {
         for lane in all {
@@ -142,7 +142,7 @@ async fn a_pool_needs_two_connections() {
         async move { driver.wait(&all, LONG).await }
     });
     tokio::task::yield_now().await;
-    let producer = open(rig.connection(), &lanes, 0, &NodeSettings::default());
+    let producer = open(rig.connection(), &lanes, 0, &NodeRules::default());
     producer.push(LaneId(2), "c", br#"{"name":"x","data":1}"#, None).await.unwrap();
     tokio::time::timeout(SOON, sleeper).await.unwrap().unwrap().unwrap();
     take_one(&*driver, LaneId(2)).await;

@@ -3,21 +3,21 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use qfleet_manifest::queue::{NodeRules, RateLimit};
 use qfleet_model::outcome::{Output, Verdict};
 use qfleet_queue::driver::{LaneId, QueueDriver, Remark, Settled, Turn};
-use qfleet_queue::{NodeSettings, RateLimit};
 use redis::Commands as _;
 use serde_json::json;
 
 use crate::contract::{job_of, names, settle, take, take_one};
-use crate::rig::{DEMO, NodeRig, bury, complete, open, retry};
+use crate::rig::{DEMO, NodeRig, Settings, bury, complete, open, retry};
 
 const NEXT: LaneId = LaneId(1);
 
 /// A worker of `demo` and of `next`, both with a limit that is never reached, and with metrics.
 fn worker(rig: &NodeRig, tag: u32) -> Arc<dyn QueueDriver> {
     let rate_limit = Some(RateLimit { max: 1000, per: Duration::from_secs(60) });
-    let settings = NodeSettings { rate_limit, metrics: 5, ..NodeSettings::default() };
+    let settings = Settings { rate_limit, rules: NodeRules { metrics: 5, ..NodeRules::default() } };
     open(rig.connection(), &[("demo", &["demo"]), ("next", &["next"])], tag, &settings)
 }
 

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
+use qfleet_manifest::queue::{Keep, NodeRules, RateLimit};
 use qfleet_model::job::Job;
 use qfleet_model::outcome::Verdict;
-use qfleet_queue::{Keep, NodeSettings, RateLimit};
 
-use crate::rig::{bury, complete, retry};
+use crate::rig::{Settings, bury, complete, retry};
 use crate::story::{STORY, Story, plain, same};
 
 #[tokio::test]
@@ -55,7 +55,7 @@ async fn removed_jobs() {
         ..STORY
     };
     let keep = Some(Keep { count: Some(2), age: None });
-    let settings = NodeSettings { keep_completed: keep, ..plain() };
+    let settings = NodeRules { keep_completed: keep, ..plain() };
     let verdict = |job: &Job| {
         std::thread::sleep(Duration::from_millis(3));
         if job.name == "gone too" { bury("bad") } else { complete("null") }
@@ -73,7 +73,7 @@ async fn metrics_and_deduplicated_jobs() {
         verdicts: 3,
         ..STORY
     };
-    let settings = NodeSettings { metrics: 60, ..plain() };
+    let settings = NodeRules { metrics: 60, ..plain() };
     same(story, &settings, |job| if job.name == "d" { bury("bad") } else { complete("null") }).await;
 }
 
@@ -138,7 +138,7 @@ async fn starts_counted_for_two_limits() {
         ("{limiter: {max: 2, duration: 30000}}", Some(RateLimit { max: 2, per: Duration::from_secs(30) })),
     ] {
         let story = Story { add, options: own, verdicts: 3, ..STORY };
-        let settings = NodeSettings { rate_limit, ..plain() };
+        let settings = Settings { rate_limit, ..Settings::default() };
         same(story, &settings, |_| complete("null")).await;
     }
 }
@@ -153,7 +153,7 @@ async fn starts_counted_for_the_workers_limit_alone() {
         ..STORY
     };
     let limit = RateLimit { max: 6, per: Duration::from_secs(30) };
-    let settings = NodeSettings { rate_limit: Some(limit), ..plain() };
+    let settings = Settings { rate_limit: Some(limit), ..Settings::default() };
     same(
         story,
         &settings,

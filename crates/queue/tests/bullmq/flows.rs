@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
+use qfleet_manifest::queue::NodeRules;
 use qfleet_model::outcome::{Output, Verdict};
-use qfleet_queue::NodeSettings;
 use qfleet_queue::driver::LaneId;
 use serde_json::{Value, json};
 
@@ -23,7 +23,7 @@ async fn results_reach_the_parent() {
                {name: 'a', queueName: 'kids', opts: {jobId: 'A', attempts: 2}}, {name: 'b', queueName: 'kids', opts: {jobId: 'B'}}]})",
         );
         let lanes: [(&str, &[&str]); 2] = [("kids", &["kids"]), ("parents", &["parents"])];
-        let driver = open(rig.connection(), &lanes, 1, &NodeSettings::default());
+        let driver = open(rig.connection(), &lanes, 1, &NodeRules::default());
         assert!(take(&*driver, PARENTS, 1).await.jobs.is_empty());
         let mut kids = take(&*driver, KIDS, 5).await.jobs;
         kids.sort_by_key(|kid| job_of(kid).name.clone());
@@ -65,7 +65,7 @@ async fn failures_reach_the_parent_as_the_child_wants() {
                    {{name: 'a', queueName: 'kids', opts: {{jobId: 'A', {flag}: true}}}}, {{name: 'b', queueName: 'kids', opts: {{jobId: 'B', delay: 60000}}}}]}})"
             ));
             let lanes: [(&str, &[&str]); 2] = [("kids", &["kids"]), ("parents", &["parents"])];
-            let driver = open(rig.connection(), &lanes, 1, &NodeSettings::default());
+            let driver = open(rig.connection(), &lanes, 1, &NodeRules::default());
             let work = |queue: &str| {
                 node.run(&format!(
                     "const w = await kit.worker('{queue}', async (job) => {{ if (job.name === 'a') throw new Error('bad'); return 1 }});
@@ -112,7 +112,7 @@ async fn finished_children_make_room_for_later_ones() {
            ({name: `k${n}`, queueName: 'kids', opts}))})",
     );
     let lanes: [(&str, &[&str]); 2] = [("kids", &["kids"]), ("parents", &["parents"])];
-    let driver = open(rig.connection(), &lanes, 1, &NodeSettings::default());
+    let driver = open(rig.connection(), &lanes, 1, &NodeRules::default());
     for kid in take(&*driver, KIDS, 3).await.jobs {
         settle(&*driver, &kid, complete("1")).await;
     }
@@ -129,7 +129,7 @@ async fn a_removed_child_releases_its_parent() {
            {name: 'a', queueName: 'kids', opts: {removeOnFail: true}}, {name: 'b', queueName: 'kids', opts: {removeOnComplete: true}}]})",
     );
     let lanes: [(&str, &[&str]); 2] = [("kids", &["kids"]), ("parents", &["parents"])];
-    let driver = open(rig.connection(), &lanes, 1, &NodeSettings::default());
+    let driver = open(rig.connection(), &lanes, 1, &NodeRules::default());
     for job in &take(&*driver, KIDS, 5).await.jobs {
         settle(&*driver, job, if job_of(job).name == "a" { bury("bad") } else { complete("1") }).await;
     }

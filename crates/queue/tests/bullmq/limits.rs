@@ -4,11 +4,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use qfleet_queue::driver::{Ask, LaneId, QueueDriver, Settlement};
-use qfleet_queue::{NodeSettings, RateLimit};
 use serde_json::json;
 
 use crate::contract::{settle, take, take_soon};
-use crate::rig::{DEMO, NodeRig, SOON, complete};
+use crate::rig::{DEMO, NodeRig, SOON, Settings, complete, limited};
 
 async fn fill(driver: &dyn QueueDriver, jobs: usize) {
     for _ in 0..jobs {
@@ -16,15 +15,10 @@ async fn fill(driver: &dyn QueueDriver, jobs: usize) {
     }
 }
 
-fn limit(max: u32, per: u64) -> NodeSettings {
-    let rate_limit = Some(RateLimit { max, per: Duration::from_millis(per) });
-    NodeSettings { rate_limit, ..NodeSettings::default() }
-}
-
 #[tokio::test]
 async fn a_window_lets_so_many_start() {
     let rig = NodeRig::bullmq();
-    let driver = rig.worker_with(1, &limit(3, 400));
+    let driver = rig.worker_with(1, limited(3, 400));
     fill(&*driver, 7).await;
     let mut started = Vec::new();
     let (begun, mut first_due) = (Instant::now(), None);
@@ -51,7 +45,7 @@ async fn the_queues_own_limit_wins_and_is_shared_with_node() {
     let rig = NodeRig::bullmq();
     let node = rig.node("bullmq");
     node.run("await kit.queue('demo').setGlobalRateLimit(2, 60000)");
-    let driver = rig.worker_with(1, &limit(5, 60_000));
+    let driver = rig.worker_with(1, limited(5, 60_000));
     fill(&*driver, 4).await;
     assert_eq!(take(&*driver, DEMO, 1).await.jobs.len(), 1);
     node.run("kit.memory.ran = 0; await kit.worker('demo', async () => { kit.memory.ran++ }); await kit.sleep(300)");
@@ -64,7 +58,7 @@ async fn the_queues_own_limit_wins_and_is_shared_with_node() {
 async fn a_limit_of_the_moment_is_obeyed() {
     let rig = NodeRig::bullmq();
     let node = rig.node("bullmq");
-    let driver = rig.worker_with(1, &limit(100, 60_000));
+    let driver = rig.worker_with(1, limited(100, 60_000));
     fill(&*driver, 1).await;
     node.run("await kit.queue('demo').rateLimit(300)");
     let begun = Instant::now();
@@ -89,10 +83,10 @@ async fn no_more_run_than_the_queue_allows() {
 #[tokio::test]
 async fn a_turn_tells_of_limits_in_the_manifest_and_in_the_store() {
     for (settings, in_the_store, limited) in [
-        (NodeSettings::default(), "", vec![]),
-        (limit(100, 60_000), "", vec![DEMO]),
-        (NodeSettings::default(), "await kit.queue('demo').setGlobalRateLimit(100, 60000)", vec![DEMO]),
-        (NodeSettings::default(), "await kit.queue('demo').setGlobalConcurrency(100)", vec![DEMO]),
+        (Settings::default(), "", vec![]),
+        (limited(100, 60_000), "", vec![DEMO]),
+        (Settings::default(), "await kit.queue('demo').setGlobalRateLimit(100, 60000)", vec![DEMO]),
+        (Settings::default(), "await kit.queue('demo').setGlobalConcurrency(100)", vec![DEMO]),
     ] {
         let rig = NodeRig::bullmq();
         rig.node("bullmq").run(in_the_store);
@@ -109,7 +103,7 @@ const NEXT: LaneId = LaneId(1);
 async fn jobs_that_may_not_start_wake_nobody_until_they_may() {
     let rig = NodeRig::bullmq();
     let lanes: [(&str, &[&str]); 2] = [("demo", &["demo"]), ("next", &["next"])];
-    let driver = crate::rig::open(rig.connection(), &lanes, 1, &limit(1, 700));
+    let driver = crate::rig::open(rig.connection(), &lanes, 1, limited(1, 700));
     fill(&*driver, 3).await;
     let begun = Instant::now();
     let asks = [DEMO, NEXT].map(|lane| Ask { lane, at_most: 5 });
@@ -140,7 +134,7 @@ async fn jobs_that_may_not_start_wake_nobody_until_they_may() {
 async fn a_worker_without_a_limit_does_not_know_of_others() {
     let rig = NodeRig::bullmq();
     let node = rig.node("bullmq");
-    let (limited, free) = (rig.worker_with(1, &limit(2, 60_000)), rig.worker(2));
+    let (limited, free) = (rig.worker_with(1, limited(2, 60_000)), rig.worker(2));
     fill(&*free, 6).await;
     node.run("await kit.queue('demo').rateLimit(60000)");
     assert!(take(&*limited, DEMO, 5).await.jobs.is_empty());
@@ -160,7 +154,7 @@ async fn a_job_that_fails_without_running_counts_as_in_its_version() {
         let node = rig.node(library);
         node.run("for (const name of ['a', 'b', 'c', 'd']) await kit.queue('demo').add(name)");
         redis::cmd("HSET").arg(&["bull:demo:1", "defa", "no"]).exec(&mut rig.redis()).unwrap();
-        let driver = rig.worker_with(1, &limit(2, 60_000));
+        let driver = rig.worker_with(1, limited(2, 60_000));
         assert_eq!(take(&*driver, DEMO, 9).await.jobs.len(), left, "{library}");
     }
 }
@@ -169,7 +163,7 @@ async fn a_job_that_fails_without_running_counts_as_in_its_version() {
 #[tokio::test]
 async fn a_counter_without_an_end_holds_nobody() {
     let rig = NodeRig::bullmq();
-    let driver = rig.worker_with(1, &limit(2, 60_000));
+    let driver = rig.worker_with(1, limited(2, 60_000));
     fill(&*driver, 3).await;
     redis::cmd("SET").arg("bull:demo:limiter").arg(7).exec(&mut rig.redis()).unwrap();
     assert_eq!(take(&*driver, DEMO, 9).await.jobs.len(), 3);

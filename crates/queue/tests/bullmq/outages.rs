@@ -1,6 +1,6 @@
 //! Lost requests and lost replies: no job is lost, none runs twice, every verdict counts once.
 
-use qfleet_queue::NodeSettings;
+use qfleet_manifest::queue::NodeRules;
 use qfleet_queue::driver::Ask;
 use qfleet_testkit::{RedisServer, Scratch};
 
@@ -33,7 +33,7 @@ async fn a_schedule_survives_a_cut_between_two_calls() {
     let proxy = Proxy::to(rig.server.socket(), scratch.join("proxy.sock"));
     let node = rig.node("bullmq");
     node.run("await kit.queue('demo').upsertJobScheduler('s', {every: 3600000}, {name: 'tick'}); const [job] = await kit.queue('demo').getDelayed(); if (job) await job.promote()");
-    let driver = outages::through(&proxy, &rig, &NodeSettings::default());
+    let driver = outages::through(&proxy, &rig, &NodeRules::default());
     proxy.cut(Cut::Reply);
     driver.turn(&[], &[Ask { lane: DEMO, at_most: 1 }], driver.mark()).await.unwrap_err();
     let turn = take(&*driver, DEMO, 1).await;

@@ -143,6 +143,6 @@ async fn versions_nobody_tested_are_left_alone() {
         );
     }
     set("bullmq:7.0.1");
-    let accepting = qfleet_queue::NodeSettings { accept_version: Some(7), ..Default::default() };
+    let accepting = qfleet_manifest::queue::NodeRules { accept_version: Some(7), ..Default::default() };
     assert_eq!(take(&*rig.worker_with(1, &accepting), DEMO, 1).await.jobs.len(), 1);
 }

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use qfleet_manifest::queue::{Connection, RedisSettings, RedisTarget};
+use qfleet_manifest::queue::{Connection, NodeRules, RedisSettings, RedisTarget};
 use qfleet_model::job::Format;
 use qfleet_queue::driver::{LaneId, QueueDriver};
 use qfleet_queue::error::QueueError;
-use qfleet_queue::{LaneQueues, NodeSettings, OpenSettings};
+use qfleet_queue::{LaneQueues, OpenSettings};
 use qfleet_testkit::RedisCluster;
 
 use crate::contract::Rig;
@@ -83,7 +83,8 @@ pub(crate) fn open(
         name: (*name).into(),
         queues: queues.iter().map(|queue| (*queue).to_owned()).collect(),
         delay_as_backoff: false,
-        node: NodeSettings { lock_duration: SOON * 2, ..NodeSettings::default() },
+        rate_limit: None,
+        node: NodeRules { lock_duration: SOON * 2, ..NodeRules::default() },
     };
     let lanes = lanes.iter().map(lane).collect();
     qfleet_queue::open(&OpenSettings { connection, lanes, tag })

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use qfleet_manifest::queue::RateLimit;
 use qfleet_model::outcome::{Note, Verdict};
-use qfleet_queue::RateLimit;
 use qfleet_queue::driver::{Ask, DeadHold, DeadState, DeadWorker, QueueDriver, Recovered};
 use qfleet_testkit::{JobKind, Php, Push};
 use redis::Commands as _;

@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use qfleet_manifest::queue::{Connection, RedisSettings, RedisTarget};
+use qfleet_manifest::queue::{Connection, NodeRules, RateLimit, RedisSettings, RedisTarget};
 use qfleet_model::job::Format;
 use qfleet_queue::driver::QueueDriver;
-use qfleet_queue::{LaneQueues, NodeSettings, OpenSettings, RateLimit};
+use qfleet_queue::{LaneQueues, OpenSettings};
 use qfleet_testkit::RedisServer;
 use redis::Commands as _;
 
@@ -118,7 +118,8 @@ pub(crate) fn open_limited(
         name: name.into(),
         queues: queues.iter().map(|queue| (*queue).to_owned()).collect(),
         delay_as_backoff: true,
-        node: NodeSettings { rate_limit, ..NodeSettings::default() },
+        rate_limit,
+        node: NodeRules::default(),
     };
     let lanes = vec![lane("both", &["high", "low"]), lane("other", &["other"])];
     qfleet_queue::open(&OpenSettings { connection, lanes, tag }).unwrap()

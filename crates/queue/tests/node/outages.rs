@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use qfleet_manifest::queue::Connection;
-use qfleet_queue::NodeSettings;
+use qfleet_manifest::queue::NodeRules;
 use qfleet_queue::driver::{Ask, DeadWorker, QueueDriver, Renewal, Settled, Settlement};
 use qfleet_queue::error::QueueError;
 use qfleet_testkit::{Node, Scratch};
@@ -25,7 +25,7 @@ fn fill(rig: &NodeRig, jobs: &[&str]) -> Node {
 }
 
 /// A worker whose line to Redis can be cut.
-pub(crate) fn through(proxy: &Proxy, rig: &NodeRig, settings: &NodeSettings) -> Arc<dyn QueueDriver> {
+pub(crate) fn through(proxy: &Proxy, rig: &NodeRig, settings: &NodeRules) -> Arc<dyn QueueDriver> {
     let connection = Connection { driver: rig.family, ..connection(proxy.socket.clone()) };
     open(connection, &[("demo", &["demo"])], 5, settings)
 }
@@ -41,7 +41,7 @@ pub(crate) async fn cut_calls_lose_and_double_nothing(rig: fn() -> NodeRig) {
         let (rig, scratch) = (rig(), Scratch::new());
         let proxy = Proxy::to(rig.server.socket(), scratch.join("proxy.sock"));
         let node = fill(&rig, &["done", "again", "later", "bad", "back", "next"]);
-        let driver = through(&proxy, &rig, &NodeSettings::default());
+        let driver = through(&proxy, &rig, &NodeRules::default());
         let jobs = take(&*driver, DEMO, 5).await.jobs;
         let verdicts = [
             complete("1"),
@@ -80,7 +80,7 @@ pub(crate) async fn cut_calls_lose_and_double_nothing(rig: fn() -> NodeRig) {
 pub(crate) async fn jobs_of_a_lost_reply_go_back_when_the_worker_dies(rig: NodeRig) {
     let scratch = Scratch::new();
     let proxy = Proxy::to(rig.server.socket(), scratch.join("proxy.sock"));
-    let dead = through(&proxy, &rig, &NodeSettings::default());
+    let dead = through(&proxy, &rig, &NodeRules::default());
     fill(&rig, &["a", "b"]);
     take(&*dead, DEMO, 0).await;
     proxy.cut(Cut::Reply);
@@ -145,7 +145,7 @@ pub(crate) async fn three_hundred_jobs_pass_a_line_that_breaks_all_the_time(rig:
          await kit.queue('demo').addBulk(Array.from({length: 300}, (_, n) => ({name: 'n' + n, opts: {attempts: 2, backoff: n % 3 === 0 ? 10 : 0}})));
          await kit.worker('demo', async () => { await kit.sleep(5) })",
     );
-    let settings = NodeSettings { lock_duration: Duration::from_secs(20), ..NodeSettings::default() };
+    let settings = NodeRules { lock_duration: Duration::from_secs(20), ..NodeRules::default() };
     let driver = through(&proxy, rig, &settings);
     let mut settle: Vec<Settlement> = Vec::new();
     let started = std::time::Instant::now();

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use qfleet_queue::NodeSettings;
+use qfleet_manifest::queue::NodeRules;
 use qfleet_queue::driver::{LaneId, QueueDriver};
 use qfleet_testkit::Node;
 use serde_json::json;
@@ -12,7 +12,7 @@ use crate::contract::take;
 use crate::rig::{NodeRig, SOON, open};
 
 fn pool(rig: &NodeRig, tag: u32, presence: bool) -> Arc<dyn QueueDriver> {
-    let node = NodeSettings { presence, ..NodeSettings::default() };
+    let node = NodeRules { presence, ..NodeRules::default() };
     open(rig.connection(), &[("a", &["a"]), ("b", &["b"])], tag, &node)
 }
 
@@ -60,7 +60,7 @@ pub(crate) async fn a_worker_of_one_queue_is_seen_and_a_pool_is_not(rig: &NodeRi
     seen(&node, 0, 0).await;
     let before = connections(rig);
     let hidden = pool(rig, 1, false);
-    let alone = open(rig.connection(), &[("a", &["a"])], 2, &NodeSettings::default());
+    let alone = open(rig.connection(), &[("a", &["a"])], 2, &NodeRules::default());
     for driver in [&hidden, &alone] {
         take(&**driver, LaneId(0), 1).await;
         driver.wait(&[LaneId(0)], Duration::from_millis(1)).await.unwrap();

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use qfleet_manifest::queue::{Connection, RedisSettings, RedisTarget};
+use qfleet_manifest::queue::{Connection, NodeRules, RateLimit, RedisSettings, RedisTarget};
 use qfleet_model::job::Format;
 use qfleet_model::outcome::{Note, Output, Reason, Verdict};
 use qfleet_queue::driver::{LaneId, QueueDriver};
-use qfleet_queue::{LaneQueues, NodeSettings, OpenSettings};
+use qfleet_queue::{LaneQueues, OpenSettings};
 use qfleet_testkit::{Node, RedisServer};
 use redis::Commands as _;
 use serde_json::{Value, json};
@@ -50,11 +50,11 @@ impl NodeRig {
 
     /// A worker of the queue `demo`, as one is that was told nothing.
     pub(crate) fn worker(&self, tag: u32) -> Arc<dyn QueueDriver> {
-        self.worker_with(tag, &NodeSettings::default())
+        self.worker_with(tag, &NodeRules::default())
     }
 
-    pub(crate) fn worker_with(&self, tag: u32, node: &NodeSettings) -> Arc<dyn QueueDriver> {
-        open(self.connection(), &[("demo", &["demo"])], tag, node)
+    pub(crate) fn worker_with(&self, tag: u32, settings: impl Into<Settings>) -> Arc<dyn QueueDriver> {
+        open(self.connection(), &[("demo", &["demo"])], tag, settings)
     }
 
     /// A connection of the test's own.
@@ -104,28 +104,55 @@ pub(crate) fn connection(socket: std::path::PathBuf) -> Connection {
     }
 }
 
+/// What a worker is told about each of its queues.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Settings {
+    pub(crate) rules: NodeRules,
+    pub(crate) rate_limit: Option<RateLimit>,
+}
+
+impl From<&NodeRules> for Settings {
+    fn from(rules: &NodeRules) -> Self {
+        Self { rules: rules.clone(), rate_limit: None }
+    }
+}
+
+impl From<&Self> for Settings {
+    fn from(settings: &Self) -> Self {
+        settings.clone()
+    }
+}
+
+/// So many starts in so many milliseconds, and nothing else.
+pub(crate) fn limited(max: u32, per: u64) -> Settings {
+    let rate_limit = Some(RateLimit { max, per: Duration::from_millis(per) });
+    Settings { rate_limit, ..Settings::default() }
+}
+
 pub(crate) fn open(
     connection: Connection,
     lanes: &[(&str, &[&str])],
     tag: u32,
-    node: &NodeSettings,
+    settings: impl Into<Settings>,
 ) -> Arc<dyn QueueDriver> {
+    let Settings { rules, rate_limit } = settings.into();
     let lane = |(name, queues): &(&str, &[&str])| LaneQueues {
         name: (*name).into(),
         queues: queues.iter().map(|queue| (*queue).to_owned()).collect(),
         delay_as_backoff: false,
-        node: node.clone(),
+        rate_limit,
+        node: rules.clone(),
     };
     let lanes = lanes.iter().map(lane).collect();
     qfleet_queue::open(&OpenSettings { connection, lanes, tag }).unwrap()
 }
 
 /// Short locks and frequent looks for stalled jobs.
-pub(crate) fn hasty() -> NodeSettings {
-    NodeSettings {
+pub(crate) fn hasty() -> NodeRules {
+    NodeRules {
         lock_duration: Duration::from_millis(700),
         stalled_interval: Duration::from_millis(500),
-        ..NodeSettings::default()
+        ..NodeRules::default()
     }
 }
 

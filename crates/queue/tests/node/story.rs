@@ -3,13 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use qfleet_manifest::queue::NodeRules;
 use qfleet_model::job::Job;
 use qfleet_model::outcome::Verdict;
-use qfleet_queue::NodeSettings;
 use qfleet_testkit::Node;
 use serde_json::{Value, json};
 
-use crate::rig::{NodeRig, dump, soon, work};
+use crate::rig::{NodeRig, Settings, dump, soon, work};
 
 /// A story told twice.
 #[derive(Clone, Copy)]
@@ -33,20 +33,21 @@ pub(crate) const STORY: Story<'static> =
     Story { add: "", process: "", options: "{}", verdicts: 0, unrun: 0, meanwhile: "" };
 
 /// A story told beside every library of the family.
-pub(crate) async fn same(story: Story<'_>, settings: &NodeSettings, verdict: impl Fn(&Job) -> Verdict) {
+pub(crate) async fn same(story: Story<'_>, settings: impl Into<Settings>, verdict: impl Fn(&Job) -> Verdict) {
+    let settings = settings.into();
     for library in crate::LIBRARIES {
-        story.is_the_same(library, settings, &verdict).await;
+        story.is_the_same(library, &settings, &verdict).await;
     }
 }
 
 /// A worker that was told nothing.
-pub(crate) fn plain() -> NodeSettings {
-    NodeSettings::default()
+pub(crate) fn plain() -> NodeRules {
+    NodeRules::default()
 }
 
 impl Story<'_> {
     /// Both workers go through it; returns when all their keys are the same.
-    async fn is_the_same(self, library: &str, settings: &NodeSettings, verdict: impl Fn(&Job) -> Verdict) {
+    async fn is_the_same(self, library: &str, settings: &Settings, verdict: impl Fn(&Job) -> Verdict) {
         let (theirs, ours) = (NodeRig::of(library), NodeRig::of(library));
         let Story { process, options, verdicts, unrun, meanwhile, .. } = self;
         let node = self.begin(&theirs, library);

@@ -16,7 +16,6 @@ use tracing::{info, warn};
 
 use super::groups;
 use super::ledger::{self, LedgerError, Leftover, SourceEntry, Writer};
-use crate::node_settings;
 use crate::outage::pause;
 
 /// A store that says it cannot do it is asked this often.
@@ -147,7 +146,8 @@ fn open(
         name: name.clone(),
         queues: queues.clone(),
         delay_as_backoff: false,
-        node: node_settings::of_rules(entry.node.get(at).and_then(Option::as_ref)),
+        rate_limit: None,
+        node: entry.node.get(at).cloned().flatten().unwrap_or_default(),
     });
     // It reserves nothing.
     let settings = OpenSettings { connection, lanes: lanes.collect(), tag: 0 };
