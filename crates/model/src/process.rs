@@ -217,6 +217,8 @@ pub enum ProcessEvent {
         /// Why.
         why: String,
     },
+    /// The child that was asked for had not been started yet, and will not be unless it is asked for again.
+    Recalled,
     /// The worker waits for an earlier one of this slot.
     Waiting {
         /// The earlier worker.

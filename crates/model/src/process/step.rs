@@ -55,6 +55,7 @@ impl ProcessState {
             ProcessEvent::Stop(_)
             | ProcessEvent::Spawned(_)
             | ProcessEvent::SpawnFailed { .. }
+            | ProcessEvent::Recalled
             | ProcessEvent::Waiting { .. }
             | ProcessEvent::Executed
             | ProcessEvent::Failed { .. }
@@ -101,6 +102,7 @@ impl ProcessState {
             ProcessEvent::Start
             | ProcessEvent::Spawned(_)
             | ProcessEvent::SpawnFailed { .. }
+            | ProcessEvent::Recalled
             | ProcessEvent::Ended { .. } => silent(self),
         }
     }
@@ -128,6 +130,7 @@ impl ProcessState {
             ProcessEvent::Start
             | ProcessEvent::Spawned(_)
             | ProcessEvent::SpawnFailed { .. }
+            | ProcessEvent::Recalled
             | ProcessEvent::Waiting { .. }
             | ProcessEvent::Executed
             | ProcessEvent::Failed { .. }
@@ -155,6 +158,7 @@ impl ProcessState {
             ),
             ProcessEvent::Spawned(_)
             | ProcessEvent::SpawnFailed { .. }
+            | ProcessEvent::Recalled
             | ProcessEvent::Waiting { .. }
             | ProcessEvent::Executed
             | ProcessEvent::Failed { .. }
@@ -195,6 +199,7 @@ impl ProcessState {
             ProcessEvent::TimePassed
             | ProcessEvent::Spawned(_)
             | ProcessEvent::SpawnFailed { .. }
+            | ProcessEvent::Recalled
             | ProcessEvent::Waiting { .. }
             | ProcessEvent::Executed
             | ProcessEvent::Failed { .. }
@@ -228,6 +233,10 @@ fn spawning(wanted: Wanted, past: Past, event: ProcessEvent, policy: &ProcessPol
             Wanted::Up => failed_start(why, past, policy, now),
             Wanted::Gone { then: Then::Stay, .. } => silent(ProcessState::Stopped),
             Wanted::Gone { then: Then::StartAgain, .. } => failed_start(why, past, policy, now),
+        },
+        ProcessEvent::Recalled => match wanted {
+            Wanted::Gone { then: Then::Stay, .. } => silent(ProcessState::Stopped),
+            Wanted::Up | Wanted::Gone { then: Then::StartAgain, .. } => spawn(past),
         },
         ProcessEvent::Waiting { .. }
         | ProcessEvent::Executed

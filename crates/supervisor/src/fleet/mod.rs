@@ -7,6 +7,7 @@
 //! | --- | --- |
 //! | `event.rs` | (what goes in and what comes out) |
 //! | `slot.rs` | what an event does to one slot, and what is remembered of it |
+//! | `admission.rs` | whose child may be started now, and what the others wait for |
 //! | `group.rs` | the slots of a group: how many, turns of replacement, removal |
 //! | `commands.rs`, `asks.rs` | what each command means; when its asker is answered |
 //! | `reload.rs` | what a changed manifest means |
@@ -23,6 +24,7 @@ use qfleet_manifest::settings::Group as GroupSettings;
 use qfleet_model::process::{Pid, ProcessEvent};
 use qfleet_model::time::Moment;
 
+mod admission;
 mod asks;
 mod commands;
 mod ending;
@@ -66,6 +68,8 @@ pub struct Fleet {
     order: Vec<GroupId>,
     slots: BTreeMap<SlotId, Slot>,
     children: HashMap<Pid, Owner>,
+    /// Slots whose child was asked for and may not have been started yet, in that order.
+    waiting: Vec<SlotId>,
     recoveries: BTreeMap<RecoveryId, Recovery>,
     timers: BinaryHeap<Reverse<(Moment, Timer)>>,
     asks: Vec<Pending>,
@@ -91,6 +95,7 @@ impl Fleet {
             order: Vec::new(),
             slots: BTreeMap::new(),
             children: HashMap::new(),
+            waiting: Vec::new(),
             recoveries: BTreeMap::new(),
             timers: BinaryHeap::new(),
             asks: Vec::new(),
@@ -154,6 +159,10 @@ impl Fleet {
             self.changed |= !self.touched.is_empty();
             while let Some(group) = self.touched.pop_first() {
                 self.advance_group(group, now);
+            }
+            self.admit(now);
+            if !self.touched.is_empty() {
+                continue;
             }
             if self.changed {
                 self.answer_asks();

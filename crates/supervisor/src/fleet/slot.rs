@@ -29,6 +29,8 @@ pub(super) struct Slot {
     pub(super) spec: Arc<Spec>,
     /// Children asked for so far.
     pub(super) incarnation: u32,
+    /// Why its child has not been started yet, in words.
+    pub(super) hindrance: Option<Arc<str>>,
     /// An operator stopped it; a reload does not start it.
     pub(super) held: bool,
     /// Not wanted any more; goes as soon as its process has ended.
@@ -62,6 +64,7 @@ impl Slot {
             state: ProcessState::Stopped,
             spec,
             incarnation: 0,
+            hindrance: None,
             held: false,
             retiring: false,
             since: now.wall,
@@ -168,23 +171,30 @@ impl Fleet {
 
     fn act(&mut self, id: SlotId, action: &Action) {
         match *action {
-            Action::Spawn => self.spawn(id),
+            Action::Spawn => self.ask_for_child(id),
             Action::Send(pid, signal) => self.effects.push(Effect::Signal { pid, signal, group: true }),
             Action::Drain(pid, limit) => self.effects.push(Effect::Drain { pid, limit }),
             Action::WakeAt(at) => self.wake(at, Timer::Slot(id)),
         }
     }
 
-    fn spawn(&mut self, id: SlotId) {
+    /// A child is wanted in the slot. It is started as soon as nothing speaks against it, maybe at once.
+    fn ask_for_child(&mut self, id: SlotId) {
         let Some(slot) = self.slots.get_mut(&id) else { return };
-        if let Some(group) = self.groups.get(&slot.group) {
-            slot.spec = group.spec.clone();
-        }
         slot.incarnation += 1;
         slot.not_executed = None;
         slot.report = None;
         slot.served = false;
         slot.ledger = None;
+        self.waiting.push(id);
+    }
+
+    /// Has the slot's child started, with the settings that are in force now.
+    pub(super) fn launch(&mut self, id: SlotId) {
+        let Some(slot) = self.slots.get_mut(&id) else { return };
+        if let Some(group) = self.groups.get(&slot.group) {
+            slot.spec = group.spec.clone();
+        }
         if slot.is_worker() {
             self.last_ledger += 1;
             slot.ledger = Some(format!("{}.{}", slot.ledger_stem(), self.last_ledger));

@@ -46,8 +46,8 @@ pub struct ProcessSeen {
     spawned: Option<Moment>,
     /// What the description ends with.
     suffix: String,
-    /// The description of a state that has one of its own.
-    waiting_for: Option<Pid>,
+    /// What the start of its process waits for.
+    waits: Option<Arc<str>>,
 }
 
 impl Fleet {
@@ -109,11 +109,14 @@ fn suffix(slot: &Slot, scaled: &str) -> String {
 }
 
 fn process_seen(slot: &Slot, scaled: &str) -> ProcessSeen {
-    let (spawned, waiting_for) = match &slot.state {
+    let (spawned, waits) = match &slot.state {
         ProcessState::Running { spawned, .. } => (Some(*spawned), None),
-        ProcessState::Starting { old_worker, .. } => (None, *old_worker),
+        ProcessState::Spawning { .. } => (None, slot.hindrance.clone()),
+        ProcessState::Starting { old_worker: Some(pid), .. } => {
+            (None, Some(Arc::from(format!("waiting for old worker pid {pid}"))))
+        }
         ProcessState::Stopped
-        | ProcessState::Spawning { .. }
+        | ProcessState::Starting { old_worker: None, .. }
         | ProcessState::Stopping { .. }
         | ProcessState::Backoff { .. }
         | ProcessState::Exited { .. }
@@ -134,14 +137,7 @@ fn process_seen(slot: &Slot, scaled: &str) -> ProcessSeen {
         crashes: slot.crashes,
         report: slot.report.clone(),
     };
-    ProcessSeen {
-        slot: slot.id,
-        name: slot.name.clone(),
-        view,
-        spawned,
-        suffix: suffix(slot, scaled),
-        waiting_for,
-    }
+    ProcessSeen { slot: slot.id, name: slot.name.clone(), view, spawned, suffix: suffix(slot, scaled), waits }
 }
 
 /// The snapshot for somebody who looks now, with dates in their time zone.
@@ -169,10 +165,7 @@ fn describe(process: &ProcessSeen, now: Moment, zone: &TimeZone) -> String {
             let up = process.spawned.map(|spawned| now.since(spawned)).unwrap_or_default();
             format!("pid {pid}, uptime {}", uptime(up))
         }
-        (StateWord::Starting, _) => match process.waiting_for {
-            Some(pid) => format!("waiting for old worker pid {pid}"),
-            None => String::new(),
-        },
+        (StateWord::Starting, _) => process.waits.as_deref().unwrap_or_default().to_owned(),
         (StateWord::Stopping, _) => match view.report.as_ref().map(|report| report.running) {
             Some(1) => String::from("waiting for 1 job"),
             Some(jobs) if jobs > 1 => format!("waiting for {jobs} jobs"),
