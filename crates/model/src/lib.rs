@@ -8,6 +8,7 @@
 //! | [`job`], [`outcome`], [`backoff`] | [`retry`]: from an outcome to a verdict |
 //! | [`name`], [`start`], [`snapshot`] | [`process`]: the life of one process; [`rollout`]: a rolling restart |
 //! | [`command`], [`link`], [`frame`] | |
+//! | [`observation`] | [`scale`]: how many workers a queue should have |
 
 pub mod backoff;
 pub mod command;
@@ -15,10 +16,12 @@ pub mod frame;
 pub mod job;
 pub mod link;
 pub mod name;
+pub mod observation;
 pub mod outcome;
 pub mod process;
 pub mod retry;
 pub mod rollout;
+pub mod scale;
 pub mod snapshot;
 pub mod start;
 pub mod time;

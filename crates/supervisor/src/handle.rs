@@ -10,10 +10,12 @@ use jiff::tz::TimeZone;
 use qfleet_manifest::settings::Manifest;
 use qfleet_model::command::{Command, Refusal, Reply};
 use qfleet_model::name::Selector;
+use qfleet_model::observation::Observation;
 use qfleet_model::snapshot::FleetSnapshot;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::fleet::view::{self, Seen};
+use crate::runtime::letterbox::Letterbox;
 use crate::runtime::logs::file_of;
 use crate::runtime::logs::output::Output;
 use crate::runtime::logs::tail::{LogReader, Shelf, Stream};
@@ -29,6 +31,7 @@ pub(crate) struct Request {
 #[derive(Debug, Clone)]
 pub struct Handle {
     pub(crate) requests: mpsc::Sender<Request>,
+    pub(crate) letterbox: Letterbox,
     pub(crate) seen: watch::Receiver<Arc<Seen>>,
     pub(crate) manifest: watch::Receiver<Arc<Manifest>>,
     pub(crate) last_read: watch::Receiver<Arc<Manifest>>,
@@ -55,6 +58,12 @@ impl Handle {
         let (answer, answered) = oneshot::channel();
         self.requests.send(Request { command, answer }).await.map_err(|_| Refusal::ShuttingDown)?;
         Ok(answered)
+    }
+
+    /// Tells the fleet what somebody outside its loop has found out. Never waits: only the newest of each
+    /// [`qfleet_model::observation::Subject`] is kept until the loop looks. After the daemon's end nobody does.
+    pub fn observe(&self, observation: Observation) {
+        self.letterbox.put(observation);
     }
 
     /// The fleet as it is now; descriptions say how long each process has been up at this moment.

@@ -13,6 +13,8 @@ use qfleet_manifest::settings::{Autorestart, Group, ProcessSettings, Work, Worke
 use qfleet_model::command::{Command, Refusal, Reply, Trouble};
 use qfleet_model::link::{FromChild, Recycle};
 use qfleet_model::name::Selector;
+use qfleet_model::observation::Observation;
+use qfleet_model::scale::Backlog;
 use qfleet_model::snapshot::{Exit, StateWord};
 use qfleet_model::start::DrainLimit;
 use qfleet_model::time::{Moment, WallTime};
@@ -512,6 +514,7 @@ impl World {
                 let name = Selector::Process("web".to_owned(), "web".to_owned());
                 self.ask(Command::Input { name, text: "x".to_owned() });
             }
+            37 => self.observe(),
             31..=33 => {
                 self.spawn_next();
             }
@@ -521,6 +524,20 @@ impl World {
                 self.pass_time(by);
             }
         }
+    }
+
+    /// Somebody outside the loop has found something out, maybe of what is not there any more.
+    fn observe(&mut self) {
+        let Some(Selector::Group(group)) = self.some_names().pop() else { return };
+        let found = match self.random.u8(0..4) {
+            0 => Err("redis does not answer".to_owned()),
+            _ => Ok(Backlog {
+                waiting: self.random.u64(0..200),
+                reserved: self.random.u64(0..5),
+                paused: self.random.u8(0..8) == 0,
+            }),
+        };
+        self.handle(Event::Observed(Observation::Backlog { group, found }));
     }
 
     /// Nothing bad happens any more: children do what they should, timers ring when they are due.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use qfleet_manifest::settings::Group as GroupSettings;
 use qfleet_model::command::{Command, Refusal, Reply};
 use qfleet_model::link::FromChild;
+use qfleet_model::observation::Observation;
 use qfleet_model::process::{Pid, Signal};
 use qfleet_model::snapshot::Exit;
 use qfleet_model::start::DrainLimit;
@@ -89,6 +90,8 @@ pub enum Event {
     ManifestRead(AskId, Result<Plan, String>),
     /// The answer to [`Effect::TakeGroup`]: the group, or the name that the manifest does not have.
     GroupTaken(AskId, Result<TakenGroup, String>),
+    /// Somebody outside the loop has found this out.
+    Observed(Observation),
     /// `stop-wait` is zero from now on, and the daemon ends.
     Hurry,
     /// Time has passed; see `Fleet::wake_at`.

@@ -11,6 +11,7 @@
 //! | `group.rs` | the slots of a group: how many, turns of replacement, removal |
 //! | `commands.rs`, `asks.rs` | what each command means; when its asker is answered |
 //! | `reload.rs` | what a changed manifest means |
+//! | `observed.rs` | what is made of what others have found out |
 //! | `recovery.rs` | who gives back what dead workers held |
 //! | `ending.rs` | shutdown, and the daemon's exit code |
 //! | `view.rs` | what others see |
@@ -30,6 +31,7 @@ mod commands;
 mod ending;
 mod event;
 mod group;
+mod observed;
 mod recovery;
 mod reload;
 mod slot;
@@ -148,6 +150,7 @@ impl Fleet {
             },
             Event::ManifestRead(ask, result) => self.manifest_read(ask, result, now),
             Event::GroupTaken(ask, taken) => self.group_taken(ask, taken, now),
+            Event::Observed(observation) => self.observed(&observation, now),
             Event::Hurry => self.hurry(now),
             Event::TimePassed => self.time_passed(now),
         }

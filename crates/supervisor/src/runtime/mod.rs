@@ -1,7 +1,8 @@
 //! The loop: waits for what happens, hands it to the fleet, carries out what the fleet says. One thread, the main one,
 //! and nothing in it waits for anything else.
 //!
-//! Each turn: reap first, then what came over links, then timers, then commands and signals; then a few of the children
+//! Each turn: reap first, then what came over links, then timers, then commands and signals, then what others have found
+//! out; then a few of the children
 //! that were asked for are started; then the new state is published. So a child that died at once is never taken for
 //! one that is up, and hundreds of starts do not keep the daemon from answering. With nothing due it sleeps.
 
@@ -38,6 +39,7 @@ mod identities;
 mod input;
 mod ledgers;
 mod leftovers;
+pub(crate) mod letterbox;
 pub mod logs;
 mod plan;
 mod reading;
@@ -48,6 +50,7 @@ mod worker_link;
 use effects::{ChildSetup, World};
 use ledgers::Ledgers;
 use leftovers::Leftovers;
+use letterbox::Letterbox;
 use reading::{Kept, Read};
 use telling::Telling;
 use worker_link::Heard;
@@ -91,6 +94,7 @@ pub struct Supervisor {
     world: World,
     reload: Reload,
     requests: mpsc::Receiver<Request>,
+    letterbox: Letterbox,
     heard: mpsc::UnboundedReceiver<Heard>,
     read: mpsc::UnboundedSender<Read>,
     /// One manifest is read at a time, so that the one asked for last is in force in the end.
@@ -148,6 +152,7 @@ impl Supervisor {
             world: World::new(child, manifest.clone(), ledgers, heard_sender)?,
             reload,
             requests,
+            letterbox: Letterbox::default(),
             heard,
             read,
             reading: Rc::default(),
@@ -170,6 +175,7 @@ impl Supervisor {
         };
         let handle = Handle {
             requests: request_sender,
+            letterbox: supervisor.letterbox.clone(),
             seen: supervisor.seen.subscribe(),
             manifest: supervisor.manifest.subscribe(),
             last_read: supervisor.last_read.subscribe(),

@@ -24,7 +24,7 @@ const REQUESTS_AT_ONCE: usize = 64;
 
 /// What ended the wait between two turns.
 enum Woken {
-    /// Children have ended, a timer is due, or there are more children to start.
+    /// Children have ended, a timer is due, something was found out, or there are more children to start.
     Look,
     Heard(Heard),
     Asked(Request),
@@ -81,6 +81,9 @@ impl Supervisor {
             let Ok(request) = self.requests.try_recv() else { break };
             self.asked(request);
         }
+        for observation in self.letterbox.take() {
+            self.handle(Event::Observed(observation));
+        }
         for event in self.world.start_some() {
             self.handle(event);
         }
@@ -99,6 +102,7 @@ impl Supervisor {
             incoming = self.received.next() => Woken::Signal(incoming),
             () = sleep(due.unwrap_or_default()), if due.is_some() => Woken::Look,
             Some(request) = self.requests.recv() => Woken::Asked(request),
+            () = self.letterbox.filled() => Woken::Look,
             Some(read) = self.reads.recv() => Woken::Read(Box::new(read)),
             // Between two handfuls of new children everybody else has a turn.
             () = yield_now(), if more_to_start => Woken::Look,
