@@ -7,6 +7,8 @@
 
 use std::collections::VecDeque;
 
+use serde::{Deserialize, Serialize};
+
 use crate::snapshot::StateWord;
 
 /// A process whose replacement failed to start this often in a row halts the rollout.
@@ -34,7 +36,7 @@ pub fn has_room(standings: &[Standing]) -> bool {
 }
 
 /// What became of one process.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Replaced {
     /// Which one.
     pub process: u32,
@@ -43,14 +45,15 @@ pub struct Replaced {
 }
 
 /// A rolling restart under way.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Rollout {
     todo: VecDeque<Turn>,
     busy: Vec<Turn>,
     done: Vec<Replaced>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 struct Turn {
     process: u32,
     /// Its incarnation when the rollout began; a later one is a replacement, whoever asked for it.

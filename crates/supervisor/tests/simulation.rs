@@ -74,6 +74,15 @@ fn program(name: &str, numprocs: u32) -> Group {
     Group { name: name.to_owned(), process: process(numprocs), work }
 }
 
+fn written(fleet: &Fleet) -> serde_json::Value {
+    serde_json::to_value(fleet).unwrap()
+}
+
+/// The fleet as the program has it that takes over.
+fn successor(fleet: &Fleet) -> Fleet {
+    serde_json::from_str(&serde_json::to_string(fleet).unwrap()).unwrap()
+}
+
 /// Whose child it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Owner {
@@ -94,6 +103,8 @@ struct Child {
 /// Everything outside the fleet: children, files, people, time.
 struct World {
     random: fastrand::Rng,
+    /// When the program is replaced by another one in the middle.
+    upgrades: fastrand::Rng,
     fleet: Fleet,
     now: Moment,
     groups: Vec<Group>,
@@ -124,6 +135,7 @@ impl World {
         let fleet = Fleet::new(groups.iter().cloned().map(Arc::new), Now { moment: now, wall });
         Self {
             random: fastrand::Rng::with_seed(seed),
+            upgrades: fastrand::Rng::with_seed(!seed),
             fleet,
             now,
             groups,
@@ -154,7 +166,10 @@ impl World {
     fn handle(&mut self, event: Event) {
         assert_eq!(self.exit, None, "an event after the end: {event:?} {}", self.story);
         writeln!(self.story, "\n{:?} {event:?}", self.now).unwrap();
-        let effects = self.fleet.handle(event, self.now());
+        let effects = match self.upgrades.u8(0..32) {
+            0 => self.handle_as_two(event),
+            _ => self.fleet.handle(event, self.now()),
+        };
         let publishes = effects.iter().filter(|effect| **effect == Effect::Publish).count();
         assert!(publishes <= 1, "published {publishes} times: {}", self.story);
         for effect in effects {
@@ -168,6 +183,19 @@ impl World {
         self.give_groups();
         // The daemon starts its children a few at a time, so much can happen in between.
         while self.exit.is_none() && (self.calm || self.random.bool()) && self.spawn_next() {}
+    }
+
+    /// The fleet is written down and read by the program that takes over. That one does what the old one would have done,
+    /// and goes on.
+    fn handle_as_two(&mut self, event: Event) -> Vec<Effect> {
+        let mut successor = successor(&self.fleet);
+        let now = self.now();
+        let (effects, expected) = (successor.handle(event.clone(), now), self.fleet.handle(event, now));
+        assert_eq!(effects, expected, "another program does something else: {}", self.story);
+        assert_eq!(successor.wake_at(), self.fleet.wake_at(), "forgot a timer: {}", self.story);
+        assert_eq!(written(&successor), written(&self.fleet), "forgot something: {}", self.story);
+        self.fleet = successor;
+        effects
     }
 
     fn spawn_next(&mut self) -> bool {

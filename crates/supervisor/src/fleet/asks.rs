@@ -3,19 +3,20 @@
 use qfleet_model::command::{ProcessResult, Refusal, Reply, Trouble};
 use qfleet_model::process::{ProcessState, said};
 use qfleet_model::rollout::Replaced;
+use serde::{Deserialize, Serialize};
 
 use super::slot::Slot;
 use super::{AskId, Effect, Fleet, SlotId};
 
 /// Somebody who waits.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Pending {
     pub(super) ask: AskId,
     pub(super) rows: Vec<Row>,
 }
 
 /// One line of the answer.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Row {
     pub(super) slot: SlotId,
     pub(super) name: String,
@@ -23,7 +24,7 @@ pub(super) struct Row {
 }
 
 /// What a line waits for.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Goal {
     /// That it is up.
     Started,

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use qfleet_model::process::{Patience, ProcessEvent, ProcessState};
 use qfleet_model::time::Moment;
+use serde::{Deserialize, Serialize};
 
 use super::{Effect, Fleet, Now, SlotId, Timer};
 
@@ -16,7 +17,7 @@ const DRAINED: u8 = 0;
 const CUT_OFF: u8 = 75;
 
 /// Where the daemon is in its life.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Phase {
     /// Nothing was started yet.
     NotBegun,

@@ -10,19 +10,20 @@ use qfleet_model::process::{Pid, Signal};
 use qfleet_model::snapshot::Exit;
 use qfleet_model::start::DrainLimit;
 use qfleet_model::time::{Moment, WallTime};
+use serde::{Deserialize, Serialize};
 
 use super::Plan;
 
 /// One place for a process; never used again for another one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct SlotId(pub u32);
 
 /// A dead worker's ledger that is being taken care of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct RecoveryId(pub u32);
 
 /// Who asked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct AskId(pub u64);
 
 /// Both clocks at one instant: one to measure, one to show.
@@ -35,7 +36,7 @@ pub struct Now {
 }
 
 /// What happens to the fleet.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub enum Event {
     /// The daemon begins; these ledger files of earlier workers lie in its state directory.
     Began {

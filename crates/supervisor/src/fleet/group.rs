@@ -10,23 +10,26 @@ use qfleet_model::name::ProcessName;
 use qfleet_model::process::{Patience, Pid, ProcessEvent, ProcessKind, ProcessPolicy, ProcessState};
 use qfleet_model::rollout::{Rollout, Standing, has_room};
 use qfleet_model::snapshot::GroupKind;
+use serde::{Deserialize, Serialize};
 
 use super::slot::Slot;
 use super::{AskId, Effect, Fleet, Now, SlotId};
 
 /// One group; never used again for another one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub(super) struct GroupId(pub(super) u32);
 
 /// A group's settings, and what they mean for the life of its processes.
-#[derive(Debug)]
+/// Written down are the settings alone: what they mean is for the one who reads them.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(from = "Arc<GroupSettings>", into = "Arc<GroupSettings>")]
 pub(super) struct Spec {
     pub(super) settings: Arc<GroupSettings>,
     pub(super) policy: ProcessPolicy,
 }
 
-impl Spec {
-    pub(super) fn new(settings: Arc<GroupSettings>) -> Arc<Self> {
+impl From<Arc<GroupSettings>> for Spec {
+    fn from(settings: Arc<GroupSettings>) -> Self {
         let process = &settings.process;
         let kind = match settings.work {
             Work::Queue(_) | Work::Pool(_) => ProcessKind::Worker,
@@ -42,7 +45,19 @@ impl Spec {
             stop_wait: process.stop_wait,
             kill_after: process.kill_after,
         };
-        Arc::new(Self { settings, policy })
+        Self { settings, policy }
+    }
+}
+
+impl From<Spec> for Arc<GroupSettings> {
+    fn from(spec: Spec) -> Self {
+        spec.settings
+    }
+}
+
+impl Spec {
+    pub(super) fn new(settings: Arc<GroupSettings>) -> Arc<Self> {
+        Arc::new(Self::from(settings))
     }
 
     pub(super) fn kind(&self) -> GroupKind {
@@ -55,7 +70,7 @@ impl Spec {
 }
 
 /// Processes that are named, started, replaced and scaled together.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Group {
     pub(super) spec: Arc<Spec>,
     /// Its slots, by number.
@@ -63,9 +78,11 @@ pub(super) struct Group {
     /// How many an operator wants.
     pub(super) scaled: Option<u32>,
     /// Not in the manifest any more; stays until its processes are gone.
+    #[serde(default)]
     pub(super) removed: bool,
     pub(super) rollout: Option<(Rollout, Option<AskId>)>,
     /// Workers that want to be replaced, in the order of their asking.
+    #[serde(default)]
     wants: VecDeque<(SlotId, Pid, Recycle)>,
 }
 

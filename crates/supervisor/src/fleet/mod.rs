@@ -15,6 +15,7 @@
 //! | `recovery.rs` | who gives back what dead workers held |
 //! | `ending.rs` | shutdown, and the daemon's exit code |
 //! | `view.rs` | what others see |
+//! | `written.rs` | (the fleet as text, for the program that takes this one's place) |
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap};
@@ -24,6 +25,7 @@ use std::time::Duration;
 use qfleet_manifest::settings::Group as GroupSettings;
 use qfleet_model::process::{Pid, ProcessEvent};
 use qfleet_model::time::Moment;
+use serde::{Deserialize, Serialize};
 
 mod admission;
 mod asks;
@@ -36,6 +38,7 @@ mod recovery;
 mod reload;
 mod slot;
 pub mod view;
+mod written;
 
 pub use event::{AskId, Effect, Ended, Event, LogLine, Now, Purpose, RecoveryId, SlotId, TakenGroup};
 pub use reload::{GroupChange, Plan};
@@ -56,14 +59,17 @@ enum Timer {
 }
 
 /// Whose child it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 enum Owner {
     Slot(SlotId),
     Recovery(RecoveryId),
 }
 
-/// Every process of the daemon.
-#[derive(Debug)]
+/// Every process of the daemon. A value like any other: it can be written down and read again, also by the next version
+/// of this program, and goes on as if nothing had been. So what is added to it has to be serializable, and a new field
+/// needs a default for those who do not write it yet.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(remote = "Self", default)]
 pub struct Fleet {
     groups: BTreeMap<GroupId, Group>,
     /// Groups as the manifest orders them; removed ones stay until their processes are gone.
@@ -73,6 +79,8 @@ pub struct Fleet {
     /// Slots whose child was asked for and may not have been started yet, in that order.
     waiting: Vec<SlotId>,
     recoveries: BTreeMap<RecoveryId, Recovery>,
+    /// Worked out again when the fleet is read.
+    #[serde(skip)]
     timers: BinaryHeap<Reverse<(Moment, Timer)>>,
     asks: Vec<Pending>,
     reloads: HashMap<AskId, Wish>,
@@ -83,16 +91,17 @@ pub struct Fleet {
     /// The highest number a ledger's file name ends with.
     last_ledger: u64,
     /// Groups that changed since the follow-up looked at them.
+    #[serde(skip)]
     touched: BTreeSet<GroupId>,
+    #[serde(skip)]
     changed: bool,
+    #[serde(skip)]
     effects: Vec<Effect>,
 }
 
-impl Fleet {
-    /// A fleet of these groups. Nothing runs before [`Event::Began`].
-    #[must_use]
-    pub fn new(groups: impl IntoIterator<Item = Arc<GroupSettings>>, now: Now) -> Self {
-        let mut fleet = Self {
+impl Default for Fleet {
+    fn default() -> Self {
+        Self {
             groups: BTreeMap::new(),
             order: Vec::new(),
             slots: BTreeMap::new(),
@@ -109,7 +118,15 @@ impl Fleet {
             touched: BTreeSet::new(),
             changed: false,
             effects: Vec::new(),
-        };
+        }
+    }
+}
+
+impl Fleet {
+    /// A fleet of these groups. Nothing runs before [`Event::Began`].
+    #[must_use]
+    pub fn new(groups: impl IntoIterator<Item = Arc<GroupSettings>>, now: Now) -> Self {
+        let mut fleet = Self::default();
         for settings in groups {
             fleet.add_group(Spec::new(settings), now);
         }
@@ -211,6 +228,9 @@ impl Fleet {
                 break;
             }
             self.timers.pop();
+            if !self.is_due_at(timer, at) {
+                continue;
+            }
             match timer {
                 Timer::Slot(slot) => self.tell(slot, ProcessEvent::TimePassed, now),
                 Timer::Recovery(recovery) => self.retry_recovery(recovery, at),

@@ -9,6 +9,7 @@ use qfleet_model::link::FromChild;
 use qfleet_model::process::{Pid, SIGKILL, said};
 use qfleet_model::snapshot::Exit;
 use qfleet_model::time::Moment;
+use serde::{Deserialize, Serialize};
 
 use super::{Effect, Fleet, Now, Owner, RecoveryId, SlotId, Timer};
 
@@ -16,16 +17,18 @@ use super::{Effect, Fleet, Now, Owner, RecoveryId, SlotId, Timer};
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
 /// A ledger that is being taken care of.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Recovery {
     /// The dead worker's full name, as far as known.
     name: Arc<str>,
     /// The settings it ran with.
-    group: Option<Arc<GroupSettings>>,
+    pub(super) group: Option<Arc<GroupSettings>>,
     ledger: String,
     pid: Option<Pid>,
+    #[serde(default)]
     failures: u32,
     /// The dead worker is not dead yet, or its store is away; this may take long.
+    #[serde(default)]
     waiting: bool,
     pub(super) retry_at: Option<Moment>,
 }

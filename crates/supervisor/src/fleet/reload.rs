@@ -7,12 +7,13 @@ use std::sync::Arc;
 use qfleet_manifest::settings::Group as GroupSettings;
 use qfleet_model::command::{ProcessResult, Refusal};
 use qfleet_model::process::ProcessEvent;
+use serde::{Deserialize, Serialize};
 
 use super::group::{GroupId, Spec};
 use super::{AskId, Effect, Fleet, Now, Purpose, SlotId, TakenGroup};
 
 /// A manifest that was read, compared with the one in force.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Plan {
     /// Names of its groups, in its order.
     pub order: Vec<String>,
@@ -69,7 +70,7 @@ impl GroupChange {
 }
 
 /// What is to be done when the manifest has been read.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(super) enum Wish {
     /// Change what differs, or only say what would change.
     Reload {

@@ -12,13 +12,14 @@ use qfleet_model::process::{
 use qfleet_model::rollout::Standing;
 use qfleet_model::snapshot::{Exit, StateWord};
 use qfleet_model::time::{Moment, WallTime};
+use serde::{Deserialize, Serialize};
 
 use super::group::{GroupId, Spec};
 use super::view::ProcessSeen;
 use super::{Effect, Fleet, Now, Owner, SlotId, Timer};
 
 /// A place for one process.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Slot {
     pub(super) id: SlotId,
     pub(super) group: GroupId,
@@ -28,12 +29,15 @@ pub(super) struct Slot {
     /// What its living (or last) child was started with.
     pub(super) spec: Arc<Spec>,
     /// Children asked for so far.
+    #[serde(default)]
     pub(super) incarnation: u32,
     /// Why its child has not been started yet, in words.
     pub(super) hindrance: Option<Arc<str>>,
     /// An operator stopped it; a reload does not start it.
+    #[serde(default)]
     pub(super) held: bool,
     /// Not wanted any more; goes as soon as its process has ended.
+    #[serde(default)]
     pub(super) retiring: bool,
     pub(super) since: WallTime,
     pub(super) started_at: Option<WallTime>,
@@ -42,15 +46,19 @@ pub(super) struct Slot {
     pub(super) error: Option<String>,
     /// What its newest child could not execute, and why.
     pub(super) not_executed: Option<Trouble>,
+    #[serde(default)]
     pub(super) crashes: u32,
     pub(super) report: Option<Report>,
     /// Its living (or last) worker was ready at some time, and so may have had jobs.
+    #[serde(default)]
     pub(super) served: bool,
     /// Ledger of the living worker.
     pub(super) ledger: Option<String>,
     /// Ledgers of earlier workers that the next one has to wait for.
+    #[serde(default)]
     pub(super) after: Vec<String>,
     /// What others see of it, until something changes.
+    #[serde(skip)]
     pub(super) seen: Option<Arc<ProcessSeen>>,
 }
 
