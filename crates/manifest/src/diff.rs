@@ -11,7 +11,7 @@ use std::time::Duration;
 use qfleet_model::backoff::Backoff;
 
 use crate::queue::{Connection, Keep, Lane, NodeRules, Override, Tuning};
-use crate::settings::{Control, Group, Logging, Manifest, ProcessSettings, Work, WorkerSettings};
+use crate::settings::{Control, Group, Logging, Manifest, Overall, ProcessSettings, Work, WorkerSettings};
 use crate::units::{shown, shown_size};
 
 /// Settings that running processes can be told.
@@ -21,6 +21,7 @@ pub const IN_PLACE: &[&str] = &[
     "backoff",
     "concurrency",
     "delay-as-backoff",
+    "essential",
     "exitcodes",
     "kill-after",
     "max-delay",
@@ -34,6 +35,7 @@ pub const IN_PLACE: &[&str] = &[
     "sleep",
     "snooze-age",
     "snooze-max",
+    "start-wait",
     "startretries",
     "startsecs",
     "stop-signal",
@@ -145,6 +147,18 @@ pub fn needs_daemon_restart(running: &Manifest, wanted: &Manifest) -> Vec<String
     notes.found.into_iter().map(|one| format!("{}: needs a restart of the daemon", one.text)).collect()
 }
 
+/// What holds for all groups together and differs, in words; a reload brings it into force.
+#[must_use]
+pub fn overall(running: &Overall, wanted: &Overall) -> Vec<String> {
+    let mut notes = Notes::default();
+    let Overall { shutdown_timeout, replace_at_once } = running;
+    notes.limit("shutdown-timeout", shutdown_timeout, &wanted.shutdown_timeout);
+    notes.value("replace-at-once", replace_at_once, &wanted.replace_at_once, |most| {
+        most.map_or_else(|| String::from("a tenth"), |most| most.to_string())
+    });
+    notes.found.into_iter().map(|one| one.text).collect()
+}
+
 /// Every setting of a group that differs.
 #[must_use]
 pub fn differences(from: &Group, to: &Group) -> Vec<Difference> {
@@ -215,8 +229,10 @@ impl Notes {
             autostart,
             startsecs,
             startretries,
+            start_wait,
             autorestart,
             exitcodes,
+            essential,
             stop_signal,
             stop_wait,
             kill_after,
@@ -236,6 +252,8 @@ impl Notes {
         self.plain("autostart", autostart, &to.autostart);
         self.duration("startsecs", startsecs, &to.startsecs);
         self.plain("startretries", startretries, &to.startretries);
+        self.duration("start-wait", start_wait, &to.start_wait);
+        self.plain("essential", essential, &to.essential);
         self.value("autorestart", autorestart, &to.autorestart, |rule| format!("{rule:?}").to_lowercase());
         self.value("exitcodes", exitcodes, &to.exitcodes, |codes| format!("{codes:?}"));
         let signal = |number: &i32| {

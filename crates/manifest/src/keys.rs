@@ -67,6 +67,8 @@ pub const DOCUMENT: Table = Table {
         "failed-jobs",
         "control",
         "logging",
+        "shutdown-timeout",
+        "replace-at-once",
     ]],
     later: &["schedules", "http", "alerts", "telemetry", "timezone"],
     instead: &[
@@ -135,6 +137,7 @@ const PROCESS: &[&str] = &[
     "priority",
     "autostart",
     "startretries",
+    "essential",
     "stop-wait",
     "user",
     "group",
@@ -147,7 +150,7 @@ const PROCESS: &[&str] = &[
 ];
 
 /// What only worker processes have.
-const WORKER: &[&str] = &["max-time", "max-jobs", "memory", "kill-after"];
+const WORKER: &[&str] = &["max-time", "max-jobs", "memory", "start-wait", "kill-after"];
 
 /// What queues have beyond processes.
 const QUEUE_OWN: &[&str] = &[
@@ -179,7 +182,7 @@ pub(crate) const NODE: &[&str] = &[
 ];
 
 const QUEUE_LATER: &[&str] =
-    &["overlap", "essential", "limit", "fetch-ahead", "depends-on", "ready", "health", "scale"];
+    &["overlap", "limit", "fetch-ahead", "depends-on", "ready", "health", "scale"];
 
 const QUEUE_INSTEAD: &[(&str, &str)] = &[
     ("command", "commands belong to `programs`; a queue's jobs go to its `handler`"),
@@ -263,7 +266,7 @@ pub const RATE_LIMIT: Table = Table {
 pub const POOL: Table = Table {
     section: "pools.NAME",
     known: &[&["queues", "concurrency", "sleep", "presence"], PROCESS, WORKER],
-    later: &["overlap", "essential", "depends-on", "ready", "health"],
+    later: &["overlap", "depends-on", "ready", "health"],
     instead: &[
         ("queue", "write `queues: […]`"),
         ("handler", "each queue of the pool has its own, under `queues`"),
@@ -292,7 +295,6 @@ pub const PROGRAM: Table = Table {
         "depends-on",
         "ready",
         "health",
-        "essential",
         "once",
         "cron",
         "overlap",

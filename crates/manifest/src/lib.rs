@@ -24,6 +24,7 @@ mod section;
 pub mod settings;
 pub mod signals;
 mod source;
+pub mod stopping;
 mod suggest;
 mod tree;
 pub mod units;

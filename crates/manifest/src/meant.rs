@@ -22,6 +22,7 @@ use crate::written::queue::{QueueWritten, WorkerWritten, process_keys};
 const TIMEOUT: Duration = Duration::from_secs(60);
 const SLEEP: Duration = Duration::from_secs(3);
 const STOP_WAIT: Duration = Duration::from_secs(30);
+const START_WAIT: Duration = Duration::from_secs(30);
 const KILL_AFTER: Duration = Duration::from_secs(10);
 const DAY: Duration = Duration::from_secs(86_400);
 const SNOOZE_MAX: u32 = 100;
@@ -72,6 +73,7 @@ pub(crate) fn resolve(document: &Document<'_>) -> Manifest {
         failed_jobs: document.failed_jobs.clone(),
         control: document.control.clone(),
         logging: document.logging.clone(),
+        overall: document.overall,
         secret_variables: Vec::new(),
         warnings: Vec::new(),
     }
@@ -224,7 +226,7 @@ struct Shared<'m> {
 impl Shared<'_> {
     fn queue_group(&self, queue: &Merged<'_>) -> Group {
         let written = &queue.written;
-        let process = process_settings(&written.process, written.worker.kill_after);
+        let process = process_settings(&written.process, &written.worker);
         let lanes = vec![queue.lane.clone()];
         let sleep = written.sleep.unwrap_or(SLEEP);
         let worker =
@@ -240,7 +242,7 @@ impl Shared<'_> {
     ) -> Group {
         let (written, defaults) = (&pool.written, &document.defaults);
         let worker = written.worker.clone().over(&defaults.worker);
-        let process = process_settings(&written.process.clone().over(&defaults.process), worker.kill_after);
+        let process = process_settings(&written.process.clone().over(&defaults.process), &worker);
         let members: Vec<&Merged<'_>> = written
             .queues
             .iter()
@@ -292,12 +294,12 @@ fn program_group(program: &Named<'_, ProgramWritten>) -> Group {
         exitcodes: written.exitcodes.clone(),
         stop_signal: written.stop_signal,
         redirect_stderr: written.redirect_stderr,
-        ..process_settings(&written.process, None)
+        ..process_settings(&written.process, &WorkerWritten::default())
     };
     Group { name: program.name.clone(), process, work: Work::Program { argv: written.argv.clone() } }
 }
 
-fn process_settings(written: &ProcessWritten, kill_after: Option<Duration>) -> ProcessSettings {
+fn process_settings(written: &ProcessWritten, worker: &WorkerWritten) -> ProcessSettings {
     ProcessSettings {
         numprocs: written.numprocs.unwrap_or(1),
         numprocs_start: 0,
@@ -305,11 +307,13 @@ fn process_settings(written: &ProcessWritten, kill_after: Option<Duration>) -> P
         autostart: written.autostart.unwrap_or(true),
         startsecs: Duration::ZERO,
         startretries: written.startretries.unwrap_or(STARTRETRIES),
+        start_wait: worker.start_wait.unwrap_or(START_WAIT),
         autorestart: Autorestart::Always,
         exitcodes: vec![0],
+        essential: written.essential.unwrap_or(false),
         stop_signal: 15,
         stop_wait: written.stop_wait.unwrap_or(STOP_WAIT),
-        kill_after: kill_after.unwrap_or(KILL_AFTER),
+        kill_after: worker.kill_after.unwrap_or(KILL_AFTER),
         user: written.user.clone(),
         group: written.group.clone(),
         cwd: written.cwd.clone(),

@@ -30,6 +30,8 @@ pub struct Manifest {
     pub control: Control,
     /// Log lines of the daemon and of its children.
     pub logging: Logging,
+    /// What holds for all groups together.
+    pub overall: Overall,
     /// Names of variables used in secrets; children do not inherit them.
     pub secret_variables: Vec<String>,
     /// Things that are allowed and probably not meant.
@@ -105,10 +107,14 @@ pub struct ProcessSettings {
     pub startsecs: Duration,
     /// Retries before FATAL.
     pub startretries: u32,
+    /// How long a worker may take until it is ready.
+    pub start_wait: Duration,
     /// What to do when it ends by itself.
     pub autorestart: Autorestart,
     /// Exit codes that are expected.
     pub exitcodes: Vec<i32>,
+    /// The whole fleet ends when it fails for good, or has done its work.
+    pub essential: bool,
     /// Signal number that asks it to end.
     pub stop_signal: i32,
     /// How long ending may take.
@@ -133,6 +139,16 @@ pub struct ProcessSettings {
     pub inherit_environment: bool,
     /// Standard error goes where standard output goes (programs).
     pub redirect_stderr: bool,
+}
+
+/// What holds for all groups together.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Overall {
+    /// From the wish to end until nothing lives any more; `None`: as long as the groups' own limits allow.
+    pub shutdown_timeout: Option<Duration>,
+    /// Processes that may be missing at once because they are being replaced; `None`: a tenth of all.
+    pub replace_at_once: Option<u32>,
 }
 
 /// Settings of one worker process, as they travel to it.

@@ -57,6 +57,8 @@ fn numbers_are_told_to_running_workers() {
         "stop-wait: 5m",
         "kill-after: 3s",
         "startretries: 9",
+        "start-wait: 9s",
+        "essential: true",
         "priority: 5",
         "autostart: false",
         "snooze-max: 3",
@@ -172,4 +174,23 @@ fn the_table_has_only_settings_that_exist() {
     for key in IN_PLACE {
         assert!(keys::QUEUE.knows(key) || keys::PROGRAM.knows(key), "{key}");
     }
+}
+
+#[test]
+fn what_holds_for_all_groups_is_told_apart_from_them() {
+    let (from, to) = (read("{}"), read("shutdown-timeout: 25s\nreplace-at-once: 3"));
+    let lines = qfleet_manifest::diff::overall(&from.overall, &to.overall);
+    assert_eq!(lines, ["shutdown-timeout none -> 25s", "replace-at-once a tenth -> 3"]);
+    assert_eq!(diff(&from.groups, &to.groups), []);
+}
+
+#[test]
+fn the_longest_stop_is_the_sum_of_the_waves_or_the_one_budget() {
+    use qfleet_manifest::stopping::longest_stop;
+    let two_waves = "programs:\n  a: {command: x, stop-wait: 20s}\n  b: {command: x, stop-wait: 8s}\n  \
+                     db: {command: x, priority: 1, stop-wait: 9s}\n";
+    assert_eq!(longest_stop(&read(two_waves)).as_secs(), 29);
+    assert_eq!(longest_stop(&read(&format!("{two_waves}shutdown-timeout: 10s"))).as_secs(), 10);
+    // A worker gives its jobs `kill-after`, and what it leaves is given back.
+    assert_eq!(longest_stop(&read(&queue("stop-wait: 30s, kill-after: 3s"))).as_secs(), 43);
 }

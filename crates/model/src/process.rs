@@ -39,6 +39,9 @@ pub type Signal = i32;
 /// The signal that cannot be refused.
 pub const SIGKILL: Signal = 9;
 
+/// Workers cut off their jobs themselves; this much later than that they are killed.
+pub const WORKER_MARGIN: Duration = Duration::from_secs(5);
+
 /// Exit code of a worker that had to cut off running jobs, and of a daemon that had such a worker.
 pub const CUT_OFF: i32 = 75;
 

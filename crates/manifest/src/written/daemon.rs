@@ -1,12 +1,14 @@
-//! Settings of the daemon itself: `control` and `logging`.
+//! Settings of the daemon itself: `control`, `logging`, and what holds for all groups together.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use crate::keys;
 use crate::section::Section;
-use crate::settings::{Control, Level, LogFormat, Logging, Login};
+use crate::settings::{Control, Level, LogFormat, Logging, Login, Overall};
 use crate::value::Value;
+use crate::written::process::{LONGEST_STOP, MOST_PROCESSES};
 use crate::written::redis;
 
 /// Longer paths do not fit in the address of a socket.
@@ -144,4 +146,15 @@ pub(crate) fn read_logging(value: &Value<'_>) -> Option<Logging> {
         max_size: section.read("max-size", |value| value.size(4096..=1 << 40)).unwrap_or(base.max_size),
         keep: section.read("keep", |value| value.number(0..=10_000)).unwrap_or(base.keep),
     })
+}
+
+/// Keys at the top of the file.
+pub(crate) fn read_overall(document: &Section<'_>) -> Overall {
+    let shutdown_timeout = document.read("shutdown-timeout", |value| {
+        value.duration(Duration::from_secs(1)..=LONGEST_STOP)
+    });
+    Overall {
+        shutdown_timeout,
+        replace_at_once: document.read("replace-at-once", |value| value.number(1..=MOST_PROCESSES)),
+    }
 }

@@ -4,7 +4,7 @@ use crate::keys;
 use crate::names;
 use crate::queue::{Connection, FailedJobs, RedisSettings};
 use crate::section::Section;
-use crate::settings::{Control, Logging};
+use crate::settings::{Control, Logging, Overall};
 use crate::value::Value;
 use crate::written::pool::{self, PoolWritten};
 use crate::written::program::{self, ProgramWritten};
@@ -30,6 +30,7 @@ pub(crate) struct Document<'c> {
     pub(crate) failed_jobs: FailedJobs,
     pub(crate) control: Control,
     pub(crate) logging: Logging,
+    pub(crate) overall: Overall,
     /// Names of connections that are in the file but wrong, so that using them is no second problem.
     pub(crate) broken_connections: Vec<String>,
     /// Names of all queues that are in the file.
@@ -65,6 +66,7 @@ pub(crate) fn read<'c>(root: &Value<'c>) -> Option<Document<'c>> {
         failed_jobs: section.read("failed-jobs", connection::read_failed_jobs).unwrap_or(FailedJobs::Redis),
         control: section.read("control", daemon::read_control).unwrap_or_else(daemon::default_control),
         logging: section.read("logging", daemon::read_logging).unwrap_or_else(daemon::default_logging),
+        overall: daemon::read_overall(&section),
     })
 }
 

@@ -49,6 +49,7 @@ pub(crate) struct WorkerWritten {
     pub(crate) max_time: Option<Option<Duration>>,
     pub(crate) max_jobs: Option<Option<u64>>,
     pub(crate) memory: Option<Option<u64>>,
+    pub(crate) start_wait: Option<Duration>,
     pub(crate) kill_after: Option<Duration>,
 }
 
@@ -59,6 +60,7 @@ impl WorkerWritten {
             max_time: self.max_time.or(below.max_time),
             max_jobs: self.max_jobs.or(below.max_jobs),
             memory: self.memory.or(below.memory),
+            start_wait: self.start_wait.or(below.start_wait),
             kill_after: self.kill_after.or(below.kill_after),
         }
     }
@@ -145,6 +147,9 @@ pub(crate) fn read_worker(section: &Section<'_>) -> WorkerWritten {
         max_jobs: section.read("max-jobs", |value| switchable(value, |value| value.number(1..=i64::MAX))),
         memory: section
             .read("memory", |value| switchable(value, |value| value.size(4 * 1024 * 1024..=1 << 50))),
+        start_wait: section.read("start-wait", |value| {
+            value.duration(Duration::from_secs(1)..=Duration::from_secs(3_600))
+        }),
         kill_after: section
             .read("kill-after", |value| value.duration(Duration::ZERO..=process::LONGEST_STOP)),
     }

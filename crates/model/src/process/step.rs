@@ -5,14 +5,11 @@ use std::time::Duration;
 
 use super::{
     Action, Autorestart, Past, Patience, Pid, ProcessEvent, ProcessKind, ProcessPolicy, ProcessState,
-    SIGKILL, Then, Wanted, said,
+    SIGKILL, Then, WORKER_MARGIN, Wanted, said,
 };
 use crate::snapshot::Exit;
 use crate::start::DrainLimit;
 use crate::time::Moment;
-
-/// Workers cut off their jobs themselves; this much later than that they are killed.
-const WORKER_MARGIN: Duration = Duration::from_secs(5);
 
 /// A process that survives SIGKILL (it hangs in the kernel) gets another one this often.
 const KILL_AGAIN: Duration = Duration::from_secs(10);
