@@ -322,8 +322,12 @@ impl fmt::Display for Words<'_> {
         let (word, names, more) = match self.0 {
             Command::Start { names } => ("start", names.as_slice(), ""),
             Command::Stop { names } => ("stop", names.as_slice(), ""),
-            Command::Restart { names, now } => {
-                ("restart", names.as_slice(), if *now { " --now" } else { "" })
+            Command::Restart { names, now, batch } => {
+                out.write_str("restart")?;
+                if let Some(batch) = batch {
+                    write!(out, " --batch {batch}")?;
+                }
+                ("", names.as_slice(), if *now { " --now" } else { "" })
             }
             Command::Scale { group, to } => return write!(out, "scale {group}={to}"),
             Command::Signal { names, signal } => {

@@ -231,6 +231,9 @@ pub(crate) struct Restart {
     /// All at once; still drained, up to `stop-wait`
     #[arg(long)]
     pub(crate) now: bool,
+    /// So many processes of each group at a time, instead of one
+    #[arg(long, value_name = "N", conflicts_with = "now", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) batch: Option<u32>,
 }
 
 /// `signal`.

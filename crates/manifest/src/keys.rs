@@ -181,8 +181,7 @@ pub(crate) const NODE: &[&str] = &[
     "accept-version",
 ];
 
-const QUEUE_LATER: &[&str] =
-    &["overlap", "limit", "fetch-ahead", "depends-on", "ready", "health", "scale"];
+const QUEUE_LATER: &[&str] = &["overlap", "limit", "fetch-ahead", "depends-on", "ready", "health", "scale"];
 
 const QUEUE_INSTEAD: &[(&str, &str)] = &[
     ("command", "commands belong to `programs`; a queue's jobs go to its `handler`"),
@@ -291,16 +290,7 @@ pub const PROGRAM: Table = Table {
         ],
         PROCESS,
     ],
-    later: &[
-        "depends-on",
-        "ready",
-        "health",
-        "once",
-        "cron",
-        "overlap",
-        "sockets",
-        "limits-by-cgroup",
-    ],
+    later: &["depends-on", "ready", "health", "once", "cron", "overlap", "sockets", "limits-by-cgroup"],
     instead: PROGRAM_INSTEAD,
 };
 

@@ -28,6 +28,9 @@ pub enum Command {
         names: Vec<Selector>,
         /// All at once, limited by `stop-wait`.
         now: bool,
+        /// Rolling: so many processes of a group at a time; `None`: one.
+        #[serde(default)]
+        batch: Option<u32>,
     },
     /// Change how many processes a group has, until a reload changes its `numprocs`.
     Scale {

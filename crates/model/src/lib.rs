@@ -6,7 +6,7 @@
 //! | Words | Rules |
 //! | --- | --- |
 //! | [`job`], [`outcome`], [`backoff`] | [`retry`]: from an outcome to a verdict |
-//! | [`name`], [`start`], [`snapshot`] | [`process`]: the life of one process; [`rollout`]: a rolling restart |
+//! | [`name`], [`start`], [`snapshot`] | [`process`]: the life of one process; [`rollout`], [`turns`]: a rolling restart, and who is replaced when |
 //! | [`command`], [`link`], [`frame`] | |
 //! | [`observation`] | [`scale`]: how many workers a queue should have |
 
@@ -25,3 +25,4 @@ pub mod scale;
 pub mod snapshot;
 pub mod start;
 pub mod time;
+pub mod turns;

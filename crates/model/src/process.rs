@@ -54,6 +54,8 @@ pub struct ProcessPolicy {
     pub startsecs: Duration,
     /// Failed starts in a row that are followed by another attempt.
     pub startretries: u32,
+    /// Workers: one that is not ready after this long is killed; waiting for an earlier worker is free.
+    pub start_wait: Duration,
     /// Programs: what follows an exit nobody asked for. Workers are always started again.
     pub autorestart: Autorestart,
     /// Programs: exit codes that are expected.
@@ -267,6 +269,11 @@ impl ProcessState {
         match self {
             Self::Starting { since, executed: true, .. } if policy.kind == ProcessKind::Program => {
                 Some(*since + policy.startsecs)
+            }
+            Self::Starting { since, old_worker: None, failure: None, .. }
+                if policy.kind == ProcessKind::Worker =>
+            {
+                Some(*since + policy.start_wait)
             }
             Self::Stopping { kill_at, .. } => *kill_at,
             Self::Backoff { until, .. } => Some(*until),

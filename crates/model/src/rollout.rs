@@ -1,9 +1,10 @@
 //! A rolling restart: who is next, and when to halt.
 //!
-//! The processes of a group are replaced one after the other, so that never more than one of those that should be up is
-//! missing. A process that is not up costs nothing and is replaced (or started) at once. When a replacement fails to
-//! become ready, the rollout halts and the others keep running as they are. The fleet owns a [`Rollout`] per group, shows
-//! it how the group stands after each event, and carries out the turns it names.
+//! The processes of a group are replaced one batch after the other (one by one unless somebody asked for more), so that
+//! never more of those that should be up are missing. A process that is not up costs nothing and is replaced (or started)
+//! at once. When a replacement fails to become ready, the rollout halts and the others keep running as they are. The fleet
+//! owns a [`Rollout`] per group, shows it how the group stands after each event, carries out the turns it names, and gives
+//! it a turn for a process that is up when [`crate::turns`] says so.
 
 use std::collections::VecDeque;
 
@@ -29,10 +30,11 @@ pub struct Standing {
     pub wanted: bool,
 }
 
-/// Whether another process that is up may be taken away now: all that should be up are.
+/// How many more processes that are up may be taken away now, when this many may be missing.
 #[must_use]
-pub fn has_room(standings: &[Standing]) -> bool {
-    standings.iter().all(|standing| !standing.wanted || standing.state == StateWord::Running)
+pub fn room(standings: &[Standing], batch: usize) -> usize {
+    let missing = |standing: &&Standing| standing.wanted && standing.state != StateWord::Running;
+    batch.saturating_sub(standings.iter().filter(missing).count())
 }
 
 /// What became of one process.
@@ -48,6 +50,8 @@ pub struct Replaced {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Rollout {
+    /// How many may be missing at once.
+    batch: usize,
     todo: VecDeque<Turn>,
     busy: Vec<Turn>,
     done: Vec<Replaced>,
@@ -61,18 +65,41 @@ struct Turn {
 }
 
 impl Rollout {
-    /// A rollout of these processes, each given with its present incarnation, in this order.
+    /// A rollout of these processes, each given with its present incarnation, in this order; `batch` of them may be missing
+    /// at once.
     #[must_use]
-    pub fn new(processes: impl IntoIterator<Item = (u32, u32)>) -> Self {
+    pub fn new(processes: impl IntoIterator<Item = (u32, u32)>, batch: usize) -> Self {
         let todo = processes.into_iter().map(|(process, old)| Turn { process, old }).collect();
-        Self { todo, busy: Vec::new(), done: Vec::new() }
+        Self { batch: batch.max(1), todo, busy: Vec::new(), done: Vec::new() }
     }
 
-    /// Takes note of how the group stands and names the processes to replace now. To be called again after the turns were
-    /// carried out and after every change, until [`Rollout::is_over`].
+    /// How many may be missing at once.
+    #[must_use]
+    pub const fn batch(&self) -> usize {
+        if self.batch == 0 { 1 } else { self.batch }
+    }
+
+    /// Takes note of how the group stands and names the processes to replace at once, because they are not up. To be called
+    /// again after the turns were carried out and after every change, until [`Rollout::is_over`].
     pub fn step(&mut self, standings: &[Standing]) -> Vec<u32> {
         self.look_at_busy(standings);
-        self.next_turns(standings)
+        self.turns_of_the_down(standings)
+    }
+
+    /// The process that is up and next, if the group can spare one.
+    #[must_use]
+    pub fn next(&self, standings: &[Standing]) -> Option<u32> {
+        if room(standings, self.batch()) == 0 {
+            return None;
+        }
+        self.todo.front().map(|turn| turn.process)
+    }
+
+    /// It is this one's turn.
+    pub fn begin(&mut self, process: u32) {
+        if let Some(at) = self.todo.iter().position(|turn| turn.process == process) {
+            self.busy.extend(self.todo.remove(at));
+        }
     }
 
     fn look_at_busy(&mut self, standings: &[Standing]) {
@@ -96,20 +123,18 @@ impl Rollout {
         }
     }
 
-    fn next_turns(&mut self, standings: &[Standing]) -> Vec<u32> {
+    fn turns_of_the_down(&mut self, standings: &[Standing]) -> Vec<u32> {
         let mut turns = Vec::new();
-        let mut room = has_room(standings);
         let mut later = VecDeque::new();
         for turn in std::mem::take(&mut self.todo) {
             let standing = find(standings, turn.process);
             match standing.map(|standing| (standing.state, standing.incarnation > turn.old)) {
                 // It has been, or is being, replaced for another reason.
                 None | Some((_, true)) => self.busy.push(turn),
-                Some((StateWord::Running, false)) if !room => later.push_back(turn),
+                Some((StateWord::Running, false)) => later.push_back(turn),
                 // It ends anyway: what follows shows when it has.
                 Some((StateWord::Stopping, false)) => self.busy.push(turn),
-                Some((word, false)) => {
-                    room &= word != StateWord::Running;
+                Some((_, false)) => {
                     turns.push(turn.process);
                     self.busy.push(turn);
                 }
@@ -214,7 +239,29 @@ mod tests {
     }
 
     fn all(standings: &[Standing]) -> Rollout {
-        Rollout::new(standings.iter().map(|standing| (standing.process, standing.incarnation)))
+        in_batches(standings, 1)
+    }
+
+    fn in_batches(standings: &[Standing], batch: usize) -> Rollout {
+        Rollout::new(standings.iter().map(|standing| (standing.process, standing.incarnation)), batch)
+    }
+
+    /// Every turn there is now, as a fleet gives them that has nothing else to do.
+    fn turns(rollout: &mut Rollout, standings: &mut [Standing]) -> Vec<u32> {
+        let mut turns = rollout.step(standings);
+        let before = standings.to_vec();
+        for turn in &turns {
+            let standing = standings.iter_mut().find(|standing| standing.process == *turn);
+            standing.into_iter().for_each(|standing| standing.wanted = true);
+        }
+        while let Some(next) = rollout.next(standings) {
+            rollout.begin(next);
+            turns.push(next);
+            let standing = standings.iter_mut().find(|standing| standing.process == next);
+            standing.into_iter().for_each(|standing| standing.state = StateWord::Stopping);
+        }
+        standings.clone_from_slice(&before);
+        turns
     }
 
     /// What a turn makes of a process, then what its life makes of it.
@@ -230,19 +277,32 @@ mod tests {
         let mut group = running(3);
         let mut rollout = all(&group);
         for number in 0..3 {
-            assert_eq!(rollout.step(&group), [number]);
+            assert_eq!(turns(&mut rollout, &mut group), [number]);
             let at = number as usize;
             for state in [StateWord::Stopping, StateWord::Starting] {
                 become_state(&mut group[at], state);
-                assert_eq!(rollout.step(&group), [0; 0]);
+                assert_eq!(turns(&mut rollout, &mut group), [0; 0]);
                 assert!(!rollout.is_over());
             }
             become_state(&mut group[at], StateWord::Running);
         }
-        assert_eq!(rollout.step(&group), [0; 0]);
+        assert_eq!(turns(&mut rollout, &mut group), [0; 0]);
         assert!(rollout.is_over());
         assert!(rollout.results().iter().all(|replaced| replaced.problem.is_none()));
         assert_eq!(rollout.progress(), "3 of 3 replaced");
+    }
+
+    #[test]
+    fn a_batch_is_missing_at_once_and_no_more() {
+        let mut group = running(5);
+        let mut rollout = in_batches(&group, 2);
+        assert_eq!(turns(&mut rollout, &mut group), [0, 1]);
+        for at in [0, 1] {
+            become_state(&mut group[at], StateWord::Starting);
+        }
+        assert_eq!(turns(&mut rollout, &mut group), [0; 0]);
+        group[1].state = StateWord::Running;
+        assert_eq!(turns(&mut rollout, &mut group), [2], "as many as were missing");
     }
 
     #[test]
@@ -251,19 +311,19 @@ mod tests {
             group(&[StateWord::Running, StateWord::Fatal, StateWord::Backoff, StateWord::Running]);
         group[1].wanted = false;
         let mut rollout = all(&group);
-        assert_eq!(rollout.step(&group), [1, 2], "the first waits until the third is up");
+        assert_eq!(turns(&mut rollout, &mut group), [1, 2], "the first waits until the third is up");
         become_state(&mut group[1], StateWord::Starting);
         become_state(&mut group[2], StateWord::Starting);
         become_state(&mut group[3], StateWord::Starting);
         group[1].wanted = true;
-        assert_eq!(rollout.step(&group), [0; 0]);
+        assert_eq!(turns(&mut rollout, &mut group), [0; 0]);
         for standing in &mut group[1..] {
             standing.state = StateWord::Running;
         }
-        assert_eq!(rollout.step(&group), [0], "the crashed one is new already");
+        assert_eq!(turns(&mut rollout, &mut group), [0], "the crashed one is new already");
         become_state(&mut group[0], StateWord::Starting);
         become_state(&mut group[0], StateWord::Running);
-        rollout.step(&group);
+        turns(&mut rollout, &mut group);
         assert!(rollout.is_over());
         assert_eq!(rollout.progress(), "4 of 4 replaced");
     }
@@ -273,16 +333,16 @@ mod tests {
         for (state, failed_starts) in [(StateWord::Fatal, 0), (StateWord::Backoff, 2)] {
             let mut group = running(3);
             let mut rollout = all(&group);
-            assert_eq!(rollout.step(&group), [0]);
+            assert_eq!(turns(&mut rollout, &mut group), [0]);
             become_state(&mut group[0], StateWord::Starting);
             become_state(&mut group[0], StateWord::Backoff);
             group[0].failed_starts = 1;
-            assert_eq!(rollout.step(&group), [0; 0]);
+            assert_eq!(turns(&mut rollout, &mut group), [0; 0]);
             assert!(!rollout.is_over(), "one failure is not the end");
             group[0].state = state;
             group[0].failed_starts = failed_starts;
             group[0].wanted = state != StateWord::Fatal;
-            assert_eq!(rollout.step(&group), [0; 0]);
+            assert_eq!(turns(&mut rollout, &mut group), [0; 0]);
             assert!(rollout.is_over());
             assert!(rollout.results().iter().all(|replaced| replaced.problem.is_some()));
             assert_eq!(rollout.results().len(), 3);
@@ -293,12 +353,12 @@ mod tests {
     fn stopped_and_removed_processes_do_not_hold_it_up() {
         let mut group = running(2);
         let mut rollout = all(&group);
-        assert_eq!(rollout.step(&group), [0]);
+        assert_eq!(turns(&mut rollout, &mut group), [0]);
         group[0].state = StateWord::Stopped;
         group[0].wanted = false;
-        assert_eq!(rollout.step(&group), [1]);
+        assert_eq!(turns(&mut rollout, &mut group), [1]);
         group.pop();
-        rollout.step(&group);
+        turns(&mut rollout, &mut group);
         assert!(rollout.is_over());
         let problems: Vec<_> = rollout.results().iter().filter_map(|done| done.problem.as_deref()).collect();
         assert_eq!(problems, ["stopped meanwhile", "removed"]);
@@ -306,9 +366,9 @@ mod tests {
 
     #[test]
     fn a_halted_rollout_names_what_it_left() {
-        let group = running(2);
+        let mut group = running(2);
         let mut rollout = all(&group);
-        rollout.step(&group);
+        turns(&mut rollout, &mut group);
         rollout.halt("the daemon is shutting down");
         assert!(rollout.is_over());
         assert_eq!(rollout.results().len(), 2);

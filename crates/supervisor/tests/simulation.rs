@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use qfleet_manifest::queue::FailedJobs;
-use qfleet_manifest::settings::{Autorestart, Group, ProcessSettings, Work, WorkerSettings};
+use qfleet_manifest::settings::{Autorestart, Group, Overall, ProcessSettings, Work, WorkerSettings};
 use qfleet_model::command::{Command, Refusal, Reply, Trouble};
 use qfleet_model::link::{FromChild, Recycle};
 use qfleet_model::name::Selector;
@@ -127,6 +127,9 @@ struct World {
     again: bool,
     /// Children do what they are asked and never crash.
     calm: bool,
+    /// Turns of replacement: since when the old process drains or the new one comes up; and how many there may be.
+    turns: BTreeMap<SlotId, Moment>,
+    most: Option<usize>,
     story: String,
 }
 
@@ -134,7 +137,8 @@ impl World {
     fn new(seed: u64, groups: Vec<Group>) -> Self {
         let now = Moment::from_nanos(1_000_000_000_000);
         let wall = WallTime::from_seconds(1_767_225_600);
-        let fleet = Fleet::new(groups.iter().cloned().map(Arc::new), Now { moment: now, wall });
+        let fleet =
+            Fleet::new(groups.iter().cloned().map(Arc::new), Overall::default(), Now { moment: now, wall });
         Self {
             random: fastrand::Rng::with_seed(seed),
             upgrades: fastrand::Rng::with_seed(!seed),
@@ -156,6 +160,8 @@ impl World {
             exit: None,
             again: false,
             calm: false,
+            turns: BTreeMap::new(),
+            most: None,
             story: format!("seed {seed}"),
         }
     }
@@ -226,6 +232,7 @@ impl World {
                     assert!(self.files.insert(own.clone()), "a ledger used twice: {}", self.story);
                 }
                 let pid = self.new_child(owner, is_worker, ledgers);
+                self.turns.entry(slot).and_modify(|since| *since = self.now);
                 writeln!(self.story, "  {slot:?} gets {pid} with {:?}", self.children[&pid].ledgers).unwrap();
                 Event::Spawned { slot, pid }
             }
@@ -254,6 +261,9 @@ impl World {
                 child.asked |= signal == KILL || signal == TERM;
             }
             Effect::Drain { pid, .. } => {
+                if let Owner::Slot(slot) = self.children[&pid].owner {
+                    self.turn_given(slot);
+                }
                 let story = &self.story;
                 let child = self.children.get_mut(&pid);
                 let child = child.unwrap_or_else(|| panic!("a stranger told to drain: {story}"));
@@ -302,6 +312,33 @@ impl World {
         let child = Child { owner, is_worker, ledgers, asked: false, ready: false };
         self.children.insert(self.next_pid, child);
         self.next_pid
+    }
+
+    /// What holds for all groups together becomes this.
+    fn reload_overall(&mut self, overall: Overall) {
+        let ask = self.ask(Command::Reload { dry_run: false, reset: false });
+        self.reads.clear();
+        let order = self.groups.iter().map(|group| group.name.clone()).collect();
+        let plan = Plan { order, overall: Some((overall, vec![])), ..Plan::default() };
+        self.handle(Event::ManifestRead(ask, Ok(plan)));
+    }
+
+    /// Of each group all but one are up.
+    fn check_floor(&self) {
+        for group in &self.published.groups {
+            let of_it = self.published.processes.iter().filter(|one| one.view.group == group.name);
+            let down = of_it.filter(|one| one.view.state != StateWord::Running).count();
+            assert!(down <= 1, "{} below its floor: {}", group.name, self.story);
+        }
+    }
+
+    /// Somebody is taken away: so many may be, those left out whose process drains or comes up for long.
+    fn turn_given(&mut self, slot: SlotId) {
+        let Some(most) = self.most else { return };
+        let counts = |since: &&Moment| self.now.since(**since) < Duration::from_secs(30);
+        let under_way = self.turns.values().filter(counts).count();
+        assert!(under_way < most, "{under_way} of {most} are missing: {}", self.story);
+        self.turns.insert(slot, self.now);
     }
 
     /// What must hold after every event.
@@ -433,6 +470,9 @@ impl World {
     }
 
     fn say(&mut self, pid: i32, message: FromChild) {
+        if let (FromChild::Ready, Owner::Slot(slot)) = (&message, self.children[&pid].owner) {
+            self.turns.remove(&slot);
+        }
         self.handle(Event::FromChild { pid, message });
     }
 
@@ -453,18 +493,7 @@ impl World {
             return self.end_child(pid, exit);
         }
         match self.random.u8(0..10) {
-            0..=5 if !child.ready => {
-                self.children.get_mut(&pid).unwrap().ready = true;
-                if child.is_worker {
-                    // Ready means that what it waited for has been recovered.
-                    for file in child.ledgers.iter().skip(1) {
-                        self.files.remove(file);
-                    }
-                    self.say(pid, FromChild::Ready);
-                } else {
-                    self.handle(Event::LinkClosed { pid });
-                }
-            }
+            0..=5 if !child.ready => self.becomes_ready(pid, &child),
             6 if child.is_worker && child.ready => {
                 self.say(pid, FromChild::WantsReplacement { because: Recycle::MaxTime });
             }
@@ -475,6 +504,27 @@ impl World {
                 self.end_child(pid, exit);
             }
             _ => {}
+        }
+    }
+
+    fn becomes_ready(&mut self, pid: i32, child: &Child) {
+        self.children.get_mut(&pid).unwrap().ready = true;
+        if !child.is_worker {
+            return self.handle(Event::LinkClosed { pid });
+        }
+        // Ready means that what it waited for has been recovered.
+        for file in child.ledgers.iter().skip(1) {
+            self.files.remove(file);
+        }
+        self.say(pid, FromChild::Ready);
+    }
+
+    /// Before much time passes, whoever nothing keeps from it is ready.
+    fn all_become_ready(&mut self) {
+        let slow = |child: &Child| matches!(child.owner, Owner::Slot(_)) && !child.ready && !child.asked;
+        while let Some((pid, child)) = self.children.iter().find(|(_, child)| slow(child)) {
+            let (pid, child) = (*pid, child.clone());
+            self.becomes_ready(pid, &child);
         }
     }
 
@@ -516,7 +566,8 @@ impl World {
             }
             2 | 3 => {
                 let (names, now) = (self.some_names(), self.random.u8(0..4) == 0);
-                self.ask(Command::Restart { names, now });
+                let batch = self.random.bool().then(|| self.random.u32(0..4));
+                self.ask(Command::Restart { names, now, batch });
             }
             4 => {
                 let Some(Selector::Group(group)) = self.some_names().pop() else { return };
@@ -581,6 +632,7 @@ impl World {
             }
             self.child_lives();
             if self.random.u8(0..8) == 0 && self.exit.is_none() {
+                self.all_become_ready();
                 match self.fleet.wake_at() {
                     Some(at) => {
                         self.now = self.now.max(at);
@@ -685,8 +737,12 @@ fn a_rolling_restart_never_takes_the_group_below_its_floor() {
         world.begin();
         world.calm = true;
         let before: BTreeSet<i32> = world.children.keys().copied().collect();
-        let ask = world.ask(Command::Restart { names: vec![Selector::All], now: false });
-        let again = world.ask(Command::Restart { names: vec![Selector::Group("emails".into())], now: false });
+        let ask = world.ask(Command::Restart { names: vec![Selector::All], now: false, batch: None });
+        let again = world.ask(Command::Restart {
+            names: vec![Selector::Group("emails".into())],
+            now: false,
+            batch: None,
+        });
         assert_eq!(world.answers[&again], Err(Refusal::RolloutUnderWay { group: "emails".to_owned() }));
         for _ in 0..100_000 {
             if world.answers.contains_key(&ask) {
@@ -711,7 +767,11 @@ fn a_rolling_restart_never_takes_the_group_below_its_floor() {
 fn a_rolling_restart_halts_when_a_replacement_does_not_become_ready() {
     let mut world = World::new(1, vec![queue("messages", 3)]);
     world.begin();
-    let ask = world.ask(Command::Restart { names: vec![Selector::Group("messages".into())], now: false });
+    let ask = world.ask(Command::Restart {
+        names: vec![Selector::Group("messages".into())],
+        now: false,
+        batch: None,
+    });
     for _ in 0..2 {
         let pid = world.pid_of("messages:messages_00");
         world.end_child(pid, Exit::Code(1));
@@ -767,7 +827,7 @@ fn commands_answer_as_supervisorctl_words_it() {
     let typo = world.ask(Command::Stop { names: vec![Selector::Group("mesages".into())] });
     let hint = Some("messages".to_owned());
     assert_eq!(world.answers[&typo], Err(Refusal::NoMatch { name: "mesages".to_owned(), hint }));
-    let restart = world.ask(Command::Restart { names: vec![Selector::All], now: true });
+    let restart = world.ask(Command::Restart { names: vec![Selector::All], now: true, batch: None });
     world.calm_down();
     let restarted = |name: &str| (name.to_owned(), true, "restarted".to_owned());
     assert_eq!(world.answer(restart), [restarted("messages:messages_00"), restarted("web")]);
@@ -966,7 +1026,7 @@ fn draining_limits_follow_who_asked() {
         })
     };
     let all = || vec![Selector::All];
-    let restart = Event::Asked(AskId(900), Command::Restart { names: all(), now: false });
+    let restart = Event::Asked(AskId(900), Command::Restart { names: all(), now: false, batch: None });
     assert_eq!(limit(world.fleet.handle(restart, now)), Some(DrainLimit::JobsOwn));
     let stop = Event::Asked(AskId(901), Command::Stop { names: all() });
     let expected = Some(DrainLimit::AtMost(Duration::from_secs(30)));
@@ -1045,4 +1105,120 @@ fn a_program_that_cannot_be_executed_says_why_to_programs_too() {
         let Ok(reply) = &world.answers[&ask] else { panic!("{:?}", world.answers[&ask]) };
         assert_eq!(reply.results[0].trouble, Some(trouble));
     }
+}
+
+#[test]
+fn replacing_never_takes_more_than_its_share_from_the_fleet_or_a_queue() {
+    for seed in 0..40 {
+        let groups = (0..6).map(|number| queue(&format!("q{number}"), number % 3 + 1)).collect();
+        let mut world = World::new(seed, groups);
+        let most = if world.random.bool() { 1 } else { 3 };
+        let overall = Overall { replace_at_once: Some(most), ..Overall::default() };
+        world.begin();
+        world.reload_overall(overall);
+        world.most = Some(most as usize);
+        let before: BTreeSet<i32> = world.children.keys().copied().collect();
+        for pid in &before {
+            if world.random.bool() {
+                world.say(*pid, FromChild::WantsReplacement { because: Recycle::MaxTime });
+            }
+        }
+        let names = vec![Selector::Group("q2".into()), Selector::Group("q5".into())];
+        let ask = world.ask(Command::Restart { names, now: false, batch: None });
+        for _ in 0..20_000 {
+            world.check_floor();
+            if world.answers.contains_key(&ask) && world.children.values().all(|child| !child.asked) {
+                break;
+            }
+            world.child_lives();
+            if world.random.u8(0..10) == 0 {
+                let by = Duration::from_secs(world.random.u64(0..20));
+                world.all_become_ready();
+                world.pass_time(by);
+            }
+        }
+        assert!(world.answer(ask).iter().all(|(_, ok, _)| *ok), "{}", world.story);
+    }
+}
+
+#[test]
+fn a_worker_with_a_long_job_does_not_hold_up_other_queues_for_ever() {
+    let mut world = World::new(3, vec![queue("slow", 1), queue("quick", 1)]);
+    world.begin();
+    let (slow, quick) = (world.pid_of("slow:slow_00"), world.pid_of("quick:quick_00"));
+    world.say(slow, FromChild::WantsReplacement { because: Recycle::MaxTime });
+    world.say(quick, FromChild::WantsReplacement { because: Recycle::MaxTime });
+    assert_eq!((world.children[&slow].asked, world.children[&quick].asked), (true, false));
+    let at = world.fleet.wake_at().unwrap();
+    assert_eq!(at.since(world.now), Duration::from_secs(30));
+    world.pass_time(Duration::from_secs(30));
+    assert!(world.children[&quick].asked, "the job of `slow` still runs, and does its work");
+}
+
+#[test]
+fn queues_take_turns_and_who_asked_first_comes_first() {
+    let mut world = World::new(3, vec![queue("large", 3), queue("small", 1), queue("other", 1)]);
+    world.begin();
+    let ask = |world: &mut World, name: &str| {
+        let pid = world.pid_of(name);
+        world.say(pid, FromChild::WantsReplacement { because: Recycle::MaxJobs });
+    };
+    for number in 0..3 {
+        ask(&mut world, &format!("large:large_0{number}"));
+    }
+    ask(&mut world, "small:small_00");
+    ask(&mut world, "other:other_00");
+    let mut order = vec![];
+    for _ in 0..5 {
+        let asked = world.children.iter().find(|(_, child)| child.asked).map(|(pid, _)| *pid).unwrap();
+        let Owner::Slot(slot) = world.children[&asked].owner else { panic!() };
+        order.push(world.published.processes.iter().find(|one| one.slot == slot).unwrap().view.name.clone());
+        world.end_child(asked, Exit::Code(0));
+        let newest = *world.children.keys().next_back().unwrap();
+        world.say(newest, FromChild::Ready);
+    }
+    let expected = ["large:large_00", "large:large_01", "small:small_00", "other:other_00", "large:large_02"];
+    assert_eq!(order, expected);
+}
+
+#[test]
+fn a_batch_is_replaced_at_a_time_and_the_answer_says_so() {
+    let mut world = World::new(3, vec![queue("messages", 5)]);
+    world.begin();
+    let names = vec![Selector::Group("messages".into())];
+    let ask = world.ask(Command::Restart { names, now: false, batch: Some(2) });
+    let mut most = 0;
+    for _ in 0..10_000 {
+        let up = world.published.processes.iter().filter(|one| one.view.state == StateWord::Running).count();
+        most = most.max(5 - up);
+        if world.answers.contains_key(&ask) {
+            break;
+        }
+        world.child_lives();
+    }
+    assert_eq!(most, 2, "{}", world.story);
+    assert!(world.answer(ask).iter().all(|(_, ok, text)| *ok && text == "restarted"));
+}
+
+#[test]
+fn no_more_than_fifty_workers_come_up_at_once_and_one_that_hangs_does_not_keep_its_place() {
+    let mut world = World::new(3, vec![queue("many", 80), program("web", 1)]);
+    world.calm = true;
+    world.handle(Event::Began { ledgers: vec![] });
+    let workers = |world: &World| world.children.values().filter(|child| child.is_worker).count();
+    assert_eq!(workers(&world), 50);
+    assert_eq!(world.children.len(), 51, "programs have nothing to do with it");
+    let waits =
+        render(&world.published, world.now, &jiff::tz::TimeZone::UTC).processes[60].description.clone();
+    assert_eq!(waits, "waiting for its turn: 50 others are not up yet");
+    // One becomes ready, and one waits for an earlier worker: two more may start.
+    world.say(world.pid_of("many:many_00"), FromChild::Ready);
+    assert_eq!(workers(&world), 51);
+    world.say(world.pid_of("many:many_01"), FromChild::Waiting { pid: 4242 });
+    assert_eq!(workers(&world), 52);
+    // The others hang.
+    world.pass_time(Duration::from_secs(30));
+    let hanging = world.children.values().filter(|child| child.asked).count();
+    assert_eq!(hanging, 50 - 1 + 1, "all that hang are killed, and nobody else");
+    assert_eq!(workers(&world), 80, "their places are free");
 }

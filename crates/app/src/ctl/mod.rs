@@ -82,7 +82,11 @@ async fn carry_out(asking: &Asking, command: Control, options: &Options) -> Resu
         Control::Start(args) => programs::command(asking, Command::Start { names: args.names }).await,
         Control::Stop(args) => programs::command(asking, Command::Stop { names: args.names }).await,
         Control::Restart(args) => {
-            programs::command(asking, Command::Restart { names: args.names, now: args.now }).await
+            programs::command(
+                asking,
+                Command::Restart { names: args.names, now: args.now, batch: args.batch },
+            )
+            .await
         }
         Control::Signal(args) => {
             programs::command(asking, Command::Signal { names: args.names, signal: args.signal }).await

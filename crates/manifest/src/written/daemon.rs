@@ -150,9 +150,8 @@ pub(crate) fn read_logging(value: &Value<'_>) -> Option<Logging> {
 
 /// Keys at the top of the file.
 pub(crate) fn read_overall(document: &Section<'_>) -> Overall {
-    let shutdown_timeout = document.read("shutdown-timeout", |value| {
-        value.duration(Duration::from_secs(1)..=LONGEST_STOP)
-    });
+    let shutdown_timeout =
+        document.read("shutdown-timeout", |value| value.duration(Duration::from_secs(1)..=LONGEST_STOP));
     Overall {
         shutdown_timeout,
         replace_at_once: document.read("replace-at-once", |value| value.number(1..=MOST_PROCESSES)),

@@ -147,9 +147,8 @@ pub(crate) fn read_worker(section: &Section<'_>) -> WorkerWritten {
         max_jobs: section.read("max-jobs", |value| switchable(value, |value| value.number(1..=i64::MAX))),
         memory: section
             .read("memory", |value| switchable(value, |value| value.size(4 * 1024 * 1024..=1 << 50))),
-        start_wait: section.read("start-wait", |value| {
-            value.duration(Duration::from_secs(1)..=Duration::from_secs(3_600))
-        }),
+        start_wait: section
+            .read("start-wait", |value| value.duration(Duration::from_secs(1)..=Duration::from_secs(3_600))),
         kill_after: section
             .read("kill-after", |value| value.duration(Duration::ZERO..=process::LONGEST_STOP)),
     }

@@ -86,6 +86,14 @@ impl ProcessState {
                 *executed = failure.is_none();
                 self.rise(policy, now)
             }
+            ProcessEvent::TimePassed
+                if policy.kind == ProcessKind::Worker
+                    && old_worker.is_none()
+                    && failure.is_none()
+                    && now >= *since + policy.start_wait =>
+            {
+                self.never_ready(policy)
+            }
             ProcessEvent::TimePassed => self.rise(policy, now),
             ProcessEvent::Ended { pid: ended, exit } if ended == *pid => {
                 // The timer that would have made it RUNNING may simply not have been looked at yet.
@@ -102,6 +110,14 @@ impl ProcessState {
             | ProcessEvent::Recalled
             | ProcessEvent::Ended { .. } => silent(self),
         }
+    }
+
+    /// A worker that hangs before it is ready: what it would do next is not waited for.
+    fn never_ready(mut self, policy: &ProcessPolicy) -> Step {
+        let Self::Starting { pid, failure, .. } = &mut self else { return silent(self) };
+        *failure = Some(format!("not ready after {} s (`start-wait`)", policy.start_wait.as_secs()));
+        let action = Action::Send(*pid, SIGKILL);
+        (self, vec![action])
     }
 
     /// A program that was executed and has lived long enough is up.

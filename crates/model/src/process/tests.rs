@@ -11,6 +11,7 @@ fn program() -> ProcessPolicy {
         kind: ProcessKind::Program,
         startsecs: Duration::from_secs(1),
         startretries: 3,
+        start_wait: Duration::from_secs(30),
         autorestart: Autorestart::Unexpected,
         exitcodes: vec![0],
         stop_signal: TERM,
@@ -407,4 +408,24 @@ fn two_thousand_random_lives_hold_the_invariants() {
         }
         world.comes_to_rest();
     }
+}
+
+#[test]
+fn a_worker_that_hangs_before_it_is_ready_is_killed_and_counts_as_a_failed_start() {
+    let mut life = Life::spawned(worker(), 7);
+    assert_eq!(life.tell(29.9, ProcessEvent::TimePassed), StateWord::Starting);
+    assert_eq!(life.actions, []);
+    assert_eq!(life.tell(30.0, ProcessEvent::TimePassed), StateWord::Starting);
+    assert_eq!(life.actions, [Action::Send(7, SIGKILL)]);
+    assert_eq!(life.tell(40.0, ProcessEvent::TimePassed), StateWord::Starting, "killed once");
+    assert_eq!(life.actions, []);
+    assert_eq!(life.ended(41.0, Exit::Signal("KILL".to_owned())), StateWord::Backoff);
+    assert!(matches!(&life.state, ProcessState::Backoff { why, past, .. }
+        if why == "not ready after 30 s (`start-wait`)" && past.failed_starts == 1));
+    // Waiting for an earlier worker may take as long as that one's jobs.
+    let mut life = Life::spawned(worker(), 7);
+    life.tell(1.0, ProcessEvent::Waiting { pid: 5 });
+    life.tell(4000.0, ProcessEvent::TimePassed);
+    assert_eq!(life.actions, []);
+    assert_eq!(life.tell(4001.0, ProcessEvent::Ready), StateWord::Running);
 }

@@ -52,10 +52,12 @@ impl Fleet {
 }
 
 /// Whether it will open connections, and has not said that it is up. One that waits for an earlier worker may do so for
-/// as long as that one's jobs take, and is not counted.
+/// as long as that one's jobs take, and is not counted; nor is one that has failed and only has to end.
 fn is_coming_up(slot: &Slot) -> bool {
-    let starts =
-        matches!(slot.state, ProcessState::Spawning { .. } | ProcessState::Starting { old_worker: None, .. });
+    let starts = matches!(
+        slot.state,
+        ProcessState::Spawning { .. } | ProcessState::Starting { old_worker: None, failure: None, .. }
+    );
     starts && slot.is_worker()
 }
 

@@ -9,7 +9,7 @@ use qfleet_model::rollout::Rollout;
 use qfleet_model::snapshot::StateWord;
 
 use super::asks::{Goal, Row};
-use super::group::GroupId;
+use super::group::{GroupId, Rolling};
 use super::reload::Wish;
 use super::slot::Slot;
 use super::view::similar;
@@ -30,8 +30,8 @@ impl Fleet {
             _ if self.phase.is_ending() => Err(Refusal::ShuttingDown),
             Command::Start { names } => self.start(ask, &names, now),
             Command::Stop { names } => self.stop(ask, &names, now),
-            Command::Restart { names, now: true } => self.restart_at_once(ask, &names, now),
-            Command::Restart { names, now: false } => self.restart_rolling(ask, &names),
+            Command::Restart { names, now: true, .. } => self.restart_at_once(ask, &names, now),
+            Command::Restart { names, now: false, batch } => self.restart_rolling(ask, &names, batch),
             Command::Scale { group, to } => self.scale(ask, &group, to, now),
             Command::Reload { dry_run, reset } => {
                 self.begin_reload(ask, Wish::Reload { dry_run, reset });
@@ -109,7 +109,7 @@ impl Fleet {
         Ok(())
     }
 
-    fn restart_rolling(&mut self, ask: AskId, names: &[Selector]) -> Result<(), Refusal> {
+    fn restart_rolling(&mut self, ask: AskId, names: &[Selector], batch: Option<u32>) -> Result<(), Refusal> {
         let chosen = self.select(names)?;
         let groups = self.groups_of(&chosen);
         if let Some(group) =
@@ -122,19 +122,27 @@ impl Fleet {
         let ready: BTreeSet<SlotId> = chosen.into_iter().filter(|slot| self.release(*slot)).collect();
         self.wait_for(ask, rows);
         for group in groups {
-            self.roll(group, |slot| ready.contains(&slot.id), Some(ask));
+            self.roll(group, |slot| ready.contains(&slot.id), batch, Some(ask));
         }
         Ok(())
     }
 
     /// Opens a rollout of these processes of the group; its first turns are given when the event has been dealt with.
-    pub(super) fn roll(&mut self, id: GroupId, wanted: impl Fn(&Slot) -> bool, ask: Option<AskId>) {
+    pub(super) fn roll(
+        &mut self,
+        id: GroupId,
+        wanted: impl Fn(&Slot) -> bool,
+        batch: Option<u32>,
+        ask: Option<AskId>,
+    ) {
+        let asked = self.next_tick();
         let Some(group) = self.groups.get_mut(&id) else { return };
         let slots = group.slots.iter().filter_map(|slot| self.slots.get(slot));
         let chosen: Vec<_> =
             slots.filter(|slot| wanted(slot)).map(|slot| (slot.id.0, slot.incarnation)).collect();
         if !chosen.is_empty() {
-            group.rollout = Some((Rollout::new(chosen), ask));
+            let batch = batch.map_or(1, |batch| usize::try_from(batch).unwrap_or(usize::MAX));
+            group.rollout = Some(Rolling { rollout: Rollout::new(chosen, batch), ask, asked });
             self.touched.insert(id);
         }
     }

@@ -1,18 +1,18 @@
-//! The slots of one group: how many there are and what they are called, whose turn it is to be replaced, and how a
-//! group that was removed goes.
+//! The slots of one group: how many there are and what they are called, how far its rolling restart is, and how a group
+//! that was removed goes.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 use qfleet_manifest::settings::{Group as GroupSettings, Work};
-use qfleet_model::link::Recycle;
 use qfleet_model::name::ProcessName;
-use qfleet_model::process::{Patience, Pid, ProcessEvent, ProcessKind, ProcessPolicy, ProcessState};
-use qfleet_model::rollout::{Rollout, Standing, has_room};
+use qfleet_model::process::{Patience, ProcessEvent, ProcessKind, ProcessPolicy};
+use qfleet_model::rollout::{Rollout, Standing};
 use qfleet_model::snapshot::GroupKind;
 use serde::{Deserialize, Serialize};
 
 use super::slot::Slot;
+use super::turns::Want;
 use super::{AskId, Effect, Fleet, Now, SlotId};
 
 /// One group; never used again for another one.
@@ -39,6 +39,7 @@ impl From<Arc<GroupSettings>> for Spec {
             kind,
             startsecs: process.startsecs,
             startretries: process.startretries,
+            start_wait: process.start_wait,
             autorestart: process.autorestart,
             exitcodes: process.exitcodes.clone(),
             stop_signal: process.stop_signal,
@@ -80,10 +81,23 @@ pub(super) struct Group {
     /// Not in the manifest any more; stays until its processes are gone.
     #[serde(default)]
     pub(super) removed: bool,
-    pub(super) rollout: Option<(Rollout, Option<AskId>)>,
+    pub(super) rollout: Option<Rolling>,
     /// Workers that want to be replaced, in the order of their asking.
     #[serde(default)]
-    wants: VecDeque<(SlotId, Pid, Recycle)>,
+    pub(super) wants: VecDeque<Want>,
+    /// When it had a turn of replacement last.
+    #[serde(default)]
+    pub(super) served: u64,
+}
+
+/// A rolling restart under way.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Rolling {
+    pub(super) rollout: Rollout,
+    /// Who waits for its end.
+    pub(super) ask: Option<AskId>,
+    /// When it was asked for.
+    pub(super) asked: u64,
 }
 
 impl Group {
@@ -103,6 +117,7 @@ impl Fleet {
             removed: false,
             rollout: None,
             wants: VecDeque::new(),
+            served: 0,
         };
         self.groups.insert(id, group);
         self.order.push(id);
@@ -185,22 +200,10 @@ impl Fleet {
         }
     }
 
-    /// A worker asks to be replaced; its turn comes when all others are up.
-    pub(super) fn wants_replacement(&mut self, id: SlotId, pid: Pid, because: Recycle) {
-        let Some(slot) = self.slots.get(&id) else { return };
-        let group = slot.group;
-        if let Some(group) = self.groups.get_mut(&group) {
-            group.wants.push_back((id, pid, because));
-        }
-        self.touched.insert(group);
-        self.log_slot(id, false, format!("wants to be replaced: `{}` reached", because.key()));
-    }
-
     /// What a change of any of its slots means for the group.
     pub(super) fn advance_group(&mut self, id: GroupId, now: Now) {
         self.clear_resting_slots(id);
         self.advance_rollout(id, now);
-        self.give_turn(id, now);
         self.drop_if_gone(id);
     }
 
@@ -235,7 +238,7 @@ impl Fleet {
         }
         let standings = self.standings(group);
         let Some(group) = self.groups.get_mut(&id) else { return };
-        let Some((rollout, _)) = &mut group.rollout else { return };
+        let Some(Rolling { rollout, .. }) = &mut group.rollout else { return };
         let turns = rollout.step(&standings);
         if rollout.is_over() {
             self.end_rollout(id);
@@ -251,7 +254,7 @@ impl Fleet {
     /// Takes the rollout from the group, wherever it was, and remembers its results for who asked.
     pub(super) fn end_rollout(&mut self, id: GroupId) {
         let Some(group) = self.groups.get_mut(&id) else { return };
-        let Some((rollout, ask)) = group.rollout.take() else { return };
+        let Some(Rolling { rollout, ask, .. }) = group.rollout.take() else { return };
         let name: Arc<str> = Arc::from(group.spec.settings.name.as_str());
         let halted = rollout.results().iter().any(|replaced| replaced.problem.is_some());
         self.log(halted, name, None, format!("rolling restart ended: {}", rollout.progress()));
@@ -264,27 +267,10 @@ impl Fleet {
     /// Ends the group's rollout before its time.
     pub(super) fn halt_rollout(&mut self, id: GroupId, why: &str) {
         if let Some(group) = self.groups.get_mut(&id)
-            && let Some((rollout, _)) = &mut group.rollout
+            && let Some(Rolling { rollout, .. }) = &mut group.rollout
         {
             rollout.halt(why);
             self.end_rollout(id);
-        }
-    }
-
-    /// Replaces one worker that asked for it, if all that should be up are.
-    fn give_turn(&mut self, id: GroupId, now: Now) {
-        let Some(group) = self.groups.get(&id) else { return };
-        let busy = self.phase.is_ending() || group.rollout.is_some();
-        if group.wants.is_empty() || busy || !has_room(&self.standings(group)) {
-            return;
-        }
-        let Some(group) = self.groups.get_mut(&id) else { return };
-        while let Some((slot, asker, _)) = group.wants.pop_front() {
-            let same = |slot: &Slot| matches!(slot.state, ProcessState::Running { pid, .. } if pid == asker);
-            if self.slots.get(&slot).is_some_and(same) {
-                self.tell(slot, ProcessEvent::Restart(Patience::JobsOwn), now);
-                return;
-            }
         }
     }
 

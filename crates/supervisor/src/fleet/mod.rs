@@ -8,7 +8,8 @@
 //! | `event.rs` | (what goes in and what comes out) |
 //! | `slot.rs` | what an event does to one slot, and what is remembered of it |
 //! | `admission.rs` | whose child may be started now, and what the others wait for |
-//! | `group.rs` | the slots of a group: how many, turns of replacement, removal |
+//! | `group.rs` | the slots of a group: how many, how far its rolling restart is, removal |
+//! | `turns.rs` | who is taken away and replaced next |
 //! | `commands.rs`, `asks.rs` | what each command means; when its asker is answered |
 //! | `reload.rs` | what a changed manifest means |
 //! | `observed.rs` | what is made of what others have found out |
@@ -22,7 +23,7 @@ use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use qfleet_manifest::settings::Group as GroupSettings;
+use qfleet_manifest::settings::{Group as GroupSettings, Overall};
 use qfleet_model::process::{Pid, ProcessEvent};
 use qfleet_model::time::Moment;
 use serde::{Deserialize, Serialize};
@@ -37,6 +38,7 @@ mod observed;
 mod recovery;
 mod reload;
 mod slot;
+mod turns;
 pub mod view;
 mod written;
 
@@ -55,6 +57,7 @@ use slot::Slot;
 enum Timer {
     Slot(SlotId),
     Recovery(RecoveryId),
+    Turns,
     Ending,
 }
 
@@ -72,12 +75,18 @@ enum Owner {
 #[serde(remote = "Self", default)]
 pub struct Fleet {
     groups: BTreeMap<GroupId, Group>,
+    /// What holds for all of them together.
+    overall: Overall,
     /// Groups as the manifest orders them; removed ones stay until their processes are gone.
     order: Vec<GroupId>,
     slots: BTreeMap<SlotId, Slot>,
     children: HashMap<Pid, Owner>,
     /// Slots whose child was asked for and may not have been started yet, in that order.
     waiting: Vec<SlotId>,
+    /// Counts those who asked for a turn of replacement, and the turns.
+    tick: u64,
+    /// When a turn that is under way holds others up no longer.
+    turns_at: Option<Moment>,
     recoveries: BTreeMap<RecoveryId, Recovery>,
     /// Worked out again when the fleet is read.
     #[serde(skip)]
@@ -103,10 +112,13 @@ impl Default for Fleet {
     fn default() -> Self {
         Self {
             groups: BTreeMap::new(),
+            overall: Overall::default(),
             order: Vec::new(),
             slots: BTreeMap::new(),
             children: HashMap::new(),
             waiting: Vec::new(),
+            tick: 0,
+            turns_at: None,
             recoveries: BTreeMap::new(),
             timers: BinaryHeap::new(),
             asks: Vec::new(),
@@ -125,8 +137,8 @@ impl Default for Fleet {
 impl Fleet {
     /// A fleet of these groups. Nothing runs before [`Event::Began`].
     #[must_use]
-    pub fn new(groups: impl IntoIterator<Item = Arc<GroupSettings>>, now: Now) -> Self {
-        let mut fleet = Self::default();
+    pub fn new(groups: impl IntoIterator<Item = Arc<GroupSettings>>, overall: Overall, now: Now) -> Self {
+        let mut fleet = Self { overall, ..Self::default() };
         for settings in groups {
             fleet.add_group(Spec::new(settings), now);
         }
@@ -180,6 +192,7 @@ impl Fleet {
             while let Some(group) = self.touched.pop_first() {
                 self.advance_group(group, now);
             }
+            self.give_turns(now);
             self.admit(now);
             if !self.touched.is_empty() {
                 continue;
@@ -218,6 +231,7 @@ impl Fleet {
             Timer::Recovery(recovery) => {
                 self.recoveries.get(&recovery).is_some_and(|recovery| recovery.retry_at == Some(at))
             }
+            Timer::Turns => self.turns_at == Some(at),
             Timer::Ending => self.phase.gives_up_at() == Some(at),
         }
     }
@@ -234,6 +248,7 @@ impl Fleet {
             match timer {
                 Timer::Slot(slot) => self.tell(slot, ProcessEvent::TimePassed, now),
                 Timer::Recovery(recovery) => self.retry_recovery(recovery, at),
+                Timer::Turns => self.turns_at = None,
                 Timer::Ending => {}
             }
         }

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use qfleet_manifest::settings::Group as GroupSettings;
+use qfleet_manifest::settings::{Group as GroupSettings, Overall};
 use qfleet_model::command::{ProcessResult, Refusal};
 use qfleet_model::process::ProcessEvent;
 use serde::{Deserialize, Serialize};
@@ -21,6 +21,8 @@ pub struct Plan {
     pub changes: Vec<GroupChange>,
     /// Each of them in words, where there is more to say than its kind.
     pub words: Vec<String>,
+    /// What holds for all groups together, when that differs, and how in words.
+    pub overall: Option<(Overall, Vec<String>)>,
     /// Lines for the answer about what is not the fleet's.
     pub also: Vec<ProcessResult>,
 }
@@ -31,7 +33,9 @@ impl Plan {
         let line = |(at, change): (usize, &GroupChange)| {
             ProcessResult::ok(change.name(), change.said(self.words.get(at)))
         };
-        self.changes.iter().enumerate().map(line).collect()
+        let overall = self.overall.iter().flat_map(|(_, words)| words);
+        let overall = overall.map(|text| ProcessResult::ok("fleet", format!("changed: {text}")));
+        self.changes.iter().enumerate().map(line).chain(overall).collect()
     }
 }
 
@@ -186,6 +190,9 @@ impl Fleet {
     }
 
     fn carry_out(&mut self, plan: &Plan, reset: bool, now: Now) {
+        if let Some((overall, _)) = plan.overall {
+            self.overall = overall;
+        }
         for change in &plan.changes {
             match change {
                 GroupChange::Added(settings) => self.added(settings, now),
@@ -227,7 +234,7 @@ impl Fleet {
         self.halt_rollout(id, "not restarted: overtaken by a reload");
         let fresh = self.adopt(id, settings, now);
         let chosen = |slot: &super::slot::Slot| Self::follows_reload(slot) && !fresh.contains(&slot.id);
-        self.roll(id, chosen, None);
+        self.roll(id, chosen, None, None);
     }
 
     fn change_in_place(&mut self, settings: &Arc<GroupSettings>, now: Now) {

@@ -33,6 +33,8 @@ pub(super) struct Slot {
     pub(super) incarnation: u32,
     /// Why its child has not been started yet, in words.
     pub(super) hindrance: Option<Arc<str>>,
+    /// It is being replaced in its turn: since when its process drains, or its new one comes up.
+    pub(super) turn: Option<Moment>,
     /// An operator stopped it; a reload does not start it.
     #[serde(default)]
     pub(super) held: bool,
@@ -73,6 +75,7 @@ impl Slot {
             spec,
             incarnation: 0,
             hindrance: None,
+            turn: None,
             held: false,
             retiring: false,
             since: now.wall,
@@ -146,6 +149,9 @@ impl Slot {
         if word != before {
             self.since = now.wall;
         }
+        if !matches!(word, StateWord::Stopping | StateWord::Starting) {
+            self.turn = None;
+        }
         match &self.state {
             ProcessState::Running { .. } => self.error = None,
             ProcessState::Backoff { why, .. } | ProcessState::Fatal { why } => self.error = Some(why.clone()),
@@ -172,14 +178,14 @@ impl Fleet {
         slot.record(before, now);
         self.touched.insert(slot.group);
         for action in actions {
-            self.act(id, &action);
+            self.act(id, &action, now);
         }
         self.announce(id, before);
     }
 
-    fn act(&mut self, id: SlotId, action: &Action) {
+    fn act(&mut self, id: SlotId, action: &Action, now: Now) {
         match *action {
-            Action::Spawn => self.ask_for_child(id),
+            Action::Spawn => self.ask_for_child(id, now),
             Action::Send(pid, signal) => self.effects.push(Effect::Signal { pid, signal, group: true }),
             Action::Drain(pid, limit) => self.effects.push(Effect::Drain { pid, limit }),
             Action::WakeAt(at) => self.wake(at, Timer::Slot(id)),
@@ -187,9 +193,10 @@ impl Fleet {
     }
 
     /// A child is wanted in the slot. It is started as soon as nothing speaks against it, maybe at once.
-    fn ask_for_child(&mut self, id: SlotId) {
+    fn ask_for_child(&mut self, id: SlotId, now: Now) {
         let Some(slot) = self.slots.get_mut(&id) else { return };
         slot.incarnation += 1;
+        slot.turn = slot.turn.map(|_| now.moment);
         slot.not_executed = None;
         slot.report = None;
         slot.served = false;

@@ -83,7 +83,7 @@ fn group_view(group: &Group) -> GroupView {
         kind: group.spec.kind(),
         numprocs: group.wanted(),
         manifest_numprocs: group.scaled.map(|_| group.spec.settings.process.numprocs),
-        rollout: group.rollout.as_ref().map(|(rollout, _)| rollout.progress()),
+        rollout: group.rollout.as_ref().map(|running| running.rollout.progress()),
     }
 }
 

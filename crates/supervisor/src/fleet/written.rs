@@ -40,7 +40,8 @@ impl Fleet {
             .iter()
             .filter_map(|(id, recovery)| recovery.retry_at.map(|at| (at, Timer::Recovery(*id))));
         let ending = self.phase.gives_up_at().map(|at| (at, Timer::Ending));
-        slots.chain(recoveries).chain(ending).collect()
+        let turns = self.turns_at.map(|at| (at, Timer::Turns));
+        slots.chain(recoveries).chain(turns).chain(ending).collect()
     }
 
     /// Hundreds of processes may have the settings of one group.

@@ -137,7 +137,7 @@ impl Supervisor {
         let open_files = descriptors::raise_open_files()?;
         let mut ledgers = Ledgers::new(state_dir)?;
         let now = Now { moment: clock::now(), wall: clock::wall() };
-        let mut fleet = Fleet::new(manifest.groups.iter().cloned().map(Arc::new), now);
+        let mut fleet = Fleet::new(manifest.groups.iter().cloned().map(Arc::new), manifest.overall, now);
         let first_effects = fleet.handle(Event::Began { ledgers: ledgers.find()? }, now);
         // Doors open before the loop turns for the first time, and should not show a fleet at rest.
         let seen = watch::Sender::new(Arc::new(fleet.seen(own_pid(), now.wall)));

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use qfleet_manifest::diff::{Change, describe, diff, needs_daemon_restart};
+use qfleet_manifest::diff::{Change, describe, diff, needs_daemon_restart, overall};
 use qfleet_manifest::settings::Manifest;
 use qfleet_model::command::ProcessResult;
 
@@ -50,6 +50,8 @@ pub(super) fn plan(running: &Manifest, wanted: &Manifest) -> Plan {
     Plan {
         order: wanted.groups.iter().map(|group| group.name.clone()).collect(),
         changes: changes.into_iter().map(change).collect(),
+        overall: (running.overall != wanted.overall)
+            .then(|| (wanted.overall, overall(&running.overall, &wanted.overall))),
         also: also.map(|text| ProcessResult::ok("daemon", text)).collect(),
         words: lines
             .iter()

@@ -44,7 +44,8 @@ fn a_rolling_restart_replaces_one_after_the_other() {
         tester.until_up();
         let before: Vec<_> = tester.processes().into_iter().map(|process| process.pid).collect();
         std::thread::scope(|scope| {
-            let restart = scope.spawn(|| tester.told(Command::Restart { names: names("slow"), now: false }));
+            let restart = scope
+                .spawn(|| tester.told(Command::Restart { names: names("slow"), now: false, batch: None }));
             let mut lowest = 3;
             while !restart.is_finished() {
                 let up = tester.processes().iter().filter(|one| one.state == StateWord::Running).count();
@@ -58,7 +59,7 @@ fn a_rolling_restart_replaces_one_after_the_other() {
         });
         assert!(tester.processes().iter().all(|process| !before.contains(&process.pid)));
         tester.until_said("slow:2", Stream::Stdout, "slow:slow_02 works");
-        tester.ask(Command::Restart { names: names("slow:0"), now: false }).unwrap();
+        tester.ask(Command::Restart { names: names("slow:0"), now: false, batch: None }).unwrap();
         signal::send(i32::try_from(std::process::id()).unwrap(), 3).unwrap();
     });
     assert_eq!(code, 75);
