@@ -21,6 +21,7 @@ pub const IN_PLACE: &[&str] = &[
     "backoff",
     "concurrency",
     "delay-as-backoff",
+    "depends-on",
     "essential",
     "exitcodes",
     "kill-after",
@@ -226,6 +227,7 @@ impl Notes {
             numprocs,
             numprocs_start,
             priority,
+            depends_on,
             autostart,
             startsecs,
             startretries,
@@ -249,6 +251,7 @@ impl Notes {
         self.plain("numprocs", numprocs, &to.numprocs);
         self.plain("numprocs-start", numprocs_start, &to.numprocs_start);
         self.plain("priority", priority, &to.priority);
+        self.value("depends-on", depends_on, &to.depends_on, |names| format!("[{}]", names.join(", ")));
         self.plain("autostart", autostart, &to.autostart);
         self.duration("startsecs", startsecs, &to.startsecs);
         self.plain("startretries", startretries, &to.startretries);

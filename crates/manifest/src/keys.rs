@@ -135,6 +135,7 @@ pub const FAILED_JOBS: Table = Table {
 const PROCESS: &[&str] = &[
     "numprocs",
     "priority",
+    "depends-on",
     "autostart",
     "startretries",
     "essential",
@@ -181,7 +182,7 @@ pub(crate) const NODE: &[&str] = &[
     "accept-version",
 ];
 
-const QUEUE_LATER: &[&str] = &["overlap", "limit", "fetch-ahead", "depends-on", "ready", "health", "scale"];
+const QUEUE_LATER: &[&str] = &["overlap", "limit", "fetch-ahead", "ready", "health", "scale"];
 
 const QUEUE_INSTEAD: &[(&str, &str)] = &[
     ("command", "commands belong to `programs`; a queue's jobs go to its `handler`"),
@@ -265,7 +266,7 @@ pub const RATE_LIMIT: Table = Table {
 pub const POOL: Table = Table {
     section: "pools.NAME",
     known: &[&["queues", "concurrency", "sleep", "presence"], PROCESS, WORKER],
-    later: &["overlap", "depends-on", "ready", "health"],
+    later: &["overlap", "ready", "health"],
     instead: &[
         ("queue", "write `queues: […]`"),
         ("handler", "each queue of the pool has its own, under `queues`"),
@@ -290,7 +291,7 @@ pub const PROGRAM: Table = Table {
         ],
         PROCESS,
     ],
-    later: &["depends-on", "ready", "health", "once", "cron", "overlap", "sockets", "limits-by-cgroup"],
+    later: &["ready", "health", "once", "cron", "overlap", "sockets", "limits-by-cgroup"],
     instead: PROGRAM_INSTEAD,
 };
 

@@ -9,6 +9,7 @@
 mod check;
 pub mod cluster;
 mod context;
+mod dependencies;
 pub mod diff;
 mod expand;
 pub mod handler;

@@ -7,6 +7,7 @@ use qfleet_model::backoff::Backoff;
 use qfleet_model::job::Format;
 
 use crate::check;
+use crate::dependencies;
 use crate::queue::{Connection, FailedJobs, Lane, Override, Redeliver, Tuning};
 use crate::settings::{Autorestart, Group, Manifest, ProcessSettings, Work, WorkerSettings};
 use crate::suggest::nearest;
@@ -64,6 +65,7 @@ pub(crate) fn resolve(document: &Document<'_>) -> Manifest {
     let lanes: Vec<(Value<'_>, Lane)> = queues.into_iter().map(|queue| (queue.value, queue.lane)).collect();
     check::one_family_a_queue(&connections, &lanes);
     check::together_on_a_cluster(&connections, &lanes);
+    dependencies::check(document, &groups, &lanes);
     check::warnings(document, &connections, &groups, &lanes);
     Manifest {
         groups,
@@ -304,6 +306,7 @@ fn process_settings(written: &ProcessWritten, worker: &WorkerWritten) -> Process
         numprocs: written.numprocs.unwrap_or(1),
         numprocs_start: 0,
         priority: written.priority.unwrap_or(PRIORITY),
+        depends_on: written.depends_on.clone().unwrap_or_default(),
         autostart: written.autostart.unwrap_or(true),
         startsecs: Duration::ZERO,
         startretries: written.startretries.unwrap_or(STARTRETRIES),

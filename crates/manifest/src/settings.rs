@@ -101,6 +101,9 @@ pub struct ProcessSettings {
     pub numprocs_start: u32,
     /// Started in ascending, stopped in descending order.
     pub priority: i32,
+    /// Groups whose processes are up before these start, and end after these have.
+    #[serde(default)]
+    pub depends_on: Vec<String>,
     /// Start with the daemon.
     pub autostart: bool,
     /// A program is up after living this long; zero: at once. Workers say so themselves.

@@ -18,7 +18,7 @@ use qfleet_model::scale::Backlog;
 use qfleet_model::snapshot::{Exit, StateWord};
 use qfleet_model::start::DrainLimit;
 use qfleet_model::time::{Moment, WallTime};
-use qfleet_supervisor::fleet::view::{Seen, render};
+use qfleet_supervisor::fleet::view::{ProcessSeen, Seen, render};
 use qfleet_supervisor::fleet::{
     AskId, Effect, Ended, Event, Fleet, GroupChange, Now, Plan, RecoveryId, SlotId, TakenGroup,
 };
@@ -31,6 +31,7 @@ fn process(numprocs: u32) -> ProcessSettings {
         numprocs,
         numprocs_start: 0,
         priority: 999,
+        depends_on: vec![],
         autostart: true,
         startsecs: Duration::from_secs(1),
         startretries: 3,
@@ -123,6 +124,7 @@ struct World {
     asked_spawns: VecDeque<Effect>,
     published: Seen,
     settled: u32,
+    ending: bool,
     exit: Option<u8>,
     again: bool,
     /// Children do what they are asked and never crash.
@@ -157,6 +159,7 @@ impl World {
             asked_spawns: VecDeque::new(),
             published: Seen::default(),
             settled: 0,
+            ending: false,
             exit: None,
             again: false,
             calm: false,
@@ -180,13 +183,20 @@ impl World {
         };
         let publishes = effects.iter().filter(|effect| **effect == Effect::Publish).count();
         assert!(publishes <= 1, "published {publishes} times: {}", self.story);
+        let mut started = vec![];
         for effect in effects {
+            if let Effect::Spawn { group, .. } = &effect {
+                started.push(group.clone());
+            }
             match effect {
                 Effect::Spawn { .. } | Effect::Recover { .. } => self.asked_spawns.push_back(effect),
                 other => self.carry_out(other),
             }
         }
         self.published = self.fleet.seen(1, WallTime::from_seconds(0));
+        for group in started {
+            self.check_dependencies(&group);
+        }
         self.check();
         self.give_groups();
         // The daemon starts its children a few at a time, so much can happen in between.
@@ -204,6 +214,44 @@ impl World {
         assert_eq!(written(&successor), written(&self.fleet), "forgot something: {}", self.story);
         self.fleet = successor;
         effects
+    }
+
+    /// Nothing starts before all it depends on is up.
+    fn check_dependencies(&self, group: &Group) {
+        for name in &group.process.depends_on {
+            let is_met = |state| matches!(state, StateWord::Running | StateWord::Exited);
+            let of_it = self.published.processes.iter().filter(|process| process.view.group == *name);
+            let up = of_it.filter(|process| is_met(process.view.state)).count();
+            let view = self.published.groups.iter().find(|view| view.name == *name);
+            let wanted = view.unwrap_or_else(|| panic!("started without `{name}`: {}", self.story)).numprocs;
+            assert!(up >= wanted as usize, "`{}` started before `{name}`: {}", group.name, self.story);
+        }
+    }
+
+    /// In the end nothing is asked to go before all that depend on it are gone.
+    fn check_end_of(&self, pid: i32) {
+        if !self.ending || self.children[&pid].asked {
+            return;
+        }
+        let process = self.published.processes.iter().find(|process| process.view.pid == Some(pid));
+        let Some(group) = process.map(|process| process.view.group.clone()) else { return };
+        let own = self.groups.iter().find(|own| own.name == group);
+        let in_circle = |other: &Group| own.is_some_and(|own| own.process.depends_on.contains(&other.name));
+        for dependent in self.groups.iter().filter(|other| other.process.depends_on.contains(&group)) {
+            if in_circle(dependent) {
+                continue;
+            }
+            let mut of_it =
+                self.published.processes.iter().filter(|process| process.view.group == dependent.name);
+            let alive =
+                of_it.any(|process| process.view.pid.is_some_and(|pid| self.children.contains_key(&pid)));
+            assert!(!alive, "`{group}` is asked to end before `{}`: {}", dependent.name, self.story);
+        }
+    }
+
+    fn is_depended_on(&self, name: &str) -> bool {
+        let mut all = self.groups.iter().chain(&self.dropped);
+        all.any(|group| group.process.depends_on.iter().any(|other| other == name))
     }
 
     fn spawn_next(&mut self) -> bool {
@@ -255,6 +303,9 @@ impl World {
         }
         match effect {
             Effect::Signal { pid, signal, .. } => {
+                if signal != 10 && self.children.contains_key(&pid) {
+                    self.check_end_of(pid);
+                }
                 let story = &self.story;
                 let child = self.children.get_mut(&pid);
                 let child = child.unwrap_or_else(|| panic!("a signal to a stranger: {story}"));
@@ -263,6 +314,9 @@ impl World {
             Effect::Drain { pid, .. } => {
                 if let Owner::Slot(slot) = self.children[&pid].owner {
                     self.turn_given(slot);
+                }
+                if self.children.contains_key(&pid) {
+                    self.check_end_of(pid);
                 }
                 let story = &self.story;
                 let child = self.children.get_mut(&pid);
@@ -283,6 +337,7 @@ impl World {
             Effect::Settled => {
                 self.settled += 1;
             }
+            Effect::ShuttingDown { .. } => self.ending = true,
             Effect::TakeGroup { ask, group } => self.takes.push((ask, group)),
             Effect::GroupDropped { group } => {
                 let at = self.groups.iter().position(|other| other.name == group).unwrap();
@@ -299,7 +354,6 @@ impl World {
             }
             Effect::Renamed { .. }
             | Effect::Gone { .. }
-            | Effect::ShuttingDown { .. }
             | Effect::Log(_)
             | Effect::Publish
             | Effect::Spawn { .. }
@@ -435,6 +489,8 @@ impl World {
                 continue;
             }
             match self.random.u8(0..5) {
+                // A manifest must not name what it does not have.
+                0 if self.is_depended_on(&group.name) => {}
                 0 => changes.push(GroupChange::Removed(groups.remove(at).name)),
                 1 | 2 => {
                     group.process.numprocs = self.random.u32(0..4);
@@ -585,6 +641,9 @@ impl World {
             7 | 8 => self.answer_reads(),
             34 => {
                 let Some(Selector::Group(group)) = self.some_names().pop() else { return };
+                if self.is_depended_on(&group) {
+                    return;
+                }
                 self.ask(Command::RemoveGroup { group });
             }
             35 => {
@@ -642,14 +701,25 @@ impl World {
                 }
             }
         }
-        panic!("it does not come to rest; open: {:?} {}", self.open, self.story);
+        let states = self.published.processes.iter().map(|it| (&it.view.name, it.view.state));
+        let states: Vec<_> = states.collect();
+        panic!("it does not come to rest; open: {:?} {states:?} {}", self.open, self.story);
     }
 
     /// Every process is up or at rest, and every ledger belongs to a living worker.
     fn at_ease(&self) -> bool {
         let on_its_way =
             |state| matches!(state, StateWord::Starting | StateWord::Stopping | StateWord::Backoff);
-        let settled = !self.published.processes.iter().any(|process| on_its_way(process.view.state));
+        let waits = |process: &ProcessSeen| {
+            let group = self.groups.iter().find(|group| group.name == process.view.group);
+            let of_its = |other: &&Arc<ProcessSeen>| {
+                group.is_some_and(|group| group.process.depends_on.contains(&other.view.group))
+            };
+            let mut needed = self.published.processes.iter().filter(of_its);
+            process.view.pid.is_none() && needed.any(|other| other.view.state.is_down())
+        };
+        let mut processes = self.published.processes.iter();
+        let settled = !processes.any(|process| on_its_way(process.view.state) && !waits(process));
         settled && self.files.iter().all(|file| self.is_held(file))
     }
 
@@ -683,7 +753,12 @@ impl World {
 fn some_groups() -> Vec<Group> {
     let mut last = queue("last", 2);
     last.process.priority = 1000;
-    vec![queue("messages", 3), program("web", 1), program("cron", 2), last]
+    let redis = program("redis", 1);
+    let mut messages = queue("messages", 3);
+    messages.process.depends_on = vec!["redis".to_owned()];
+    let mut web = program("web", 1);
+    web.process.depends_on = vec!["cron".to_owned(), "redis".to_owned()];
+    vec![messages, web, program("cron", 2), redis, last]
 }
 
 #[test]
@@ -957,6 +1032,93 @@ fn everything_starts_by_priority_and_ends_in_waves() {
     assert_eq!(world.answers[&refused], Err(Refusal::ShuttingDown));
     world.calm_down();
     assert_eq!(world.exit, Some(0));
+}
+
+/// A queue that needs a server of the same fleet.
+fn queue_on_a_server() -> Vec<Group> {
+    let mut messages = queue("messages", 2);
+    messages.process.depends_on = vec!["redis".to_owned()];
+    // Alone, the priority would end it last and start it first.
+    messages.process.priority = 1;
+    vec![messages, program("redis", 1), program("web", 1)]
+}
+
+#[test]
+fn a_queue_starts_after_what_it_depends_on_and_ends_before_it() {
+    let mut world = World::new(13, queue_on_a_server());
+    world.calm = true;
+    world.handle(Event::Began { ledgers: vec![] });
+    let zone = jiff::tz::TimeZone::UTC;
+    let status = render(&world.published, world.now, &zone);
+    assert_eq!(status.processes[0].description, "waiting for `redis`");
+    assert_eq!(world.settled, 0, "it has not come up yet");
+    world.calm_down();
+    assert_eq!(world.state_of("messages:messages_00"), StateWord::Running);
+    let redis = world.pid_of("redis");
+    world.end_child(redis, Exit::Code(1));
+    assert_eq!(world.state_of("messages:messages_00"), StateWord::Running, "who runs, runs on");
+    world.calm_down();
+    world.ask(Command::Shutdown);
+    let (redis, web) = (world.pid_of("redis"), world.pid_of("web"));
+    assert!(!world.children[&redis].asked && world.children[&web].asked, "the rest goes at the same time");
+    for number in 0..2 {
+        let pid = world.pid_of(&format!("messages:messages_0{number}"));
+        assert!(world.children[&pid].asked && !world.children[&redis].asked);
+        world.end_child(pid, Exit::Code(0));
+    }
+    assert!(world.children[&redis].asked);
+    world.end_child(redis, Exit::Code(0));
+    world.end_child(web, Exit::Code(0));
+    assert_eq!(world.exit, Some(0));
+}
+
+#[test]
+fn a_start_that_would_wait_without_end_says_for_what_and_comes_when_it_can() {
+    let mut groups = queue_on_a_server();
+    groups[1].process.autostart = false;
+    let mut world = World::new(13, groups);
+    world.calm = true;
+    world.handle(Event::Began { ledgers: vec![] });
+    while world.settled == 0 {
+        world.child_lives();
+        world.pass_time(Duration::from_secs(1));
+    }
+    let ask = world.ask(Command::Start { names: vec![Selector::Group("messages".into())] });
+    let text = "waiting for `redis`, which is STOPPED; it starts as soon as that is up";
+    assert_eq!(world.answer(ask)[0], ("messages:messages_00".into(), false, text.into()));
+    let restart =
+        Command::Restart { names: vec![Selector::Group("messages".into())], now: false, batch: None };
+    let ask = world.ask(restart);
+    world.calm_down();
+    assert!(!world.answer(ask)[0].1);
+    world.ask(Command::Start { names: vec![Selector::Group("redis".into())] });
+    world.calm_down();
+    assert_eq!(world.state_of("messages:messages_01"), StateWord::Running);
+    let ask = world.ask(Command::Stop { names: vec![Selector::All] });
+    let redis = world.pid_of("redis");
+    assert!(!world.children[&redis].asked, "also when everything is stopped by hand");
+    world.calm_down();
+    assert!(world.answer(ask).iter().all(|(_, ok, _)| *ok));
+    assert_eq!(world.state_of("redis"), StateWord::Stopped);
+}
+
+#[test]
+fn a_circle_that_two_manifests_made_ends_nevertheless() {
+    let mut groups = vec![program("a", 1), program("b", 1)];
+    groups[1].process.depends_on = vec!["a".to_owned()];
+    let mut world = World::new(13, groups);
+    world.begin();
+    let mut changed = world.groups[0].clone();
+    changed.process.depends_on = vec!["b".to_owned()];
+    world.groups[0] = changed.clone();
+    let ask = world.ask(Command::Reload { dry_run: false, reset: false });
+    world.reads.clear();
+    let changes = vec![GroupChange::InPlace(Arc::new(changed))];
+    let plan = Plan { order: vec!["a".to_owned(), "b".to_owned()], changes, ..Plan::default() };
+    world.handle(Event::ManifestRead(ask, Ok(plan)));
+    world.ask(Command::Shutdown);
+    world.calm_down();
+    assert!(world.exit.is_some());
 }
 
 #[test]

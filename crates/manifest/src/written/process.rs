@@ -19,6 +19,7 @@ pub(crate) const LONGEST_STOP: Duration = Duration::from_secs(86_400);
 pub(crate) struct ProcessWritten {
     pub(crate) numprocs: Option<u32>,
     pub(crate) priority: Option<i32>,
+    pub(crate) depends_on: Option<Vec<String>>,
     pub(crate) autostart: Option<bool>,
     pub(crate) startretries: Option<u32>,
     pub(crate) essential: Option<bool>,
@@ -46,6 +47,7 @@ impl ProcessWritten {
         Self {
             numprocs: self.numprocs.or(below.numprocs),
             priority: self.priority.or(below.priority),
+            depends_on: self.depends_on.or_else(|| below.depends_on.clone()),
             autostart: self.autostart.or(below.autostart),
             startretries: self.startretries.or(below.startretries),
             essential: self.essential.or(below.essential),
@@ -67,6 +69,7 @@ pub(crate) fn read(section: &Section<'_>) -> ProcessWritten {
     ProcessWritten {
         numprocs: section.read("numprocs", read_numprocs),
         priority: section.read("priority", |value| value.number(-1_000_000..=1_000_000)),
+        depends_on: section.read("depends-on", read_depends_on),
         autostart: section.read("autostart", Value::flag),
         startretries: section.read("startretries", |value| value.number(0..=1_000_000)),
         essential: section.read("essential", Value::flag),
@@ -88,6 +91,20 @@ fn read_numprocs(value: &Value<'_>) -> Option<u32> {
         return None;
     }
     value.number(1..=MOST_PROCESSES)
+}
+
+/// Names of groups, each once.
+fn read_depends_on(value: &Value<'_>) -> Option<Vec<String>> {
+    let mut names = Vec::new();
+    for item in value.list_or_one()? {
+        let Some(name) = item.line() else { continue };
+        if names.contains(&name) {
+            item.problem(format!("`{name}` is here twice"));
+        } else {
+            names.push(name);
+        }
+    }
+    Some(names)
 }
 
 fn read_user(section: &Section<'_>) -> (Option<String>, Option<String>) {

@@ -1,10 +1,11 @@
 //! Who waits for an answer, and when it can be given.
 
 use qfleet_model::command::{ProcessResult, Refusal, Reply, Trouble};
-use qfleet_model::process::{ProcessState, said};
+use qfleet_model::process::{ProcessState, Wanted, said};
 use qfleet_model::rollout::Replaced;
 use serde::{Deserialize, Serialize};
 
+use super::admission::{Hindrance, Until};
 use super::slot::Slot;
 use super::{AskId, Effect, Fleet, SlotId};
 
@@ -76,6 +77,10 @@ impl Goal {
             (Self::Stopped { old }, Some(slot)) if slot.state.is_at_rest() || slot.incarnation > *old => {
                 Some(Self::done(true, "stopped"))
             }
+            // Its stop had to wait for those that depend on it, and somebody started it in the meantime.
+            (Self::Stopped { .. }, Some(slot)) if !slot.held && !slot.is_ending() => {
+                Some(Self::failed(Trouble::Ended, "started again meanwhile"))
+            }
             (Self::Restarted { .. } | Self::Stopped { .. } | Self::Rollout, Some(_)) => None,
         }
     }
@@ -93,7 +98,16 @@ fn up(slot: &Slot, word: &str) -> Option<Goal> {
             Some(Goal::failed(Trouble::StartFailed, format!("ended {}", said(exit))))
         }
         ProcessState::Stopped => Some(Goal::failed(Trouble::Ended, "stopped meanwhile")),
-        ProcessState::Spawning { .. } | ProcessState::Starting { .. } | ProcessState::Stopping { .. } => None,
+        // It would be waited for without end; it comes up by itself once somebody has started what it needs.
+        ProcessState::Spawning { wanted: Wanted::Up, .. } => match &slot.hindrance {
+            Some(Hindrance { words, until: Until::SomebodyActs }) => {
+                Some(Goal::failed(Trouble::StartFailed, format!("{words}; it starts as soon as that is up")))
+            }
+            Some(Hindrance { until: Until::Room | Until::DependencyUp, .. }) | None => None,
+        },
+        ProcessState::Spawning { wanted: Wanted::Gone { .. }, .. }
+        | ProcessState::Starting { .. }
+        | ProcessState::Stopping { .. } => None,
     }
 }
 
@@ -126,8 +140,10 @@ impl Fleet {
         let Some(pending) = self.asks.iter_mut().find(|pending| pending.ask == ask) else { return };
         for replaced in results {
             if let Some(row) = pending.rows.iter_mut().find(|row| row.slot.0 == replaced.process) {
-                let failed = self.slots.get(&row.slot).filter(|slot| slot.is_failing());
-                let why = failed.and_then(|slot| slot.error.as_deref());
+                let why = self.slots.get(&row.slot).and_then(|slot| match &slot.hindrance {
+                    Some(hindrance) if slot.is_stuck() => Some(&*hindrance.words),
+                    Some(_) | None => slot.error.as_deref().filter(|_| slot.is_failing()),
+                });
                 row.goal = match (&replaced.problem, why) {
                     (None, _) => Goal::done(true, "restarted"),
                     (Some(problem), None) => Goal::done(false, problem.clone()),

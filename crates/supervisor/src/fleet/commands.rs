@@ -83,12 +83,9 @@ impl Fleet {
                 Goal::Stopped { old: slot.incarnation }
             }
         });
-        for slot in self.by_priority(|slot| chosen.contains(&slot)).into_iter().rev() {
-            if let Some(slot) = self.slots.get_mut(&slot) {
-                slot.held = true;
-            }
-            self.tell(slot, ProcessEvent::Stop(Patience::Limited), now);
-        }
+        chosen.iter().for_each(|slot| self.hold(*slot));
+        let last_first = self.by_priority(|slot| chosen.contains(&slot)).into_iter().rev();
+        self.stop_in_turn(last_first, now);
         self.wait_for(ask, rows);
         Ok(())
     }
@@ -215,8 +212,9 @@ impl Fleet {
     /// Forgets an operator's stop. `false` when the slot is about to go and nothing can be started in it.
     fn release(&mut self, slot: SlotId) -> bool {
         match self.slots.get_mut(&slot) {
-            Some(slot) if !slot.retiring => {
-                slot.held = false;
+            Some(kept) if !kept.retiring => {
+                kept.held = false;
+                self.to_stop.retain(|other| *other != slot);
                 true
             }
             _ => false,

@@ -3,10 +3,13 @@
 use std::cmp::Reverse;
 use std::time::Duration;
 
-use qfleet_model::process::{Patience, ProcessEvent, ProcessState};
+use qfleet_model::process::{Patience, ProcessEvent, ProcessState, Wanted};
 use qfleet_model::time::Moment;
 use serde::{Deserialize, Serialize};
 
+use super::admission::Until;
+use super::dependencies::is_leaving;
+use super::slot::Slot;
 use super::{Effect, Fleet, Now, SlotId, Timer};
 
 /// When all processes are gone, recovery may take this much longer; its ledgers then stay for the next daemon.
@@ -102,8 +105,12 @@ impl Fleet {
 
     /// Says once that the first round of starts is over.
     pub(super) fn note_settled(&mut self) {
-        let settled = |state: &ProcessState| match state {
-            ProcessState::Spawning { .. } => false,
+        let settled = |slot: &Slot| match &slot.state {
+            // How far the dependency has come is asked of itself.
+            ProcessState::Spawning { .. } => slot
+                .hindrance
+                .as_ref()
+                .is_some_and(|it| matches!(it.until, Until::DependencyUp | Until::SomebodyActs)),
             // It may take as long as the earlier worker's jobs.
             ProcessState::Starting { old_worker, .. } => old_worker.is_some(),
             ProcessState::Stopped
@@ -113,15 +120,15 @@ impl Fleet {
             | ProcessState::Exited { .. }
             | ProcessState::Fatal { .. } => true,
         };
-        if self.phase == Phase::Settling && self.slots.values().all(|slot| settled(&slot.state)) {
+        if self.phase == Phase::Settling && self.slots.values().all(settled) {
             self.phase = Phase::Up;
             self.effects.push(Effect::Settled);
         }
     }
 
-    /// Stops everything, in waves: what started last stops first, and everything of one priority at the same time. So a
-    /// server that queues need, started before them, outlives their drain. With no priorities there is one wave, and its
-    /// longest limit counts.
+    /// Stops everything, in waves: what started last stops first, and everything of one priority at the same time, but
+    /// for what others depend on: that is asked when they are down. So a server that queues need outlives their drain.
+    /// With neither priorities nor dependencies there is one wave, and its longest limit counts.
     ///
     /// `again`: everything begins anew afterwards. Whoever wants the end gets it, also while others wait for a beginning.
     pub(super) fn shut_down(&mut self, again: bool) {
@@ -149,22 +156,36 @@ impl Fleet {
         if let Phase::Ending { wave, patience, .. } = &mut self.phase {
             *patience = Patience::AtOnce;
             let wave = *wave;
-            self.stop_from(wave, Patience::AtOnce, now);
+            let recovered = !self.is_recovering();
+            self.stop_from(wave, Patience::AtOnce, recovered, now);
         }
     }
 
-    /// Stops everything of this priority and above.
-    fn stop_from(&mut self, wave: i32, patience: Patience, now: Now) {
-        let mut slots = self.by_priority(|_| true);
-        slots.retain(|id| self.priority(*id) >= Some(wave));
-        slots.sort_by_key(|id| Reverse(self.priority(*id)));
-        for slot in slots {
-            self.tell(slot, ProcessEvent::Stop(patience), now);
+    /// Asks everything of this wave and above to end that may be asked now: what others depend on has to wait for them,
+    /// and for the jobs of those that died (`recovered`: they are back). Whether anybody was asked.
+    fn stop_from(&mut self, wave: i32, patience: Patience, recovered: bool, now: Now) -> bool {
+        let ranks = self.ranks();
+        let rank = |slot: &Slot| ranks.get(&slot.group).copied();
+        let is_next = |slot: &Slot| rank(slot) >= Some(wave) && !slot.state.is_at_rest();
+        let mut slots = self.by_priority(|id| self.slots.get(&id).is_some_and(is_next));
+        slots.retain(|id| self.slots.get(id).is_some_and(|slot| !was_asked(slot, patience)));
+        slots.sort_by_key(|id| Reverse(self.slots.get(id).and_then(rank)));
+        let has_to_wait = |id: &SlotId| {
+            self.slots.get(id).map(|slot| slot.group).is_some_and(|group| {
+                self.has_living_dependents(group) || (!recovered && self.is_depended_on(group))
+            })
+        };
+        let (wait, mut ask): (Vec<_>, Vec<_>) = slots.into_iter().partition(has_to_wait);
+        // Manifests have no circles, but groups taken from two of them, one by one, can make one.
+        let circle =
+            ask.is_empty() && recovered && !self.slots.values().any(|slot| is_next(slot) && is_leaving(slot));
+        if circle {
+            ask = wait;
         }
-    }
-
-    fn priority(&self, slot: SlotId) -> Option<i32> {
-        self.slots.get(&slot).map(|slot| slot.spec.settings.process.priority)
+        for slot in &ask {
+            self.tell(*slot, ProcessEvent::Stop(patience), now);
+        }
+        !ask.is_empty()
     }
 
     /// When a wave is down and its jobs are back, begins the next one; after the last the daemon ends.
@@ -172,15 +193,23 @@ impl Fleet {
         let Phase::Ending { cut_off, wave, patience, gives_up_at } = self.phase else {
             return Advance::NotYet;
         };
+        let ranks = self.ranks();
         let left = self.slots.values().filter(|slot| !slot.state.is_at_rest());
-        let next = left.map(|slot| slot.spec.settings.process.priority).max();
-        if next.is_some_and(|priority| priority >= wave) {
-            return Advance::NotYet;
-        }
+        let next = left.filter_map(|slot| ranks.get(&slot.group).copied()).max();
         let overdue = gives_up_at.is_some_and(|at| at <= now.moment);
+        let recovered = !self.is_recovering() || overdue;
+        if next.is_some_and(|rank| rank >= wave) {
+            if self.stop_from(wave, patience, recovered, now) {
+                self.phase = Phase::Ending { cut_off, wave, patience, gives_up_at: None };
+                return Advance::NextWave;
+            }
+            if recovered || self.slots.values().any(is_leaving) {
+                return Advance::NotYet;
+            }
+        }
         // What was recovering before the first wave goes on during it.
         let has_begun = wave < i32::MAX || next.is_none();
-        if has_begun && self.is_recovering() && !overdue {
+        if has_begun && !recovered {
             if gives_up_at.is_none() {
                 let at = now.moment + RECOVERY_GRACE;
                 self.phase = Phase::Ending { cut_off, wave, patience, gives_up_at: Some(at) };
@@ -190,7 +219,6 @@ impl Fleet {
         }
         if let Some(wave) = next {
             self.phase = Phase::Ending { cut_off, wave, patience, gives_up_at: None };
-            self.stop_from(wave, patience, now);
             return Advance::NextWave;
         }
         self.abandon_recoveries();
@@ -198,6 +226,22 @@ impl Fleet {
         self.phase = Phase::Ended;
         Advance::Over(if cut_off { CUT_OFF } else { DRAINED })
     }
+}
+
+/// Whether it was asked to end for good, as strictly as this.
+fn was_asked(slot: &Slot, wanted: Patience) -> bool {
+    let asked = match &slot.state {
+        ProcessState::Stopping { patience, killed, .. } => *patience <= wanted || *killed,
+        ProcessState::Spawning { wanted: Wanted::Gone { patience, .. }, .. } => *patience <= wanted,
+        ProcessState::Spawning { wanted: Wanted::Up, .. }
+        | ProcessState::Stopped
+        | ProcessState::Starting { .. }
+        | ProcessState::Running { .. }
+        | ProcessState::Backoff { .. }
+        | ProcessState::Exited { .. }
+        | ProcessState::Fatal { .. } => false,
+    };
+    asked && is_leaving(slot)
 }
 
 /// A ledger's file name: the slot's part and the number.

@@ -211,17 +211,19 @@ impl Fleet {
         group.slots.iter().filter_map(|id| self.slots.get(id)).map(Slot::standing).collect()
     }
 
-    /// Slots at rest wait for no earlier worker, and retiring ones are gone.
+    /// Slots at rest, and those whose start waits for somebody to act, wait for no earlier worker; retiring ones are gone.
     fn clear_resting_slots(&mut self, id: GroupId) {
         let Some(group) = self.groups.get(&id) else { return };
-        let at_rest = |slot: &&SlotId| self.slots.get(slot).is_some_and(|slot| slot.state.is_at_rest());
-        for slot in group.slots.iter().filter(at_rest).copied().collect::<Vec<_>>() {
+        let rests = |slot: &&SlotId| {
+            self.slots.get(slot).is_some_and(|slot| slot.state.is_at_rest() || slot.is_stuck())
+        };
+        for slot in group.slots.iter().filter(rests).copied().collect::<Vec<_>>() {
             let Some(resting) = self.slots.get_mut(&slot) else { continue };
-            let retiring = resting.retiring;
+            let gone = resting.retiring && resting.state.is_at_rest();
             for ledger in std::mem::take(&mut resting.after) {
                 self.recover_for(slot, ledger);
             }
-            if retiring {
+            if gone {
                 self.slots.remove(&slot);
                 self.effects.push(Effect::Gone { slot });
                 if let Some(group) = self.groups.get_mut(&id) {

@@ -8,6 +8,7 @@
 //! | `event.rs` | (what goes in and what comes out) |
 //! | `slot.rs` | what an event does to one slot, and what is remembered of it |
 //! | `admission.rs` | whose child may be started now, and what the others wait for |
+//! | `dependencies.rs` | what `depends-on` means for starts and stops |
 //! | `group.rs` | the slots of a group: how many, how far its rolling restart is, removal |
 //! | `turns.rs` | who is taken away and replaced next |
 //! | `commands.rs`, `asks.rs` | what each command means; when its asker is answered |
@@ -31,6 +32,7 @@ use serde::{Deserialize, Serialize};
 mod admission;
 mod asks;
 mod commands;
+mod dependencies;
 mod ending;
 mod event;
 mod group;
@@ -87,6 +89,8 @@ pub struct Fleet {
     tick: u64,
     /// When a turn that is under way holds others up no longer.
     turns_at: Option<Moment>,
+    /// Slots that an operator stops as soon as those that depend on them are down.
+    to_stop: Vec<SlotId>,
     recoveries: BTreeMap<RecoveryId, Recovery>,
     /// Worked out again when the fleet is read.
     #[serde(skip)]
@@ -119,6 +123,7 @@ impl Default for Fleet {
             waiting: Vec::new(),
             tick: 0,
             turns_at: None,
+            to_stop: Vec::new(),
             recoveries: BTreeMap::new(),
             timers: BinaryHeap::new(),
             asks: Vec::new(),
@@ -193,6 +198,7 @@ impl Fleet {
                 self.advance_group(group, now);
             }
             self.give_turns(now);
+            self.advance_stops(now);
             self.admit(now);
             if !self.touched.is_empty() {
                 continue;

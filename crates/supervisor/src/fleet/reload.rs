@@ -306,6 +306,7 @@ impl Fleet {
                 self.slots.get_mut(slot).is_some_and(|slot| std::mem::take(&mut slot.held) && !slot.retiring)
             }));
             for slot in start {
+                self.to_stop.retain(|other| *other != slot);
                 if autostart {
                     self.tell(slot, ProcessEvent::Start, now);
                 }

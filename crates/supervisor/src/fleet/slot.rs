@@ -7,13 +7,14 @@ use qfleet_model::command::Trouble;
 use qfleet_model::link::{FromChild, Report};
 use qfleet_model::name::ProcessName;
 use qfleet_model::process::{
-    Action, CUT_OFF, Past, Pid, ProcessEvent, ProcessKind, ProcessState, Then, said,
+    Action, CUT_OFF, Past, Pid, ProcessEvent, ProcessKind, ProcessState, Then, Wanted, said,
 };
 use qfleet_model::rollout::Standing;
 use qfleet_model::snapshot::{Exit, StateWord};
 use qfleet_model::time::{Moment, WallTime};
 use serde::{Deserialize, Serialize};
 
+use super::admission::{Hindrance, Until};
 use super::group::{GroupId, Spec};
 use super::view::ProcessSeen;
 use super::{Effect, Fleet, Now, Owner, SlotId, Timer};
@@ -31,8 +32,8 @@ pub(super) struct Slot {
     /// Children asked for so far.
     #[serde(default)]
     pub(super) incarnation: u32,
-    /// Why its child has not been started yet, in words.
-    pub(super) hindrance: Option<Arc<str>>,
+    /// Why its child has not been started yet.
+    pub(super) hindrance: Option<Hindrance>,
     /// It is being replaced in its turn: since when its process drains, or its new one comes up.
     pub(super) turn: Option<Moment>,
     /// An operator stopped it; a reload does not start it.
@@ -106,6 +107,21 @@ impl Slot {
         matches!(self.state.word(), StateWord::Backoff | StateWord::Fatal)
     }
 
+    /// It was asked to end, whatever follows.
+    pub(super) fn is_ending(&self) -> bool {
+        matches!(
+            self.state,
+            ProcessState::Stopping { .. } | ProcessState::Spawning { wanted: Wanted::Gone { .. }, .. }
+        )
+    }
+
+    /// It waits to be started, and nothing that is under way will end that.
+    pub(super) fn is_stuck(&self) -> bool {
+        let hindrance =
+            self.hindrance.as_ref().filter(|_| matches!(self.state, ProcessState::Spawning { .. }));
+        hindrance.is_some_and(|hindrance| hindrance.until == Until::SomebodyActs)
+    }
+
     /// Why it did not come up the last time.
     pub(super) fn trouble(&self) -> Trouble {
         self.not_executed.unwrap_or(Trouble::StartFailed)
@@ -132,7 +148,8 @@ impl Slot {
             process: self.id.0,
             state: self.state.word(),
             incarnation: self.incarnation,
-            failed_starts: past.failed_starts,
+            // What waits for something that is not coming will not be up soon, either.
+            failed_starts: if self.is_stuck() { u32::MAX } else { past.failed_starts },
             wanted: !self.retiring && !leaves && !self.state.is_at_rest(),
         }
     }

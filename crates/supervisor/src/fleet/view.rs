@@ -111,7 +111,9 @@ fn suffix(slot: &Slot, scaled: &str) -> String {
 fn process_seen(slot: &Slot, scaled: &str) -> ProcessSeen {
     let (spawned, waits) = match &slot.state {
         ProcessState::Running { spawned, .. } => (Some(*spawned), None),
-        ProcessState::Spawning { .. } => (None, slot.hindrance.clone()),
+        ProcessState::Spawning { .. } => {
+            (None, slot.hindrance.as_ref().map(|hindrance| hindrance.words.clone()))
+        }
         ProcessState::Starting { old_worker: Some(pid), .. } => {
             (None, Some(Arc::from(format!("waiting for old worker pid {pid}"))))
         }

@@ -1,0 +1,152 @@
+//! What `depends-on` means: whose start waits for whom, and who has to be gone before whom.
+//!
+//! A dependency matters when something starts and when something is asked to stop. What goes down by itself takes nobody
+//! with it: those who depend on it run on, and only their next start waits.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use qfleet_model::process::{Patience, ProcessEvent, ProcessState, Then, Wanted};
+
+use super::admission::{Hindrance, Until};
+use super::group::{Group, GroupId};
+use super::slot::Slot;
+use super::{Fleet, Now, SlotId};
+
+impl Fleet {
+    /// What the starts of this group still have to wait for: every process of what it depends on has to be up, or
+    /// through with what it was to do.
+    pub(super) fn unmet_dependency(&self, id: GroupId) -> Option<Hindrance> {
+        let depends_on = &self.groups.get(&id)?.spec.settings.process.depends_on;
+        let mut until = Until::DependencyUp;
+        let mut unmet = Vec::new();
+        for name in depends_on {
+            let Some(group) = self.group_named(name).and_then(|id| self.groups.get(&id)) else {
+                until = Until::SomebodyActs;
+                unmet.push(format!("`{name}`, which was removed"));
+                continue;
+            };
+            let mut slots = self.slots_of(group).filter(|slot| !slot.retiring && !is_met(slot)).peekable();
+            if slots.peek().is_none() {
+                continue;
+            }
+            match slots.find(|slot| slot.state.is_at_rest()) {
+                Some(slot) => {
+                    until = Until::SomebodyActs;
+                    unmet.push(format!("`{}`, which is {}", slot.label, slot.state.word().word()));
+                }
+                None => unmet.push(format!("`{name}`")),
+            }
+        }
+        let words = || Arc::from(format!("waiting for {}", unmet.join(", ")));
+        (!unmet.is_empty()).then(|| Hindrance { words: words(), until })
+    }
+
+    fn slots_of<'a>(&'a self, group: &'a Group) -> impl Iterator<Item = &'a Slot> {
+        group.slots.iter().filter_map(|slot| self.slots.get(slot))
+    }
+
+    /// Groups that say they depend on this one.
+    fn dependents(&self, id: GroupId) -> impl Iterator<Item = &Group> {
+        let name = self.groups.get(&id).map(|group| group.spec.settings.name.as_str());
+        self.groups.values().filter(move |group| {
+            name.is_some_and(|name| group.spec.settings.process.depends_on.iter().any(|other| other == name))
+        })
+    }
+
+    /// Whether anybody depends on this group.
+    pub(super) fn is_depended_on(&self, id: GroupId) -> bool {
+        self.dependents(id).next().is_some()
+    }
+
+    /// Whether a process that depends on this group has not ended.
+    pub(super) fn has_living_dependents(&self, id: GroupId) -> bool {
+        self.dependents(id).any(|group| self.slots_of(group).any(|slot| !slot.state.is_at_rest()))
+    }
+
+    /// Stops these in the order given, but each only when those of them are down that depend on it.
+    pub(super) fn stop_in_turn(&mut self, slots: impl IntoIterator<Item = SlotId>, now: Now) {
+        self.to_stop.extend(slots);
+        self.advance_stops(now);
+    }
+
+    /// Stops those whose turn has come.
+    pub(super) fn advance_stops(&mut self, now: Now) {
+        loop {
+            let mut ready = self.ready_to_stop();
+            if ready.is_empty() && !self.to_stop.is_empty() && !self.a_stop_is_under_way() {
+                // A circle.
+                ready.clone_from(&self.to_stop);
+            }
+            if ready.is_empty() {
+                return;
+            }
+            self.to_stop.retain(|slot| !ready.contains(slot));
+            for slot in ready {
+                self.tell(slot, ProcessEvent::Stop(Patience::Limited), now);
+            }
+        }
+    }
+
+    fn ready_to_stop(&self) -> Vec<SlotId> {
+        let goes = |slot: &Slot| is_leaving(slot) || self.to_stop.contains(&slot.id);
+        let blocks = |slot: &Slot| !slot.state.is_at_rest() && goes(slot);
+        let blocked = |id: &&SlotId| {
+            let slot = self.slots.get(id).filter(|slot| !slot.state.is_at_rest());
+            slot.is_some_and(|slot| self.dependents(slot.group).any(|group| self.slots_of(group).any(blocks)))
+        };
+        self.to_stop.iter().filter(|slot| !blocked(slot)).copied().collect()
+    }
+
+    /// Whether the end of something will give one of those that wait their turn.
+    fn a_stop_is_under_way(&self) -> bool {
+        let groups = self.to_stop.iter().filter_map(|id| self.slots.get(id)).map(|slot| slot.group);
+        groups.into_iter().any(|id| self.dependents(id).any(|group| self.slots_of(group).any(is_leaving)))
+    }
+
+    /// The wave of the shutdown in which each group is asked to end: its priority, or that of what it depends on when
+    /// this one would be gone earlier.
+    pub(super) fn ranks(&self) -> BTreeMap<GroupId, i32> {
+        let own = |(id, group): (&GroupId, &Group)| (*id, group.spec.settings.process.priority);
+        let mut ranks: BTreeMap<GroupId, i32> = self.groups.iter().map(own).collect();
+        // As many rounds as the longest chain; each of them only raises ranks, so it ends even with a circle.
+        loop {
+            let mut raised = false;
+            for (id, group) in &self.groups {
+                for name in &group.spec.settings.process.depends_on {
+                    let needed = self.group_named(name).and_then(|of| ranks.get(&of).copied());
+                    if let (Some(needed), Some(rank)) = (needed, ranks.get_mut(id))
+                        && *rank < needed
+                    {
+                        *rank = needed;
+                        raised = true;
+                    }
+                }
+            }
+            if !raised {
+                return ranks;
+            }
+        }
+    }
+}
+
+/// Whether whoever depends on it may start, as far as this process goes.
+fn is_met(slot: &Slot) -> bool {
+    slot.is_up() || matches!(slot.state, ProcessState::Exited { expected: true, .. })
+}
+
+/// Whether it was asked to end for good and has not yet.
+pub(super) fn is_leaving(slot: &Slot) -> bool {
+    match &slot.state {
+        ProcessState::Stopping { then: Then::Stay, .. }
+        | ProcessState::Spawning { wanted: Wanted::Gone { then: Then::Stay, .. }, .. } => true,
+        ProcessState::Stopping { .. }
+        | ProcessState::Spawning { .. }
+        | ProcessState::Stopped
+        | ProcessState::Starting { .. }
+        | ProcessState::Running { .. }
+        | ProcessState::Backoff { .. }
+        | ProcessState::Exited { .. }
+        | ProcessState::Fatal { .. } => false,
+    }
+}
