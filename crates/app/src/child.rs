@@ -11,6 +11,7 @@ use qfleet_manifest::settings::{Level, LogFormat};
 use qfleet_model::frame::{self, FrameError, Frames};
 use qfleet_model::link::{FromChild, ToChild};
 use qfleet_model::start::{Role, Start};
+use qfleet_os::job_child;
 use qfleet_os::prepare::{self, StepError};
 use qfleet_worker::Link;
 use serde::de::DeserializeOwned;
@@ -94,7 +95,13 @@ fn work<S: DeserializeOwned, F: Future<Output = i32>>(
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     match (prepared, runtime) {
         (Ok((settings, link)), Ok(runtime)) => {
-            let code = runtime.block_on(part(settings, link));
+            let code = runtime.block_on(async {
+                tokio::spawn(async {
+                    let Err(error) = job_child::adopt_orphans().await;
+                    tracing::warn!("what leaves its job's group goes to the daemon: {error}");
+                });
+                part(settings, link).await
+            });
             // Threads that wait for a lock or a name must not hold the end up.
             runtime.shutdown_background();
             ExitCode::from(u8::try_from(code).unwrap_or(Exit::Internal.code()))

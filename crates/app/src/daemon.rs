@@ -127,6 +127,7 @@ impl Daemon<'_> {
             child_args: vec!["child".to_owned()],
             environment: environment(level),
             state_dir: place.ledgers(),
+            use_cgroups: Machine.env("QFLEET_CGROUP").is_none_or(|word| word != "off"),
             service: Service::from_env().map_err(NotStarted::internal("reach the service manager"))?,
         };
         let runtime = tokio::runtime::Builder::new_current_thread()

@@ -109,6 +109,17 @@ impl StateWord {
     }
 }
 
+/// What keeps a process and all that descends from it together, so that nobody of it outlives its end.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Keeping {
+    /// A control group of its own.
+    Cgroup,
+    /// Its process group, and a look for descendants that have left it.
+    #[default]
+    Walk,
+}
+
 /// How a process ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -148,4 +159,7 @@ pub struct ProcessView {
     pub crashes: u32,
     /// Worker figures.
     pub report: Option<Report>,
+    /// What keeps its descendants together.
+    #[serde(default)]
+    pub tree: Keeping,
 }

@@ -62,6 +62,8 @@ pub struct Preparation {
     pub nice: Option<i32>,
     /// Soft and hard limits by name: `nofile`, `core`, `nproc`, `as`, `memlock`, `cpu`, `fsize`, `stack`.
     pub limits: BTreeMap<String, (u64, u64)>,
+    /// Control group to move into, made by the daemon. Where that fails the child goes on without.
+    pub cgroup: Option<PathBuf>,
     /// Signal the kernel sends when the daemon dies; `None` for workers, which watch their link.
     pub parent_death: Option<i32>,
 }

@@ -6,7 +6,8 @@
 //! number, and with it its group's, cannot become somebody else's in between. Dropping kills what is left of the group; the
 //! zombie is then consumed by a task of the current runtime, or by a short-lived thread where there is none.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::convert::Infallible;
 use std::ffi::{CString, OsString};
 use std::fs::File;
 use std::io::{self, Read};
@@ -15,6 +16,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
@@ -27,8 +30,9 @@ use tokio::runtime::Handle;
 use crate::exit::{Exit, Usage};
 use crate::prepare::{StepError, not_executed};
 use crate::raw::{self, BeforeExec, Whom};
+use crate::reap::{Reaper, become_subreaper};
 use crate::signal::{self, SendError};
-use crate::{limits, usage};
+use crate::{limits, tree, usage};
 
 /// What to run.
 #[derive(Debug, Clone, Default)]
@@ -73,6 +77,47 @@ pub struct JobProcess {
     pub control: Option<Receiver>,
     /// Taken out when dropped.
     pidfd: Option<AsyncFd<OwnedFd>>,
+}
+
+/// Those that were spawned and whose numbers are not free yet.
+static LEADERS: Mutex<BTreeSet<i32>> = Mutex::new(BTreeSet::new());
+
+/// This process waits for no other children.
+static ADOPTS: AtomicBool = AtomicBool::new(false);
+
+fn leaders() -> MutexGuard<'static, BTreeSet<i32>> {
+    LEADERS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Whether this is a child that was spawned here, and not one that another has left behind.
+#[must_use]
+pub fn is_job(pid: i32) -> bool {
+    leaders().contains(&pid)
+}
+
+/// Whether every orphan of ours was left behind by a job that has ended: there is no other one, and no other children.
+#[must_use]
+pub fn orphans_are_of_ended_jobs() -> bool {
+    ADOPTS.load(Ordering::Relaxed) && leaders().is_empty()
+}
+
+/// Has orphans of our jobs come to us, and reaps those that have ended, for ever. Only for a process that waits for no
+/// other children than those spawned here.
+///
+/// # Errors
+/// The system refused; orphans then go to the daemon.
+pub async fn adopt_orphans() -> io::Result<Infallible> {
+    let mut reaper = Reaper::register()?;
+    become_subreaper()?;
+    ADOPTS.store(true, Ordering::Relaxed);
+    let own = getpid().as_raw();
+    loop {
+        reaper.woken().await;
+        for orphan in tree::children_of(own).into_iter().filter(|pid| !is_job(*pid)) {
+            // One that still lives is left alone.
+            let _ = raw::ended(Whom::Pid(orphan), true);
+        }
+    }
 }
 
 impl JobChild {
@@ -139,6 +184,7 @@ impl JobChild {
 impl JobProcess {
     fn adopt(mut child: Child, control: Option<OwnedFd>) -> io::Result<Self> {
         let pid = i32::try_from(child.id()).map_err(io::Error::other)?;
+        leaders().insert(pid);
         // From here on dropping it ends the child, whatever else fails.
         let mut process = Self { pid, stdin: None, stdout: None, stderr: None, control: None, pidfd: None };
         process.pidfd = Some(raw::watch(pid)?);
@@ -181,15 +227,22 @@ impl Drop for JobProcess {
         // The zombie, or the living child, still has the number, so this cannot hit anybody else.
         let _ = signal::send_group(self.pid, libc::SIGKILL);
         if matches!(raw::ended(Whom::Pid(self.pid), true), Ok(Some(_)) | Err(_)) {
+            leaders().remove(&self.pid);
             return;
         }
         let pid = self.pid;
         match (self.pidfd.take(), Handle::try_current()) {
             (Some(pidfd), Ok(runtime)) => {
-                runtime.spawn(async move { wait(&pidfd, pid, true).await });
+                runtime.spawn(async move {
+                    let _ = wait(&pidfd, pid, true).await;
+                    leaders().remove(&pid);
+                });
             }
             _ => {
-                std::thread::spawn(move || raw::wait_and_consume(pid));
+                std::thread::spawn(move || {
+                    raw::wait_and_consume(pid);
+                    leaders().remove(&pid);
+                });
             }
         }
     }

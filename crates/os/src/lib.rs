@@ -7,10 +7,11 @@
 //!
 //! | For the daemon | For a worker | For both |
 //! | --- | --- | --- |
-//! | [`spawn`], [`reap`], [`lock`], [`socket`], [`service`], [`users`] | [`prepare`], [`job_child`], [`locked_map`] | [`signal`], [`exit`], [`limits`], [`descriptors`], [`usage`], [`clock`] |
+//! | [`spawn`], [`reap`], [`lock`], [`socket`], [`service`], [`users`] | [`prepare`], [`job_child`], [`locked_map`] | [`signal`], [`tree`], [`cgroup`], [`exit`], [`limits`], [`descriptors`], [`usage`], [`clock`] |
 //!
 //! `unsafe` stands in two files: the raw system calls, and the mapped file.
 
+pub mod cgroup;
 pub mod clock;
 pub mod descriptors;
 pub mod exit;
@@ -25,5 +26,6 @@ pub mod service;
 pub mod signal;
 pub mod socket;
 pub mod spawn;
+pub mod tree;
 pub mod usage;
 pub mod users;

@@ -19,7 +19,7 @@ use nix::unistd::{self, Gid, Uid};
 use qfleet_model::link::FromChild;
 use qfleet_model::start::{Identity, Preparation};
 
-use crate::{descriptors, limits, raw, socket};
+use crate::{cgroup, descriptors, limits, raw, socket};
 
 /// A step of the preparation that failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -87,6 +87,10 @@ pub fn take_link() -> io::Result<UnixStream> {
 /// # Errors
 /// The first step that failed; the process is then in no state to go on.
 pub fn prepare(preparation: &Preparation, link: &UnixStream) -> Result<(), StepError> {
+    if let Some(group) = &preparation.cgroup {
+        // Without it its descendants are looked for, so this is nothing to fail for.
+        let _ = cgroup::enter(group);
+    }
     step("make a session", unistd::setsid())?;
     // The image is executed through a descriptor, whose number would be its name in short listings.
     step("set the process name", prctl::set_name(c"qfleet"))?;

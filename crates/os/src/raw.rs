@@ -108,6 +108,26 @@ pub(crate) fn watch(pid: i32) -> io::Result<AsyncFd<OwnedFd>> {
         .map_err(|error| error.into_parts().1)
 }
 
+/// Sends a signal to the process that has this number while `is_it` says that it is the one meant. The descriptor that is
+/// opened before asking stays with that process, so nobody else can get the signal.
+pub(crate) fn signal_if(pid: i32, signal: i32, is_it: impl FnOnce() -> bool) -> io::Result<()> {
+    let pidfd = pidfd(pid)?;
+    if !is_it() {
+        return Err(io::Error::from_raw_os_error(libc::ESRCH));
+    }
+    // SAFETY: takes an open descriptor and numbers; the record that may go with the signal is left out.
+    let answer = unsafe {
+        libc::syscall(
+            libc::SYS_pidfd_send_signal,
+            pidfd.as_raw_fd(),
+            signal,
+            ptr::null::<libc::siginfo_t>(),
+            0,
+        )
+    };
+    if answer == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
 fn pidfd(pid: i32) -> io::Result<OwnedFd> {
     // SAFETY: takes two numbers and touches no memory of ours.
     let answer = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };

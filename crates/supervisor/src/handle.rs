@@ -11,7 +11,7 @@ use qfleet_manifest::settings::Manifest;
 use qfleet_model::command::{Command, Refusal, Reply};
 use qfleet_model::name::Selector;
 use qfleet_model::observation::Observation;
-use qfleet_model::snapshot::FleetSnapshot;
+use qfleet_model::snapshot::{FleetSnapshot, Keeping};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::fleet::view::{self, Seen};
@@ -37,6 +37,7 @@ pub struct Handle {
     pub(crate) last_read: watch::Receiver<Arc<Manifest>>,
     pub(crate) logs: Arc<Shelf>,
     pub(crate) output: Output,
+    pub(crate) keeping: Keeping,
     pub(crate) zone: TimeZone,
 }
 
@@ -70,7 +71,9 @@ impl Handle {
     #[must_use]
     pub fn snapshot(&self) -> FleetSnapshot {
         let seen = self.seen.borrow().clone();
-        view::render(&seen, qfleet_os::clock::now(), &self.zone)
+        let mut snapshot = view::render(&seen, qfleet_os::clock::now(), &self.zone);
+        snapshot.processes.iter_mut().for_each(|process| process.tree = self.keeping);
+        snapshot
     }
 
     /// Tells when the fleet has changed.

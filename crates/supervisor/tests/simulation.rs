@@ -121,6 +121,8 @@ struct World {
     /// Groups that somebody wants back, and those there are to be had.
     takes: Vec<(AskId, String)>,
     dropped: Vec<Group>,
+    /// Of which programs an earlier daemon has left something behind.
+    earlier: BTreeSet<String>,
     asked_spawns: VecDeque<Effect>,
     published: Seen,
     settled: u32,
@@ -155,6 +157,7 @@ impl World {
             answers: BTreeMap::new(),
             reads: vec![],
             takes: vec![],
+            earlier: BTreeSet::new(),
             dropped: vec![],
             asked_spawns: VecDeque::new(),
             published: Seen::default(),
@@ -263,7 +266,12 @@ impl World {
 
     fn spawn(&mut self, effect: Effect) -> Event {
         match effect {
-            Effect::Spawn { slot, group, ledger, after, .. } => {
+            Effect::Spawn { slot, name, group, ledger, after } => {
+                assert!(
+                    !self.earlier.contains(&*name),
+                    "`{name}` runs beside an earlier one: {}",
+                    self.story
+                );
                 let is_worker = !matches!(group.work, Work::Program { .. });
                 assert_eq!(ledger.is_some(), is_worker);
                 let owner = Owner::Slot(slot);
@@ -655,6 +663,7 @@ impl World {
                 self.ask(Command::Input { name, text: "x".to_owned() });
             }
             37 => self.observe(),
+            38 => self.earlier_goes(),
             31..=33 => {
                 self.spawn_next();
             }
@@ -663,6 +672,13 @@ impl World {
                 let by = Duration::from_millis(self.random.u64(0..3000));
                 self.pass_time(by);
             }
+        }
+    }
+
+    /// One of those that an earlier daemon has left behind has ended.
+    fn earlier_goes(&mut self) {
+        if let Some(name) = self.earlier.pop_first() {
+            self.handle(Event::EarlierGone { name });
         }
     }
 
@@ -683,6 +699,9 @@ impl World {
     /// Nothing bad happens any more: children do what they should, timers ring when they are due.
     fn calm_down(&mut self) {
         self.calm = true;
+        while !self.earlier.is_empty() && self.exit.is_none() {
+            self.earlier_goes();
+        }
         for _ in 0..20_000 {
             self.answer_reads();
             while self.exit.is_none() && self.spawn_next() {}
@@ -741,7 +760,7 @@ impl World {
 
     fn begin(&mut self) {
         self.calm = true;
-        self.handle(Event::Began { ledgers: vec![] });
+        self.handle(Event::Began { ledgers: vec![], earlier: vec![] });
         self.calm_down();
     }
 
@@ -768,7 +787,9 @@ fn whatever_happens_the_promises_hold() {
         let ledgers = ["messages.messages_00.7", "messages.messages_01.3", "gone.gone_00.9", "web"];
         let ledgers: Vec<String> = ledgers.map(str::to_owned).into();
         world.files.extend(ledgers.iter().filter(|name| name.contains('_')).cloned());
-        world.handle(Event::Began { ledgers });
+        let earlier = vec!["web".to_owned(), "cron:cron_01".to_owned(), "gone".to_owned()];
+        world.earlier.extend(earlier.iter().cloned());
+        world.handle(Event::Began { ledgers, earlier });
         for _ in 0..250 {
             world.anything();
         }
@@ -914,7 +935,7 @@ fn commands_answer_as_supervisorctl_words_it() {
 fn a_start_that_fails_is_answered_with_the_reason() {
     let mut world = World::new(5, vec![program("web", 1)]);
     world.calm = true;
-    world.handle(Event::Began { ledgers: vec![] });
+    world.handle(Event::Began { ledgers: vec![], earlier: vec![] });
     let pid = world.pid_of("web");
     world.say(
         pid,
@@ -1047,7 +1068,7 @@ fn queue_on_a_server() -> Vec<Group> {
 fn a_queue_starts_after_what_it_depends_on_and_ends_before_it() {
     let mut world = World::new(13, queue_on_a_server());
     world.calm = true;
-    world.handle(Event::Began { ledgers: vec![] });
+    world.handle(Event::Began { ledgers: vec![], earlier: vec![] });
     let zone = jiff::tz::TimeZone::UTC;
     let status = render(&world.published, world.now, &zone);
     assert_eq!(status.processes[0].description, "waiting for `redis`");
@@ -1078,7 +1099,7 @@ fn a_start_that_would_wait_without_end_says_for_what_and_comes_when_it_can() {
     groups[1].process.autostart = false;
     let mut world = World::new(13, groups);
     world.calm = true;
-    world.handle(Event::Began { ledgers: vec![] });
+    world.handle(Event::Began { ledgers: vec![], earlier: vec![] });
     while world.settled == 0 {
         world.child_lives();
         world.pass_time(Duration::from_secs(1));
@@ -1144,7 +1165,7 @@ fn the_exit_code_says_whether_work_was_cut_off() {
 #[test]
 fn a_worker_that_a_terminals_signal_ends_before_it_was_ready_had_no_work_to_cut_off() {
     let mut world = World::new(15, vec![queue("messages", 1)]);
-    world.handle(Event::Began { ledgers: vec![] });
+    world.handle(Event::Began { ledgers: vec![], earlier: vec![] });
     while world.spawn_next() {}
     world.ask(Command::Shutdown);
     let pid = world.pid_of("messages:messages_00");
@@ -1158,7 +1179,8 @@ fn old_ledgers_go_to_the_slots_first_worker_and_the_rest_is_recovered() {
     let mut world = World::new(17, vec![queue("messages", 1), program("web", 1)]);
     let now = world.now();
     let ledgers = ["messages.messages_00.3", "messages.messages_00.12", "old.old_00.5", "README"];
-    let effects = world.fleet.handle(Event::Began { ledgers: ledgers.map(str::to_owned).into() }, now);
+    let effects =
+        world.fleet.handle(Event::Began { ledgers: ledgers.map(str::to_owned).into(), earlier: vec![] }, now);
     let spawned = effects.iter().find_map(|effect| match effect {
         Effect::Spawn { ledger: Some(own), after, .. } => Some((own.clone(), after.clone())),
         _ => None,
@@ -1366,7 +1388,7 @@ fn a_batch_is_replaced_at_a_time_and_the_answer_says_so() {
 fn no_more_than_fifty_workers_come_up_at_once_and_one_that_hangs_does_not_keep_its_place() {
     let mut world = World::new(3, vec![queue("many", 80), program("web", 1)]);
     world.calm = true;
-    world.handle(Event::Began { ledgers: vec![] });
+    world.handle(Event::Began { ledgers: vec![], earlier: vec![] });
     let workers = |world: &World| world.children.values().filter(|child| child.is_worker).count();
     assert_eq!(workers(&world), 50);
     assert_eq!(world.children.len(), 51, "programs have nothing to do with it");

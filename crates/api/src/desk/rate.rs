@@ -117,6 +117,7 @@ mod tests {
             stopped_at: None,
             crashes: 0,
             report: Some(Report { completed: *completed, ..Report::default() }),
+            tree: qfleet_model::snapshot::Keeping::Walk,
         });
         FleetSnapshot { processes: processes.collect(), ..FleetSnapshot::default() }
     }

@@ -58,6 +58,7 @@ pub fn supervisor(dir: &Scratch, text: &str) -> (Supervisor, Handle) {
         child_args: vec!["child".to_owned()],
         environment: Vec::new(),
         state_dir: dir.join("slots"),
+        use_cgroups: false,
         service: Service::from_variables(&|_| None).unwrap(),
     };
     Supervisor::new(setup).unwrap()

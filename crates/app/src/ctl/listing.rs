@@ -2,7 +2,7 @@
 
 use qfleet_api::protocol::{FailedDetail, FailedRow, QueueRow};
 use qfleet_model::link::Report;
-use qfleet_model::snapshot::{Exit, ProcessView, StateWord};
+use qfleet_model::snapshot::{Exit, Keeping, ProcessView, StateWord};
 use qfleet_model::time::WallTime;
 use qfleet_queue::driver::{JobState, ListedJob};
 use serde::Serialize;
@@ -23,6 +23,7 @@ pub(crate) struct Process<'a> {
     started_at: Option<String>,
     stopped_at: Option<String>,
     report: &'a Option<Report>,
+    tree: Keeping,
 }
 
 impl<'a> From<&'a ProcessView> for Process<'a> {
@@ -41,6 +42,7 @@ impl<'a> From<&'a ProcessView> for Process<'a> {
             started_at: view.started_at.map(WallTime::to_rfc3339),
             stopped_at: view.stopped_at.map(WallTime::to_rfc3339),
             report: &view.report,
+            tree: view.tree,
         }
     }
 }

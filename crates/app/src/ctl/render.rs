@@ -266,6 +266,7 @@ mod tests {
             stopped_at: None,
             crashes: 0,
             report: None,
+            tree: qfleet_model::snapshot::Keeping::Cgroup,
         }
     }
 

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::missing_panics_doc)]
 
 mod support;
+mod trees;
 
 mod answers;
 mod bounds;

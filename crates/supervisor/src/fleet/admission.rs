@@ -1,7 +1,7 @@
 //! Whose child may be started now. A slot that wants one waits here until nothing speaks against it; whoever asks for
 //! its end in the meantime gets it at once, as there is nothing to end.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use qfleet_model::process::{ProcessEvent, ProcessState, Wanted};
@@ -27,6 +27,8 @@ pub(super) struct Hindrance {
 pub(super) enum Until {
     /// Others that are on their way come up.
     Room,
+    /// What an earlier daemon has left of it ends, or is killed.
+    EarlierGone,
     /// What it depends on comes up; that is on its way, or tried again.
     DependencyUp,
     /// Nothing of itself: what it depends on is at rest.
@@ -47,7 +49,8 @@ impl Fleet {
                 ProcessState::Spawning { wanted: Wanted::Up, .. } => {
                     let unmet =
                         unmet.entry(slot.group).or_insert_with(|| self.unmet_dependency(slot.group)).clone();
-                    let hindrance = unmet.or_else(|| no_room(slot, coming_up));
+                    let hindrance =
+                        left_earlier(slot, &self.earlier).or(unmet).or_else(|| no_room(slot, coming_up));
                     if hindrance.is_some() {
                         self.waiting.push(id);
                     } else {
@@ -84,6 +87,14 @@ fn is_coming_up(slot: &Slot) -> bool {
         ProcessState::Spawning { .. } | ProcessState::Starting { old_worker: None, failure: None, .. }
     );
     starts && slot.is_worker()
+}
+
+/// Whether something of it lives that an earlier daemon has started.
+fn left_earlier(slot: &Slot, earlier: &BTreeSet<String>) -> Option<Hindrance> {
+    earlier.contains(&*slot.label).then(|| Hindrance {
+        words: Arc::from("waiting for what an earlier daemon has left of it to end"),
+        until: Until::EarlierGone,
+    })
 }
 
 /// Whether too many others are not up yet.

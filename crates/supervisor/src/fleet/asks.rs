@@ -103,7 +103,9 @@ fn up(slot: &Slot, word: &str) -> Option<Goal> {
             Some(Hindrance { words, until: Until::SomebodyActs }) => {
                 Some(Goal::failed(Trouble::StartFailed, format!("{words}; it starts as soon as that is up")))
             }
-            Some(Hindrance { until: Until::Room | Until::DependencyUp, .. }) | None => None,
+            Some(Hindrance { until: Until::Room | Until::EarlierGone | Until::DependencyUp, .. }) | None => {
+                None
+            }
         },
         ProcessState::Spawning { wanted: Wanted::Gone { .. }, .. }
         | ProcessState::Starting { .. }

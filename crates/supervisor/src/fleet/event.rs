@@ -42,6 +42,13 @@ pub enum Event {
     Began {
         /// File names.
         ledgers: Vec<String>,
+        /// Programs, by full name, of which an earlier daemon has left something behind.
+        earlier: Vec<String>,
+    },
+    /// Nothing of an earlier daemon's program is left.
+    EarlierGone {
+        /// Its full name.
+        name: String,
     },
     /// Somebody asks for something.
     Asked(AskId, Command),

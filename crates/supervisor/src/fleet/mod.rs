@@ -91,6 +91,8 @@ pub struct Fleet {
     turns_at: Option<Moment>,
     /// Slots that an operator stops as soon as those that depend on them are down.
     to_stop: Vec<SlotId>,
+    /// Programs, by full name, of which an earlier daemon has left something behind that has not ended yet.
+    earlier: BTreeSet<String>,
     recoveries: BTreeMap<RecoveryId, Recovery>,
     /// Worked out again when the fleet is read.
     #[serde(skip)]
@@ -124,6 +126,7 @@ impl Default for Fleet {
             tick: 0,
             turns_at: None,
             to_stop: Vec::new(),
+            earlier: BTreeSet::new(),
             recoveries: BTreeMap::new(),
             timers: BinaryHeap::new(),
             asks: Vec::new(),
@@ -160,7 +163,11 @@ impl Fleet {
 
     fn dispatch(&mut self, event: Event, now: Now) {
         match event {
-            Event::Began { ledgers } => self.begin(&ledgers, now),
+            Event::Began { ledgers, earlier } => {
+                self.earlier = earlier.into_iter().collect();
+                self.begin(&ledgers, now);
+            }
+            Event::EarlierGone { name } => drop(self.earlier.remove(&name)),
             Event::Asked(ask, command) => self.asked(ask, command, now),
             Event::Spawned { slot, pid } => self.spawned(slot, pid, now),
             Event::SpawnFailed { slot, why } => self.tell(slot, ProcessEvent::SpawnFailed { why }, now),

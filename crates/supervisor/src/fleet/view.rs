@@ -11,7 +11,7 @@ use jiff::tz::TimeZone;
 use qfleet_manifest::settings::Work;
 use qfleet_model::name::ProcessName;
 use qfleet_model::process::{Pid, ProcessState};
-use qfleet_model::snapshot::{FleetSnapshot, GroupView, ProcessView, StateWord};
+use qfleet_model::snapshot::{FleetSnapshot, GroupView, Keeping, ProcessView, StateWord};
 use qfleet_model::time::{Moment, WallTime};
 
 use super::group::Group;
@@ -138,6 +138,7 @@ fn process_seen(slot: &Slot, scaled: &str) -> ProcessSeen {
         stopped_at: slot.stopped_at,
         crashes: slot.crashes,
         report: slot.report.clone(),
+        tree: Keeping::default(),
     };
     ProcessSeen { slot: slot.id, name: slot.name.clone(), view, spawned, suffix: suffix(slot, scaled), waits }
 }

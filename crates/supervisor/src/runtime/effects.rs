@@ -1,7 +1,7 @@
 //! The only place where a decision touches the world: starts children, signals them, talks to them, and knows what of
 //! each child is ours to close when it has ended.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::ffi::OsString;
 use std::io;
 use std::rc::Rc;
@@ -9,11 +9,12 @@ use std::sync::Arc;
 
 use qfleet_manifest::settings::{Group, Manifest, Work};
 use qfleet_model::link::ToChild;
-use qfleet_model::process::{Pid, Signal};
+use qfleet_model::process::{Pid, SIGKILL, Signal};
 use qfleet_model::start::{DrainLimit, Role, Start};
 use qfleet_os::descriptors::OpenFiles;
 use qfleet_os::signal::{self, SendError};
 use qfleet_os::spawn::{Launch, Launched, OwnImage, launch};
+use qfleet_os::tree::{self, Member};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
@@ -24,6 +25,7 @@ use super::logs::capture::{Scratch, Sink, capture, scratch};
 use super::logs::output::{Output, Source};
 use super::logs::tail::{Shelf, Stream};
 use super::plan::{ChildPlan, json};
+use super::trees::{Tree, Trees};
 use super::worker_link::{Heard, Link};
 use crate::fleet::{Effect, Event, SlotId};
 
@@ -52,6 +54,7 @@ pub(super) struct World {
     pub(super) manifest: Arc<Manifest>,
     pub(super) identities: Identities,
     pub(super) ledgers: Ledgers,
+    pub(super) trees: Trees,
     pub(super) shelf: Arc<Shelf>,
     pub(super) output: Output,
     pub(super) heard: mpsc::UnboundedSender<Heard>,
@@ -74,6 +77,12 @@ pub(super) struct Child {
     pub(super) input: Option<Rc<Input>>,
     /// Programs: what their whole group is settled with when they have ended.
     pub(super) group: Option<Arc<Group>>,
+    /// What keeps its descendants together.
+    pub(super) tree: Option<Tree>,
+    /// Descendants that were seen when it was signalled.
+    pub(super) descendants: BTreeSet<Member>,
+    /// It was killed, and whatever it leaves behind is to be killed too.
+    pub(super) killed: bool,
     /// Closes when the child has been reaped.
     _alive: watch::Sender<()>,
 }
@@ -87,12 +96,14 @@ impl World {
         child: ChildSetup,
         manifest: Arc<Manifest>,
         ledgers: Ledgers,
+        trees: Trees,
         heard: mpsc::UnboundedSender<Heard>,
     ) -> io::Result<Self> {
         Ok(Self {
             child,
             identities: Identities::default(),
             ledgers,
+            trees,
             shelf: Arc::default(),
             output: Output::start(&manifest.logging)?,
             manifest,
@@ -159,7 +170,16 @@ impl World {
                 None
             }
         };
-        let child = Child { link, ledgers: plan.ledgers, input, group: plan.group, _alive: alive };
+        let child = Child {
+            link,
+            ledgers: plan.ledgers,
+            input,
+            group: plan.group,
+            tree: plan.tree,
+            descendants: BTreeSet::new(),
+            killed: false,
+            _alive: alive,
+        };
         self.children.insert(pid, child);
         Ok(pid)
     }
@@ -187,8 +207,11 @@ impl World {
         Link::new(launched.pid, launched.link, self.heard.clone())
     }
 
-    /// Sends a signal; whoever is gone by now does not need it.
-    pub(super) fn signal(&self, pid: Pid, signal: Signal, group: bool) {
+    /// Sends a signal; whoever is gone by now does not need it. One that kills goes to all that descends from the child.
+    pub(super) fn signal(&mut self, pid: Pid, signal: Signal, group: bool) {
+        if let Some(child) = self.children.get_mut(&pid).filter(|_| group) {
+            child.note_descendants(pid, signal == SIGKILL);
+        }
         let sent = if group { signal::send_child(pid, signal) } else { signal::send(pid, signal) };
         match sent {
             Ok(()) | Err(SendError::NoSuchProcess) => {}
@@ -197,7 +220,7 @@ impl World {
     }
 
     /// Tells a worker to drain; one that does not listen any more is told by a signal.
-    pub(super) fn drain(&self, pid: Pid, limit: DrainLimit) {
+    pub(super) fn drain(&mut self, pid: Pid, limit: DrainLimit) {
         if !self.say(pid, &ToChild::Drain { limit }) {
             let now = matches!(limit, DrainLimit::AtMost(limit) if limit.is_zero());
             self.signal(pid, if now { DRAIN_AT_ONCE } else { DRAIN }, false);
@@ -214,8 +237,30 @@ impl World {
         }
     }
 
+    /// Whether this is a child that we started and have not reaped.
+    pub(super) fn is_child(&self, pid: Pid) -> bool {
+        self.children.contains_key(&pid)
+    }
+
     fn say(&self, pid: Pid, message: &ToChild) -> bool {
         let link = self.children.get(&pid).and_then(|child| child.link.as_ref());
         link.is_some_and(|link| link.send(message).unwrap_or(false))
+    }
+}
+
+impl Child {
+    /// Takes note of who descends from it, before it may leave them behind. A control group knows that by itself.
+    fn note_descendants(&mut self, pid: Pid, killed: bool) {
+        self.killed |= killed;
+        match self.tree.as_ref().map(|tree| &tree.leaf) {
+            Some(None) => {
+                self.descendants.extend(tree::below([pid]).into_iter().filter(|member| member.pid != pid));
+            }
+            Some(Some(leaf)) if killed => {
+                // At once, so that nobody has the time to react to the end of another.
+                let _ = leaf.kill();
+            }
+            Some(Some(_)) | None => {}
+        }
     }
 }

@@ -6,6 +6,7 @@ use std::ffi::{OsStr, OsString};
 use qfleet_manifest::settings::Group;
 use qfleet_model::start::Identity;
 use qfleet_os::service::NOT_FOR_CHILDREN;
+use qfleet_os::tree::MARK;
 
 /// What a child with a clean environment still gets.
 const ALWAYS: [&str; 4] = ["PATH", "HOME", "LANG", "TZ"];
@@ -16,7 +17,7 @@ pub(super) fn inherited<'a>(
     secrets: &'a [String],
 ) -> impl Iterator<Item = &'a (OsString, OsString)> {
     let is_secret = |name: &OsStr| secrets.iter().any(|secret| name == secret.as_str());
-    let is_ours = |name: &OsStr| NOT_FOR_CHILDREN.iter().any(|other| name == *other);
+    let is_ours = |name: &OsStr| name == MARK || NOT_FOR_CHILDREN.iter().any(|other| name == *other);
     own.iter().filter(move |(name, _)| !is_secret(name) && !is_ours(name))
 }
 

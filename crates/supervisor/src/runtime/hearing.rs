@@ -1,6 +1,7 @@
 //! What children do: they end, they speak, and their time comes.
 
 use std::io;
+use std::time::Duration;
 
 use qfleet_model::snapshot::Exit;
 use qfleet_os::clock;
@@ -8,6 +9,7 @@ use qfleet_os::reap::Ended;
 
 use super::Supervisor;
 use super::effects::Child;
+use super::leftovers::Manner;
 use super::worker_link::Heard;
 use crate::fleet::Event;
 
@@ -29,15 +31,24 @@ impl Supervisor {
                 break;
             }
         }
-        self.leftovers.sweep(clock::now());
+        for tree in self.leftovers.sweep(clock::now(), |pid| self.world.is_child(pid)) {
+            if let Some(name) = self.earlier.remove(&tree.mark)
+                && !self.earlier.values().any(|other| *other == name)
+            {
+                self.handle(Event::EarlierGone { name });
+            }
+        }
     }
 
     pub(super) fn ended(&mut self, ended: Ended) -> io::Result<()> {
         let Ended { pid, how, .. } = ended;
-        let child = self.world.children.remove(&pid);
-        if let Some(group) = child.as_ref().and_then(|child| child.group.as_ref()) {
-            let process = &group.process;
-            self.leftovers.leader_ended(pid, process.stop_signal, process.stop_wait, clock::now());
+        let mut child = self.world.children.remove(&pid);
+        if let Some(child) = &mut child
+            && let Some(tree) = child.tree.take()
+        {
+            let manner = child.manner_of_leftovers();
+            let descendants = std::mem::take(&mut child.descendants);
+            self.leftovers.leader_ended(pid, tree, descendants, manner, clock::now());
         }
         let released = self.reaper.release(pid);
         match child {
@@ -79,6 +90,19 @@ impl Supervisor {
         self.telling.time_passed(now);
         if self.fleet.wake_at().is_some_and(|at| at <= now) {
             self.handle(Event::TimePassed);
+        }
+    }
+}
+
+impl Child {
+    /// What a program has left behind may end as the program itself would. What a worker has left behind are jobs that are
+    /// about to be given back, and nothing of them may go on.
+    fn manner_of_leftovers(&self) -> Manner {
+        match &self.group {
+            Some(group) if !self.killed => {
+                Manner { ask: Some(group.process.stop_signal), within: group.process.stop_wait }
+            }
+            Some(_) | None => Manner { ask: None, within: Duration::ZERO },
         }
     }
 }

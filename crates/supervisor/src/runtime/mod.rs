@@ -6,7 +6,7 @@
 //! that were asked for are started; then the new state is published. So a child that died at once is never taken for
 //! one that is up, and hundreds of starts do not keep the daemon from answering. With nothing due it sleeps.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsString;
 use std::fmt;
 use std::io;
@@ -44,6 +44,7 @@ pub mod logs;
 mod plan;
 mod reading;
 mod telling;
+mod trees;
 mod turn;
 mod worker_link;
 
@@ -53,6 +54,7 @@ use leftovers::Leftovers;
 use letterbox::Letterbox;
 use reading::{Kept, Read};
 use telling::Telling;
+use trees::Trees;
 use worker_link::Heard;
 
 /// Commands that may wait for the loop; more wait at their door.
@@ -75,6 +77,8 @@ pub struct Setup {
     pub environment: Vec<(OsString, OsString)>,
     /// Directory of the ledgers; made if it is not there.
     pub state_dir: PathBuf,
+    /// Whether children get control groups of their own, where that is possible.
+    pub use_cgroups: bool,
     /// Who started the daemon and wants to know how it is.
     pub service: Service,
 }
@@ -103,6 +107,8 @@ pub struct Supervisor {
     reaper: Reaper,
     received: Received,
     leftovers: Leftovers,
+    /// Trees of an earlier daemon's programs among them: the program's full name by the tree's mark.
+    earlier: BTreeMap<String, String>,
     telling: Telling,
     answers: HashMap<AskId, oneshot::Sender<Result<Reply, Refusal>>>,
     after_publishing: Vec<(AskId, Result<Reply, Refusal>)>,
@@ -131,14 +137,20 @@ impl Supervisor {
     /// # Errors
     /// A signal handler cannot be installed, or the state directory cannot be made or read.
     pub fn new(setup: Setup) -> io::Result<(Self, Handle)> {
-        let Setup { manifest, reload, image, child_args, environment, state_dir, service } = setup;
+        let Setup { manifest, reload, image, child_args, environment, state_dir, use_cgroups, service } =
+            setup;
         let (received, reaper) = (Received::register()?, Reaper::register()?);
         become_subreaper()?;
         let open_files = descriptors::raise_open_files()?;
-        let mut ledgers = Ledgers::new(state_dir)?;
+        let mut ledgers = Ledgers::new(state_dir.clone())?;
+        let trees = Trees::new(&state_dir, use_cgroups);
+        let keeping = trees.keeping();
         let now = Now { moment: clock::now(), wall: clock::wall() };
         let mut fleet = Fleet::new(manifest.groups.iter().cloned().map(Arc::new), manifest.overall, now);
-        let first_effects = fleet.handle(Event::Began { ledgers: ledgers.find()? }, now);
+        let mut leftovers = Leftovers::default();
+        let earlier = leftovers.take_over_earlier(&trees, &manifest, now.moment);
+        let began = Event::Began { ledgers: ledgers.find()?, earlier: earlier.values().cloned().collect() };
+        let first_effects = fleet.handle(began, now);
         // Doors open before the loop turns for the first time, and should not show a fleet at rest.
         let seen = watch::Sender::new(Arc::new(fleet.seen(own_pid(), now.wall)));
         let manifest = Arc::new(manifest);
@@ -149,7 +161,7 @@ impl Supervisor {
         let supervisor = Self {
             fleet,
             first_effects,
-            world: World::new(child, manifest.clone(), ledgers, heard_sender)?,
+            world: World::new(child, manifest.clone(), ledgers, trees, heard_sender)?,
             reload,
             requests,
             letterbox: Letterbox::default(),
@@ -159,7 +171,8 @@ impl Supervisor {
             reads,
             reaper,
             received,
-            leftovers: Leftovers::default(),
+            leftovers,
+            earlier,
             telling: Telling::new(service, now.moment),
             answers: HashMap::new(),
             after_publishing: Vec::new(),
@@ -181,6 +194,7 @@ impl Supervisor {
             last_read: supervisor.last_read.subscribe(),
             logs: supervisor.world.shelf.clone(),
             output: supervisor.world.output.clone(),
+            keeping,
             zone: TimeZone::try_system().unwrap_or(TimeZone::UTC),
         };
         Ok((supervisor, handle))

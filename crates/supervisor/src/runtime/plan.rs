@@ -6,10 +6,12 @@ use std::sync::Arc;
 
 use qfleet_manifest::settings::{Group, Work};
 use qfleet_model::start::{Identity, Preparation, Role};
+use qfleet_os::tree::MARK;
 use serde::Serialize;
 
 use super::effects::World;
 use super::environment::{environment, inherited};
+use super::trees::{Kind, Tree};
 use crate::fleet::SlotId;
 
 /// New files of children are not writable by others, unless the manifest says otherwise.
@@ -28,6 +30,8 @@ pub(super) struct ChildPlan {
     pub(super) ledgers: Vec<String>,
     /// Programs: settings for what they leave behind.
     pub(super) group: Option<Arc<Group>>,
+    /// What keeps its descendants together; a recovery has none.
+    pub(super) tree: Option<Tree>,
 }
 
 impl World {
@@ -57,8 +61,12 @@ impl World {
             }
             (Work::Queue(_) | Work::Pool(_), None) => return Err(String::from("a worker needs a ledger")),
         };
-        let environment = self.environment_of(group, &name, user.as_ref());
         let is_program = matches!(group.work, Work::Program { .. });
+        let kind = if is_program { Kind::Program } else { Kind::Worker };
+        let tree = self.trees.plant(kind, &name);
+        preparation.cgroup = tree.leaf.as_ref().map(|leaf| leaf.path().to_owned());
+        let mut environment = self.environment_of(group, &name, user.as_ref());
+        environment.push((MARK.into(), tree.mark.clone().into()));
         Ok(ChildPlan {
             name,
             role,
@@ -68,6 +76,7 @@ impl World {
             redirect_stderr: is_program && group.process.redirect_stderr,
             ledgers: ledger.map(str::to_owned).into_iter().chain(after.iter().cloned()).collect(),
             group: is_program.then(|| group.clone()),
+            tree: Some(tree),
         })
     }
 
@@ -102,6 +111,7 @@ impl World {
             redirect_stderr: false,
             ledgers: vec![ledger],
             group: None,
+            tree: None,
         })
     }
 
@@ -125,6 +135,7 @@ impl World {
             umask: Some(process.umask.unwrap_or(UMASK)),
             nice: process.nice,
             limits,
+            cgroup: None,
             parent_death: None,
         }
     }

@@ -176,6 +176,9 @@ impl Supervisor {
     async fn end(&mut self) {
         self.publish = true;
         self.publish();
+        let now = clock::now();
+        self.leftovers.take_over_orphans(&self.world.trees, |pid| self.world.is_child(pid), now);
+        self.reap();
         while let Some(due) = self.leftovers.due() {
             tokio::select! {
                 () = self.reaper.woken() => {}
@@ -191,6 +194,7 @@ impl Supervisor {
         }
         self.world.output.finish();
         self.world.ledgers.tidy();
+        self.world.trees.leave();
         if let Err(error) = descriptors::restore_open_files(self.world.child.open_files) {
             tracing::warn!("cannot set the limit of open files to what it was: {error}");
         }

@@ -17,6 +17,9 @@ use qfleet_supervisor::{Handle, Setup, Stream, Supervisor};
 
 use crate::harness::{LIMIT, until};
 
+/// A daemon that is given this gives its children no control groups.
+pub const WITHOUT_CGROUPS: (&str, &str) = ("QFLEET_CGROUP", "off");
+
 /// A manifest with this comment takes its time to be read.
 pub const SLOW: &str = "# slow";
 
@@ -64,6 +67,7 @@ pub fn daemon_with(
         child_args: vec!["child".to_owned()],
         environment: own.chain(more).collect(),
         state_dir: dir.join("slots"),
+        use_cgroups: !variables.contains(&WITHOUT_CGROUPS),
         service: Service::from_variables(&|name| {
             let given = variables.iter().find(|(given, _)| *given == name);
             given.map(|(_, value)| OsString::from(value))

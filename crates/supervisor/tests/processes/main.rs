@@ -10,6 +10,7 @@ mod daemon;
 mod harness;
 mod outside;
 mod programs;
+mod trees;
 mod workers;
 
 fn main() -> std::process::ExitCode {
@@ -23,5 +24,5 @@ fn main() -> std::process::ExitCode {
 }
 
 fn cases() -> Vec<harness::Case> {
-    [programs::CASES, workers::CASES, outside::CASES].concat()
+    [programs::CASES, workers::CASES, trees::CASES, outside::CASES].concat()
 }

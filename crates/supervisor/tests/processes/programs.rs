@@ -40,7 +40,7 @@ pub const CASES: &[Case] = &[
 
 const SLEEPER: &str = "programs: {sleeper: {command: sleep 1000, startsecs: 0}}";
 
-fn alive(pid: i32) -> bool {
+pub fn alive(pid: i32) -> bool {
     usage::of(pid).is_ok_and(|usage| usage.state != 'Z')
 }
 

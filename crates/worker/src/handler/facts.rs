@@ -10,6 +10,9 @@ use qfleet_model::time::WallTime;
 
 use super::{Delivery, body};
 
+/// The variable with the delivery's id, by which whatever a job has left behind is found.
+pub(crate) const DELIVERY: &str = "JOB_DELIVERY";
+
 /// Commas separate tags.
 const TAG: &AsciiSet = &CONTROLS.add(b',');
 /// What CloudEvents wants encoded in header values.
@@ -61,7 +64,7 @@ pub(crate) fn variables(delivery: &Delivery, trace: &Trace) -> Vec<(&'static str
         ("JOB_CONTRACT", String::from("1")),
         ("JOB_KEY", delivery.identity.clone()),
         ("JOB_ID", job.id.clone()),
-        ("JOB_DELIVERY", delivery.id.clone()),
+        (DELIVERY, delivery.id.clone()),
         ("JOB_QUEUE", job.queue.clone()),
         ("JOB_NAME", job.name.clone()),
         ("JOB_FORMAT", job.format.to_string()),

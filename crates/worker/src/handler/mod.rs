@@ -7,7 +7,7 @@ pub mod identity;
 
 mod body;
 mod control;
-mod facts;
+pub(crate) mod facts;
 mod http;
 mod output;
 mod retry_after;

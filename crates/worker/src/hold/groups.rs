@@ -1,14 +1,17 @@
 //! Ends what a dead worker's shell jobs left running, and nobody else.
 //!
 //! The system kills a dead worker's own children, but not theirs, and it does so after it has let go of the ledger's lock.
-//! Numbers of processes are reused, so a group is taken for a job's when its leader started at the noted tick, or when a
-//! member carries the delivery's id in its environment.
+//! Numbers of processes are reused, so a group is taken for a job's when its leader started at the noted tick, and a process
+//! when it carries the delivery's id in its environment.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use qfleet_os::tree::{self, Member};
 use qfleet_os::{signal, usage};
 use tracing::warn;
+
+use crate::handler::facts::DELIVERY;
 
 use super::ledger::{Leftover, Writer};
 
@@ -17,22 +20,23 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
 const KILL: i32 = 9;
 
-/// Waits until the dead worker is dead, kills the groups of its jobs that still live, and waits until they are gone.
+/// Waits until the dead worker is dead, kills what its jobs have left, and waits until that is gone.
 pub(crate) async fn end(worker: Writer, leftovers: &[Leftover]) {
     if leftovers.is_empty() {
         return;
     }
     // From then on its children have been told to end.
     until(|| is_dead(worker)).await;
-    let (noted, searched) = sort(leftovers);
-    end_groups(noted).await;
-    if searched.is_empty() {
-        return;
-    }
-    end_groups(groups_with(&searched)).await;
+    end_groups(noted(leftovers)).await;
+    let deliveries: BTreeSet<&str> = leftovers.iter().map(|leftover| &*leftover.delivery).collect();
+    let find = || {
+        let found = tree::with_variable(DELIVERY, |delivery| deliveries.contains(delivery));
+        tree::below(found.into_values().flatten().map(|member| member.pid))
+    };
+    end_all(tree::kill(find)).await;
     // A process that was just executing another program had no environment for an instant.
     tokio::time::sleep(LOOK_AGAIN).await;
-    end_groups(groups_with(&searched)).await;
+    end_all(tree::kill(find)).await;
 }
 
 async fn end_groups(groups: BTreeSet<i32>) {
@@ -47,41 +51,29 @@ async fn end_groups(groups: BTreeSet<i32>) {
     }
 }
 
+async fn end_all(killed: BTreeSet<Member>) {
+    for Member { pid, .. } in still_there(killed).await {
+        warn!(pid, "a process of a dead worker's job does not end; the job is given back all the same");
+    }
+}
+
+async fn still_there(killed: BTreeSet<Member>) -> BTreeSet<Member> {
+    until(|| !killed.iter().any(|member| member.is_alive())).await;
+    killed.into_iter().filter(|member| member.is_alive()).collect()
+}
+
 fn is_dead(worker: Writer) -> bool {
     let Ok(pid) = i32::try_from(worker.pid) else { return true };
     !usage::of(pid)
         .is_ok_and(|usage| usage.started_at == worker.started_at && !matches!(usage.state, 'Z' | 'X'))
 }
 
-/// Groups that are surely those noted, and variables by which the others can be found.
-fn sort(leftovers: &[Leftover]) -> (BTreeSet<i32>, Vec<String>) {
-    let (mut noted, mut searched) = (BTreeSet::new(), Vec::new());
-    for leftover in leftovers {
-        match leftover.group {
-            Some((group, start)) if usage::of(group).is_ok_and(|leader| leader.started_at == start) => {
-                noted.insert(group);
-            }
-            _ => searched.push(format!("JOB_DELIVERY={}", leftover.delivery)),
-        }
-    }
-    (noted, searched)
-}
-
-/// Groups of the processes that have one of these variables.
-fn groups_with(variables: &[String]) -> BTreeSet<i32> {
-    let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
-    let pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
-    pids.filter(|pid| {
-        // Those of other users cannot be read, and cannot be ours.
-        let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-        environment
-            .split(|byte| *byte == 0)
-            .any(|variable| variables.iter().any(|wanted| wanted.as_bytes() == variable))
-    })
-    .filter_map(|pid| usage::of(pid).ok())
-    .map(|usage| usage.group)
-    .filter(|group| *group > 1)
-    .collect()
+/// Groups that are surely those noted.
+fn noted(leftovers: &[Leftover]) -> BTreeSet<i32> {
+    let groups = leftovers.iter().filter_map(|leftover| leftover.group);
+    let same =
+        |(group, start): &(i32, u64)| usage::of(*group).is_ok_and(|leader| leader.started_at == *start);
+    groups.filter(same).map(|(group, _)| group).collect()
 }
 
 /// Looks again and again until it is so; false when it takes too long.

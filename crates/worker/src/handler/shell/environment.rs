@@ -5,6 +5,7 @@ use std::ffi::{OsStr, OsString};
 
 use qfleet_manifest::handler::ShellHandler;
 use qfleet_os::service::NOT_FOR_CHILDREN;
+use qfleet_os::tree::MARK;
 
 /// What even a clean environment keeps.
 const BASIC: &[&str] = &["PATH", "HOME", "LANG", "TZ"];
@@ -18,7 +19,10 @@ pub(super) fn base(
     let any = |names: &[&str], name: &OsStr| names.iter().any(|known| name == *known);
     let passed_on = |name: &OsStr| match settings.inherit_env {
         true => !any(&NOT_FOR_CHILDREN, name) && !secrets.iter().any(|secret| name == secret.as_str()),
-        false => any(BASIC, name) || settings.env_pass.iter().any(|passed| name == passed.as_str()),
+        // The mark keeps what the job starts with the worker.
+        false => {
+            any(BASIC, name) || name == MARK || settings.env_pass.iter().any(|passed| name == passed.as_str())
+        }
     };
     let mut base: Vec<_> = inherited.into_iter().filter(|(name, _)| passed_on(name)).collect();
     for (name, value) in &settings.env {

@@ -1,12 +1,13 @@
 //! Runs a process for each job: payload on standard input, facts in the environment, the outcome from its exit.
 //!
-//! The process leads a group of its own. A delivery is over when nobody of that group lives any more, so that the next
-//! delivery of the job never meets the last one. Dropping a delivery kills the group.
+//! The process leads a group of its own. A delivery is over when nobody of that group lives any more, and nobody who left
+//! it, so that the next delivery of the job never meets the last one. Dropping a delivery kills the group.
 
 mod argv;
 mod environment;
 mod exit;
 mod lines;
+mod rest;
 
 use std::convert::Infallible;
 use std::ffi::OsString;
@@ -23,21 +24,20 @@ use qfleet_model::outcome::{Outcome, Reason, Scope, When};
 use qfleet_os::clock;
 use qfleet_os::job_child::{JobChild, JobProcess};
 use qfleet_os::prepare::StepError;
-use qfleet_os::{exit::Exit, signal, usage};
+use qfleet_os::{cgroup, exit::Exit};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::unix::pipe::{Receiver, Sender};
 use tokio::time::{sleep, timeout};
 
 use self::exit::End;
 use self::lines::Lines;
+use self::rest::{GONE, Rest};
 use super::facts::{self, Trace};
 use super::output::{Complaints, Printed};
 use super::{Cancel, Delivery, Ended, Handler, HandlerContext, Health, Remarks, body, cancelled};
 
 /// How long the pipes are read after the process has ended; somebody else may hold them open.
 const DRAIN: Duration = Duration::from_secs(1);
-/// How long to wait for a group that was killed. Whoever is still there hangs in the kernel.
-const GROUP_GONE: Duration = Duration::from_secs(10);
 const CHUNK: usize = 16 * 1024;
 const RESULT_KEPT: u64 = 64 * 1024;
 
@@ -106,9 +106,9 @@ impl Shell {
             pumps.drain(DRAIN).await;
             end
         };
-        let group = process.pid;
+        let rest = Rest::of(&process, &delivery.id);
         drop(process);
-        let left = gone(group).await;
+        let left = rest.end().await;
         if left.is_ok() {
             delivery.group.set(0);
         }
@@ -139,8 +139,7 @@ impl Shell {
             () = deadline => Stop::Deadline,
             never = pumps.run() => match never {},
         };
-        for (number, patience) in [(self.settings.stop_signal, self.kill_after), (libc::SIGKILL, GROUP_GONE)]
-        {
+        for (number, patience) in [(self.settings.stop_signal, self.kill_after), (libc::SIGKILL, GONE)] {
             // A group that is gone already needs no signal.
             let _ = process.signal_group(number);
             tokio::select! {
@@ -316,32 +315,11 @@ impl<P: Future<Output = ()>> Pumps<'_, P> {
     }
 }
 
-/// Waits until nobody of a killed group lives any more. Its leader is reaped by now.
-///
-/// # Errors
-/// Who is still there after a long while.
-async fn gone(group: i32) -> Result<(), String> {
-    let mut pause = Duration::from_millis(1);
-    let mut waited = Duration::ZERO;
-    // A zombie waits for another process to reap it and does nothing any more.
-    while signal::group_exists(group) && !usage::group_members(group).is_ok_and(|members| members.is_empty())
-    {
-        if waited >= GROUP_GONE {
-            return Err(format!(
-                "process group {group} was killed {} s ago and still has members",
-                waited.as_secs()
-            ));
-        }
-        sleep(pause).await;
-        waited += pause;
-        pause = (pause * 2).min(Duration::from_millis(50));
-    }
-    Ok(())
-}
-
-/// How often the kernel ended a process for want of memory since the system started.
+/// How often the kernel ended a process for want of memory: of this worker and its jobs, where that is counted apart, else
+/// of the whole system since it started.
 fn memory_kills() -> u64 {
-    std::fs::read_to_string("/proc/vmstat").ok().and_then(|text| kills_in(&text)).unwrap_or(0)
+    let of_system = || std::fs::read_to_string("/proc/vmstat").ok().and_then(|text| kills_in(&text));
+    cgroup::own_memory_kills().or_else(of_system).unwrap_or(0)
 }
 
 fn kills_in(vmstat: &str) -> Option<u64> {
