@@ -343,7 +343,7 @@ impl fmt::Display for Words<'_> {
             Command::RemoveGroup { group } => return write!(out, "remove {group}"),
             // What is written may be a secret.
             Command::Input { name, text } => return write!(out, "write {} bytes to {name}", text.len()),
-            Command::Shutdown => ("shutdown", [].as_slice(), ""),
+            Command::Shutdown { .. } => ("shutdown", [].as_slice(), ""),
             Command::StartOver => ("begin anew", [].as_slice(), ""),
         };
         out.write_str(word)?;

@@ -78,7 +78,7 @@ async fn questions(client: &Client, dir: &Scratch) {
     assert!(followed.next().await.is_none_or(|piece| piece.is_ok_and(|piece| piece.is_empty())));
 
     let mut last = client.stream("logs/manual/stdout?follow=1").await.unwrap();
-    ask(client, &Command::Shutdown).await.unwrap();
+    ask(client, &Command::Shutdown { wait: false }).await.unwrap();
     while let Some(piece) = last.next().await {
         assert!(piece.is_ok_and(|piece| piece.is_empty()), "ends politely with the daemon");
     }

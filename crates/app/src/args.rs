@@ -80,8 +80,8 @@ pub(crate) enum Task {
     #[command(after_help = "Examples:\n  qfleet run\n  qfleet run -c /etc/qfleet/config.yaml\n\n\
             For systemd (Type=notify), as a container's first process, or in a terminal. TERM and INT drain and end, \
             a second INT cuts running jobs off, HUP reads the manifest again, USR1 opens the log files anew.\n\n\
-            Exit codes: 0 drained, 70 internal error, 73 socket or lock taken, 75 stop-wait passed and work was cut \
-            off, 76 an essential program failed for good, 78 manifest invalid.")]
+            Exit codes: 0 drained, 70 internal error, 73 socket or lock taken, 75 stop-wait or shutdown-timeout passed and \
+            work was cut off, 76 an essential program failed for good, 78 manifest invalid.")]
     Run,
     /// Become a child of the daemon: a program, a worker, or the recovery of a dead worker's jobs
     #[command(hide = true)]
@@ -170,7 +170,8 @@ pub(crate) enum Control {
         With --raw a BullMQ job is {\"name\": …, \"data\": …, \"opts\": …}.")]
     Push(Push),
     /// Drain all and end the daemon
-    #[command(after_help = "Examples:\n  qfleet shutdown\n  qfleet shutdown --wait")]
+    #[command(after_help = "Examples:\n  qfleet shutdown\n  qfleet shutdown --wait\n\n\
+        With --wait it says what is waited for, and in the end what was cut off; then it exits with 1.")]
     Shutdown(Shutdown),
     /// Write the manifest for a supervisord.conf
     #[command(after_help = "Examples:\n  qfleet import /etc/supervisor/supervisord.conf > qfleet.yaml\n  \

@@ -1,6 +1,6 @@
 //! How long ending a fleet may take: one answer for `check`, for whoever starts the daemon, and for people.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use qfleet_model::process::WORKER_MARGIN;
@@ -20,12 +20,38 @@ pub fn longest_stop(manifest: &Manifest) -> Duration {
 /// The same as the groups' own limits have it.
 #[must_use]
 pub fn longest_of(groups: &[Group]) -> Duration {
-    let mut waves: BTreeMap<i32, Duration> = BTreeMap::new();
-    for group in groups {
-        let wave = waves.entry(group.process.priority).or_default();
-        *wave = (*wave).max(longest_of_group(group));
+    let orders = orders(groups);
+    let mut steps: BTreeMap<(i32, usize), Duration> = BTreeMap::new();
+    for (group, order) in groups.iter().zip(orders) {
+        let longest = steps.entry(order).or_default();
+        *longest = (*longest).max(longest_of_group(group));
     }
-    waves.into_values().fold(Duration::ZERO, Duration::saturating_add)
+    steps.into_values().fold(Duration::ZERO, Duration::saturating_add)
+}
+
+/// When each group ends: in which wave, that of its priority or of what it depends on when this one would be gone earlier;
+/// and inside it after how many others, one after the other, that depend on it.
+fn orders(groups: &[Group]) -> Vec<(i32, usize)> {
+    let places: HashMap<&str, usize> =
+        groups.iter().enumerate().map(|(at, group)| (group.name.as_str(), at)).collect();
+    let depends = |(at, group): (usize, &Group)| {
+        let on = group.process.depends_on.iter().filter_map(|name| places.get(name.as_str()).copied());
+        on.map(move |on| (at, on)).collect::<Vec<_>>()
+    };
+    let pairs: Vec<(usize, usize)> = groups.iter().enumerate().flat_map(depends).collect();
+    let mut orders: Vec<(i32, usize)> = groups.iter().map(|group| (group.process.priority, 0)).collect();
+    // As many rounds as the longest chain; with a circle, which is refused elsewhere, no more than there are groups.
+    for _ in 0..groups.len() {
+        let before = orders.clone();
+        for (dependent, on) in &pairs {
+            orders[*dependent].0 = orders[*dependent].0.max(orders[*on].0);
+            orders[*on].1 = orders[*on].1.max(orders[*dependent].1 + 1);
+        }
+        if orders == before {
+            break;
+        }
+    }
+    orders
 }
 
 /// What one group may take.

@@ -191,6 +191,10 @@ fn the_longest_stop_is_the_sum_of_the_waves_or_the_one_budget() {
                      db: {command: x, priority: 1, stop-wait: 9s}\n";
     assert_eq!(longest_stop(&read(two_waves)).as_secs(), 29);
     assert_eq!(longest_stop(&read(&format!("{two_waves}shutdown-timeout: 10s"))).as_secs(), 10);
+    // What others depend on ends after them.
+    let depends =
+        two_waves.replace("{command: x, stop-wait: 20s}", "{command: x, stop-wait: 20s, depends-on: [b]}");
+    assert_eq!(longest_stop(&read(&depends)).as_secs(), 37);
     // A worker gives its jobs `kill-after`, and what it leaves is given back.
     assert_eq!(longest_stop(&read(&queue("stop-wait: 30s, kill-after: 3s"))).as_secs(), 43);
 }

@@ -73,7 +73,11 @@ pub enum Command {
         text: String,
     },
     /// Drain all and end.
-    Shutdown,
+    Shutdown {
+        /// Answered at the end, with what was cut off.
+        #[serde(default)]
+        wait: bool,
+    },
     /// Drain all and begin anew in the same process, with the manifest as it is then.
     StartOver,
 }

@@ -6,11 +6,12 @@
 //! | Words | Rules |
 //! | --- | --- |
 //! | [`job`], [`outcome`], [`backoff`] | [`retry`]: from an outcome to a verdict |
-//! | [`name`], [`start`], [`snapshot`] | [`process`]: the life of one process; [`rollout`], [`turns`]: a rolling restart, and who is replaced when |
+//! | [`name`], [`start`], [`snapshot`] | [`process`]: the life of one process; [`rollout`], [`turns`]: a rolling restart, and who is replaced when; [`budget`]: how long the end may take |
 //! | [`command`], [`link`], [`frame`] | |
 //! | [`observation`] | [`scale`]: how many workers a queue should have |
 
 pub mod backoff;
+pub mod budget;
 pub mod command;
 pub mod frame;
 pub mod job;

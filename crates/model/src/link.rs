@@ -51,13 +51,33 @@ pub enum FromChild {
     },
     /// Worker: how it is doing; sent at changes, at most once a second.
     Report(Report),
+    /// Worker: its time is over, so these jobs were told to stop.
+    CutOff {
+        /// Which; at most [`MOST_JOBS`].
+        jobs: Vec<JobRef>,
+    },
     /// Recovery: what became of a dead worker's jobs.
     Recovered {
         /// Jobs put back into their queues.
         returned: u32,
         /// Jobs set aside because they crashed their worker too often.
         buried: u32,
+        /// Those that were running; at most [`MOST_JOBS`].
+        #[serde(default)]
+        started: Vec<JobRef>,
     },
+}
+
+/// No message names more jobs than this.
+pub const MOST_JOBS: usize = 100;
+
+/// Names a job: nothing of what is in it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct JobRef {
+    /// Its queue, as the manifest names it.
+    pub queue: String,
+    /// Its id; a long one is cut.
+    pub id: String,
 }
 
 /// Why a worker wants to be replaced.

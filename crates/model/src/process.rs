@@ -286,6 +286,24 @@ impl ProcessState {
         }
     }
 
+    /// Whatever its patience: a process that was asked to end is killed at this moment at the latest.
+    pub fn kill_by(&mut self, latest: Moment) -> Option<Action> {
+        match self {
+            Self::Stopping { kill_at, killed: false, .. } if kill_at.is_none_or(|at| at > latest) => {
+                *kill_at = Some(latest);
+                Some(Action::WakeAt(latest))
+            }
+            Self::Stopping { .. }
+            | Self::Stopped
+            | Self::Spawning { .. }
+            | Self::Starting { .. }
+            | Self::Running { .. }
+            | Self::Backoff { .. }
+            | Self::Exited { .. }
+            | Self::Fatal { .. } => None,
+        }
+    }
+
     /// The number of the living child.
     #[must_use]
     pub const fn pid(&self) -> Option<Pid> {
@@ -311,6 +329,16 @@ impl ProcessState {
             Self::Exited { .. } => StateWord::Exited,
             Self::Fatal { .. } => StateWord::Fatal,
         }
+    }
+
+    /// It was asked to end for good and has not yet.
+    #[must_use]
+    pub const fn is_leaving(&self) -> bool {
+        matches!(
+            self,
+            Self::Stopping { then: Then::Stay, .. }
+                | Self::Spawning { wanted: Wanted::Gone { then: Then::Stay, .. }, .. }
+        )
     }
 
     /// No child lives, and none will without somebody asking.

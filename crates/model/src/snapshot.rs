@@ -16,6 +16,9 @@ pub struct FleetSnapshot {
     pub started_at: Option<WallTime>,
     /// `true` once draining has begun.
     pub shutting_down: bool,
+    /// What the end waits for, in words.
+    #[serde(default)]
+    pub ending: Option<String>,
     /// Groups in manifest order.
     pub groups: Vec<GroupView>,
     /// Processes, group by group, by number.

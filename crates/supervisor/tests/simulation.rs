@@ -11,7 +11,7 @@ use std::time::Duration;
 use qfleet_manifest::queue::FailedJobs;
 use qfleet_manifest::settings::{Autorestart, Group, Overall, ProcessSettings, Work, WorkerSettings};
 use qfleet_model::command::{Command, Refusal, Reply, Trouble};
-use qfleet_model::link::{FromChild, Recycle};
+use qfleet_model::link::{FromChild, JobRef, Recycle, Report};
 use qfleet_model::name::Selector;
 use qfleet_model::observation::Observation;
 use qfleet_model::scale::Backlog;
@@ -100,6 +100,7 @@ struct Child {
     /// Files it was given; its own comes first.
     ledgers: Vec<String>,
     asked: bool,
+    killed: bool,
     ready: bool,
 }
 
@@ -318,6 +319,7 @@ impl World {
                 let child = self.children.get_mut(&pid);
                 let child = child.unwrap_or_else(|| panic!("a signal to a stranger: {story}"));
                 child.asked |= signal == KILL || signal == TERM;
+                child.killed |= signal == KILL;
             }
             Effect::Drain { pid, .. } => {
                 if let Owner::Slot(slot) = self.children[&pid].owner {
@@ -371,7 +373,7 @@ impl World {
 
     fn new_child(&mut self, owner: Owner, is_worker: bool, ledgers: Vec<String>) -> i32 {
         self.next_pid += 1;
-        let child = Child { owner, is_worker, ledgers, asked: false, ready: false };
+        let child = Child { owner, is_worker, ledgers, asked: false, killed: false, ready: false };
         self.children.insert(self.next_pid, child);
         self.next_pid
     }
@@ -569,6 +571,27 @@ impl World {
             }
             _ => {}
         }
+    }
+
+    /// Nobody ends before it is killed; time runs from one timer to the next. Says how long the end took.
+    fn stubborn_end(&mut self) -> Duration {
+        let began = self.now;
+        for _ in 0..10_000 {
+            while self.exit.is_none() && self.spawn_next() {}
+            if self.exit.is_some() {
+                return self.now.since(began);
+            }
+            let killed = self.children.iter().find(|(_, child)| child.killed).map(|(pid, _)| *pid);
+            match (killed, self.fleet.wake_at()) {
+                (Some(pid), _) => self.end_child(pid, Exit::Signal("KILL".to_owned())),
+                (None, Some(at)) => {
+                    self.now = self.now.max(at);
+                    self.handle(Event::TimePassed);
+                }
+                (None, None) => panic!("waits for ever: {}", self.story),
+            }
+        }
+        panic!("does not end: {}", self.story);
     }
 
     fn becomes_ready(&mut self, pid: i32, child: &Child) {
@@ -809,7 +832,7 @@ fn whatever_happens_the_promises_hold() {
             assert_eq!(slots, vec![StateWord::Running; group.numprocs as usize], "{}", world.story);
         }
         world.calm = false;
-        world.ask(Command::Shutdown);
+        world.ask(Command::Shutdown { wait: false });
         for _ in 0..20 {
             if world.exit.is_none() {
                 world.child_lives();
@@ -1044,7 +1067,7 @@ fn everything_starts_by_priority_and_ends_in_waves() {
     let mut world = World::new(13, vec![queue("messages", 2), first, program("web", 1)]);
     world.begin();
     assert!(world.pid_of("first:first_00") < world.pid_of("messages:messages_00"));
-    world.ask(Command::Shutdown);
+    world.ask(Command::Shutdown { wait: false });
     let early = world.pid_of("first:first_00");
     let late = world.children.iter().filter(|(pid, _)| **pid != early);
     assert!(late.clone().all(|(_, child)| child.asked), "all of one priority are asked at the same time");
@@ -1079,7 +1102,7 @@ fn a_queue_starts_after_what_it_depends_on_and_ends_before_it() {
     world.end_child(redis, Exit::Code(1));
     assert_eq!(world.state_of("messages:messages_00"), StateWord::Running, "who runs, runs on");
     world.calm_down();
-    world.ask(Command::Shutdown);
+    world.ask(Command::Shutdown { wait: false });
     let (redis, web) = (world.pid_of("redis"), world.pid_of("web"));
     assert!(!world.children[&redis].asked && world.children[&web].asked, "the rest goes at the same time");
     for number in 0..2 {
@@ -1137,7 +1160,7 @@ fn a_circle_that_two_manifests_made_ends_nevertheless() {
     let changes = vec![GroupChange::InPlace(Arc::new(changed))];
     let plan = Plan { order: vec!["a".to_owned(), "b".to_owned()], changes, ..Plan::default() };
     world.handle(Event::ManifestRead(ask, Ok(plan)));
-    world.ask(Command::Shutdown);
+    world.ask(Command::Shutdown { wait: false });
     world.calm_down();
     assert!(world.exit.is_some());
 }
@@ -1155,7 +1178,7 @@ fn the_exit_code_says_whether_work_was_cut_off() {
     }
     let mut world = World::new(15, vec![program("stubborn", 1)]);
     world.begin();
-    world.ask(Command::Shutdown);
+    world.ask(Command::Shutdown { wait: false });
     world.pass_time(Duration::from_secs(30));
     let pid = world.pid_of("stubborn");
     world.end_child(pid, Exit::Signal("KILL".to_owned()));
@@ -1167,7 +1190,7 @@ fn a_worker_that_a_terminals_signal_ends_before_it_was_ready_had_no_work_to_cut_
     let mut world = World::new(15, vec![queue("messages", 1)]);
     world.handle(Event::Began { ledgers: vec![], earlier: vec![] });
     while world.spawn_next() {}
-    world.ask(Command::Shutdown);
+    world.ask(Command::Shutdown { wait: false });
     let pid = world.pid_of("messages:messages_00");
     world.end_child(pid, Exit::Signal("INT".to_owned()));
     world.calm_down();
@@ -1264,7 +1287,7 @@ fn everything_begins_anew_unless_somebody_wants_the_end() {
         let second = world.ask(Command::StartOver);
         assert_eq!(world.answers[&second], Err(Refusal::ShuttingDown));
         if ended_meanwhile {
-            world.ask(Command::Shutdown);
+            world.ask(Command::Shutdown { wait: false });
         }
         world.calm_down();
         assert_eq!((world.exit, world.again), (Some(0), !ended_meanwhile));
@@ -1405,4 +1428,120 @@ fn no_more_than_fifty_workers_come_up_at_once_and_one_that_hangs_does_not_keep_i
     let hanging = world.children.values().filter(|child| child.asked).count();
     assert_eq!(hanging, 50 - 1 + 1, "all that hang are killed, and nobody else");
     assert_eq!(workers(&world), 80, "their places are free");
+}
+
+#[test]
+fn the_whole_end_stays_inside_its_budget_however_stubborn_its_processes_are() {
+    for seed in 0..200 {
+        let mut groups = some_groups();
+        let mut dice = fastrand::Rng::with_seed(seed);
+        for group in &mut groups {
+            group.process.priority = dice.i32(0..3);
+            group.process.stop_wait = Duration::from_secs(dice.u64(0..90));
+        }
+        let mut world = World::new(seed, groups);
+        world.begin();
+        let all = Duration::from_secs(dice.u64(2..90));
+        world.reload_overall(Overall { shutdown_timeout: Some(all), ..Overall::default() });
+        world.calm = dice.bool();
+        for _ in 0..dice.usize(0..60) {
+            world.anything();
+        }
+        world.answer_reads();
+        let ask = world.ask(Command::Shutdown { wait: true });
+        let took = world.stubborn_end();
+        assert!(took <= all, "{took:?} of {all:?}: {}", world.story);
+        assert!(matches!(world.exit, Some(0 | 75)));
+        let told = world.answers.get(&ask);
+        assert!(matches!(told, Some(Ok(_))), "{told:?} {}", world.story);
+    }
+}
+
+#[test]
+fn within_a_budget_everybody_is_asked_before_it_is_killed() {
+    let (mut first, mut last) = (program("first", 1), program("last", 1));
+    (first.process.priority, last.process.priority) = (1, 1000);
+    let mut world = World::new(3, vec![queue("messages", 2), first, last]);
+    world.begin();
+    world.reload_overall(Overall { shutdown_timeout: Some(Duration::from_secs(12)), ..Overall::default() });
+    let ask = world.ask(Command::Shutdown { wait: true });
+    let names = ["last", "messages:messages_00", "first"];
+    let pids = names.map(|name| world.pid_of(name));
+    let asked =
+        |world: &World| pids.map(|pid| world.children.get(&pid).map(|child| (child.asked, child.killed)));
+    assert_eq!(asked(&world), [Some((true, false)), Some((false, false)), Some((false, false))]);
+    // A quarter of the budget is kept for recovery, and a quarter for the two waves that follow.
+    world.pass_time(Duration::from_secs(6));
+    assert_eq!(asked(&world)[0], Some((true, true)));
+    world.end_child(pids[0], Exit::Signal("KILL".to_owned()));
+    assert_eq!(asked(&world), [None, Some((true, false)), Some((false, false))]);
+    let waits = render(&world.published, world.now, &jiff::tz::TimeZone::UTC).ending;
+    assert_eq!(waits.as_deref(), Some("waiting for 2 idle workers, 1 s left"));
+    world.say(pids[1], FromChild::Report(Report { running: 3, ..Report::default() }));
+    let jobs = vec![JobRef { queue: "messages".to_owned(), id: "8412".to_owned() }];
+    world.say(pids[1], FromChild::CutOff { jobs });
+    let waits = render(&world.published, world.now, &jiff::tz::TimeZone::UTC).ending;
+    assert_eq!(waits.as_deref(), Some("waiting for 3 jobs of 1 queue and 1 idle worker, 1 s left"));
+    world.end_child(pids[1], Exit::Code(75));
+    let other = world.pid_of("messages:messages_01");
+    world.end_child(other, Exit::Code(0));
+    assert_eq!(asked(&world), [None, None, Some((true, false))]);
+    world.end_child(pids[2], Exit::Code(0));
+    assert_eq!(world.exit, Some(75));
+    let cut: Vec<_> =
+        world.answer(ask).into_iter().map(|(name, _, text)| format!("{name}: {text}")).collect();
+    assert_eq!(
+        cut,
+        ["messages: job 8412 was cut off and given back", "last: did not end in time and was killed"]
+    );
+}
+
+#[test]
+fn an_essential_program_ends_the_fleet_once_and_the_exit_code_says_why() {
+    let failed = Some(76);
+    for (numprocs, autorestart, exit, code) in [
+        (1, Autorestart::Never, Exit::Code(1), failed),
+        (1, Autorestart::Never, Exit::Signal("SEGV".to_owned()), failed),
+        (1, Autorestart::Never, Exit::Code(0), Some(0)),
+        (1, Autorestart::Unexpected, Exit::Code(0), Some(0)),
+        (1, Autorestart::Unexpected, Exit::Code(1), None),
+        (1, Autorestart::Always, Exit::Code(0), None),
+        (2, Autorestart::Never, Exit::Code(0), None),
+        (2, Autorestart::Never, Exit::Code(9), failed),
+    ] {
+        let mut web = program("web", numprocs);
+        (web.process.autorestart, web.process.essential) = (autorestart, true);
+        let mut world = World::new(3, vec![queue("messages", 2), web]);
+        world.begin();
+        let pid = world.published.processes[2].view.pid.unwrap();
+        world.end_child(pid, exit.clone());
+        assert_eq!(world.published.shutting_down, code.is_some(), "{numprocs} {autorestart:?} {exit:?}");
+        if code.is_some() {
+            world.calm_down();
+            assert_eq!(world.exit, code);
+        }
+    }
+}
+
+#[test]
+fn an_essential_program_that_cannot_be_started_ends_the_fleet_and_a_stopped_one_does_not() {
+    let mut web = program("web", 1);
+    (web.process.essential, web.process.startretries) = (true, 0);
+    let mut world = World::new(3, vec![queue("messages", 2), web]);
+    world.calm = true;
+    world.handle(Event::Began { ledgers: vec![], earlier: vec![] });
+    world.ask(Command::Stop { names: vec![Selector::Group("web".into())] });
+    world.calm_down();
+    assert!(!world.published.shutting_down, "an operator wanted it so");
+    world.ask(Command::Start { names: vec![Selector::Group("web".into())] });
+    let pid = world.pid_of("web");
+    world.end_child(pid, Exit::Code(1));
+    assert!(world.published.shutting_down);
+    // Who wants to begin anew comes too late; work that is cut off changes nothing.
+    let ask = world.ask(Command::StartOver);
+    assert_eq!(world.answers[&ask], Err(Refusal::ShuttingDown));
+    let worker = world.pid_of("messages:messages_00");
+    world.end_child(worker, Exit::Code(75));
+    world.calm_down();
+    assert_eq!((world.exit, world.again), (Some(76), false));
 }

@@ -135,7 +135,7 @@ impl Worker {
         let deadline = delivery.deadline_at;
         let not_before = (self.lanes.all[lane].redeliver == Redeliver::AfterDeadline && !server.local)
             .then(|| receiver_is_done(deadline, delivery.started_at));
-        let start = Start { delivery: &delivery.id, alone, local: server.local, not_before };
+        let start = Start { delivery: &delivery.id, job: &job.id, alone, local: server.local, not_before };
         self.ledger.started(id.record(), hold.source, &hold.receipt, &start);
         let ticket = self.gates.started(&self.lanes.endpoints[server.endpoint], now);
         self.lane_states[lane].stuck = 0;

@@ -120,14 +120,16 @@ pub async fn recover(settings: RecoverySettings, ledger: PathBuf, link: Option<L
 }
 
 async fn recover_one(path: &Path, connections: &BTreeMap<String, Connection>, speaker: &Speaker) -> i32 {
-    let recovered = match dead(path, connections, speaker).await {
+    let (started, recovered) = match dead(path, connections, speaker).await {
         Ok(None) => return 0,
-        Ok(Some(dead)) => dead.recover(|| _ = speaker.say(&FromChild::Waiting { pid: 0 })).await,
-        Err(why) => Err(why),
+        Ok(Some(dead)) => {
+            (dead.started(), dead.recover(|| _ = speaker.say(&FromChild::Waiting { pid: 0 })).await)
+        }
+        Err(why) => (Vec::new(), Err(why)),
     };
     match recovered {
-        Ok(recovered) => {
-            speaker.say(&FromChild::Recovered { returned: recovered.returned, buried: recovered.buried });
+        Ok(Recovered { returned, buried, .. }) => {
+            speaker.say(&FromChild::Recovered { returned, buried, started });
             0
         }
         Err(why) => {
@@ -228,12 +230,12 @@ async fn recover_predecessor(
     speaker: &Speaker,
 ) -> Result<(), String> {
     let Some(dead) = dead(path, connections, speaker).await? else { return Ok(()) };
-    let needs_a_store = dead.needs_a_store();
+    let (needs_a_store, started) = (dead.needs_a_store(), dead.started());
     let mut recovering = tokio::spawn(dead.recover(|| ()));
     let Ok(recovered) = timeout(BEFORE_READY, &mut recovering).await else { return Ok(()) };
     let Recovered { returned, buried, .. } = recovered.map_err(|error| error.to_string())??;
     if needs_a_store {
-        speaker.say(&FromChild::Recovered { returned, buried });
+        speaker.say(&FromChild::Recovered { returned, buried, started });
     }
     Ok(())
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use qfleet_model::link::{FromChild, JobRef, MOST_JOBS};
 use qfleet_model::start::DrainLimit;
 use qfleet_model::time::Moment;
 use qfleet_os::clock;
@@ -10,6 +11,7 @@ use tracing::{error, info, warn};
 
 use crate::drain::{CUT_OFF, Drain, Left, Step};
 use crate::handler::Cancel;
+use crate::hold::ledger;
 use crate::run::Worker;
 use crate::slots::{HoldId, Phase};
 use crate::source::Source;
@@ -65,6 +67,7 @@ impl Worker {
     }
 
     fn cut(&self) {
+        self.say_cut_off();
         warn!(running = self.slots.running(), "the limit for stopping has passed: cutting off what runs");
         for (_, hold) in self.slots.all() {
             if let Phase::Running(running) = &hold.phase
@@ -72,6 +75,22 @@ impl Worker {
             {
                 running.cancel.send_replace(Some(Cancel::Stop));
             }
+        }
+    }
+
+    /// The daemon is told which jobs will not come to their end.
+    fn say_cut_off(&self) {
+        let running = self.slots.all().filter_map(|(_, hold)| match &hold.phase {
+            Phase::Running(running) if !running.lost => Some((hold.lane, &running.job)),
+            Phase::Running(_) | Phase::Fetched { .. } | Phase::Burying { .. } | Phase::Settling(_) => None,
+        });
+        let named = running.map(|(lane, job)| JobRef {
+            queue: self.lanes.all[lane].name.clone(),
+            id: ledger::shown(&job.id).into_owned(),
+        });
+        let jobs: Vec<JobRef> = named.take(MOST_JOBS).collect();
+        if !jobs.is_empty() {
+            self.speaker.say(&FromChild::CutOff { jobs });
         }
     }
 

@@ -13,7 +13,7 @@ pub(super) fn state() -> Value {
 
 /// Begins to drain.
 pub(super) async fn shutdown(caller: &Caller<'_>) -> Result<Value, Fault> {
-    caller.ask(Command::Shutdown).await?;
+    caller.ask(Command::Shutdown { wait: false }).await?;
     Ok(true.into())
 }
 

@@ -27,6 +27,9 @@ pub(super) async fn status(asking: &Asking, args: &args::Status) -> Result<Exit,
     } else {
         asking.printer.text(&render::status(&chosen, asking.printer.paint));
     }
+    if !asking.printer.json {
+        under_way(&fleet).iter().for_each(|line| asking.printer.note(line));
+    }
     for name in &missing {
         asking.printer.problem(&format_args!("{name}: ERROR (no such process)"));
     }
@@ -35,6 +38,13 @@ pub(super) async fn status(asking: &Asking, args: &args::Status) -> Result<Exit,
         () if chosen.iter().any(|process| process.state.is_down()) => Exit::NotAllUp,
         () => Exit::Done,
     })
+}
+
+/// What is going on with whole groups, or with the fleet.
+fn under_way(fleet: &FleetSnapshot) -> Vec<String> {
+    let rolling = fleet.groups.iter().filter_map(|group| Some((&group.name, group.rollout.as_ref()?)));
+    let ending = fleet.ending.iter().map(|waits| format!("shutting down: {waits}"));
+    rolling.map(|(name, far)| format!("{name} is being restarted: {far}")).chain(ending).collect()
 }
 
 /// `pid`.
@@ -99,7 +109,10 @@ pub(super) async fn scale(asking: &Asking, args: args::Scale) -> Result<Exit, Cl
 
 /// `shutdown`.
 pub(super) async fn shutdown(asking: &Asking, args: &args::Shutdown) -> Result<Exit, ClientError> {
-    match asking.client.post::<Reply>("command", &Command::Shutdown).await {
+    if args.wait {
+        return shutdown_and_wait(asking).await;
+    }
+    match asking.client.post::<Reply>("command", &Command::Shutdown { wait: false }).await {
         Ok(_) => asking.printer.line("shutting down"),
         Err(ClientError::Said(body)) if body.code == "shutting-down" => {
             asking.printer.line("already shutting down");
@@ -108,10 +121,49 @@ pub(super) async fn shutdown(asking: &Asking, args: &args::Shutdown) -> Result<E
         Err(ClientError::Broken(..)) => asking.printer.line("shut down"),
         Err(error) => return Err(error),
     }
-    if args.wait {
-        watching(asking, gone(asking)).await?;
-    }
     Ok(Exit::Done)
+}
+
+/// The same until the daemon is gone, with what it waits for, and in the end what was cut off.
+async fn shutdown_and_wait(asking: &Asking) -> Result<Exit, ClientError> {
+    if !asking.printer.json {
+        asking.printer.line("shutting down");
+    }
+    let command = Command::Shutdown { wait: true };
+    let mut answer = std::pin::pin!(asking.client.post::<Reply>("command", &command));
+    let mut said = String::new();
+    let reply = loop {
+        tokio::select! {
+            reply = answer.as_mut() => break reply,
+            () = tokio::time::sleep(PROGRESS) => say_what_it_waits_for(asking, &mut said).await,
+        }
+    };
+    let results = match reply {
+        Ok(Reply { results }) => results,
+        // It may be gone before its answer is read.
+        Err(ClientError::Broken(..)) => Vec::new(),
+        Err(error) => return Err(error),
+    };
+    gone(asking).await?;
+    if asking.printer.json {
+        asking.printer.value(&results);
+    } else {
+        asking.printer.text(&render::results(&results, asking.printer.paint));
+        asking.printer.line("shut down");
+    }
+    Ok(if results.is_empty() { Exit::Done } else { Exit::Failed })
+}
+
+/// A line whenever something else is waited for than before.
+async fn say_what_it_waits_for(asking: &Asking, said: &mut String) {
+    let status = asking.client.get::<FleetSnapshot>("status").await;
+    let Ok(FleetSnapshot { ending: Some(ending), .. }) = status else { return };
+    // The seconds that are left differ each time.
+    let what = ending.split(", ").next().unwrap_or_default();
+    if what != said.as_str() && !asking.printer.json {
+        asking.printer.line(&ending);
+        what.clone_into(said);
+    }
 }
 
 /// Waits until nobody is at the socket any more.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 use qfleet_testkit::{Answer, Receiver, RedisServer, Scratch, eventually};
 
-use crate::support::{Fleet, SOON, lines, payload, push, script, wait_empty};
+use crate::support::{Fleet, SOON, lines, payload, push, script, text, wait_empty};
 
 #[test]
 fn a_drain_finishes_what_runs_and_gives_back_the_rest() {
@@ -100,4 +100,42 @@ fn max_jobs_replaces_a_worker_between_jobs() {
     assert_ne!(fleet.pid_of("mail:mail_00"), first);
     assert_eq!(receiver.count(), 20);
     assert_eq!(fleet.stop(), 0);
+}
+
+#[test]
+fn one_budget_limits_the_whole_end_and_what_was_cut_off_is_listed() {
+    let redis = RedisServer::start();
+    let place = Scratch::new();
+    let log = place.join("log");
+    let body = format!("trap '' TERM; echo start >> {}; sleep 100 & wait; sleep 100", log.display());
+    let slow = script(&place, "slow", &body);
+    let mut fleet = Fleet::start_and_wait(&format!(
+        "redis: {{url: '{}'}}\nshutdown-timeout: 8s\nqueues:\n  audio:\n    timeout: 300\n    stop-wait: 200s\n    \
+         handler: {{shell: {{argv: [{}]}}}}\n\
+         programs:\n  deaf: {{command: [sh, -c, 'trap \"\" TERM; while :; do sleep 1; done'], stop-wait: 300s}}\n",
+        redis.url(),
+        slow.display()
+    ));
+    push(&redis, "audio", [payload(1, "")]);
+    eventually(SOON, "the job to start", || {
+        std::fs::read_to_string(&log).ok().filter(|log| log.contains("start"))
+    });
+    let stopping = Instant::now();
+    let output = fleet.qfleet(&["shutdown", "--wait"]);
+    let took = stopping.elapsed();
+    assert_eq!(fleet.wait().code(), Some(75));
+    assert!(took < Duration::from_secs(16), "{took:?}");
+    let said = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("waiting for 1 job of 1 queue and 1 program, "), "{said}");
+    assert!(
+        said.contains("audio: ERROR (job 00000000-0000-4000-8000-000000000001 was cut off and given back)"),
+        "{said}"
+    );
+    assert!(said.contains("deaf: ERROR (did not end in time and was killed)"), "{said}");
+    assert!(said.ends_with("shut down\n"), "{said}");
+    assert!(fleet.log().contains("cut off 1 job and gave back: 00000000-"), "{}", fleet.log());
+    assert!(fleet.log().contains("waiting for 1 job of 1 queue and 1 program, "), "{}", fleet.log());
+    let back: usize = redis::cmd("LLEN").arg("queues:audio").query(&mut redis.connection()).unwrap();
+    assert_eq!(back, 1, "given back");
 }

@@ -103,3 +103,19 @@ fn five_hundred_programs_start_and_stop_quickly() {
     println!("500 programs: up after {up:?}, down after {down:?} (debug build)");
     assert!(up < Duration::from_secs(30) && down < Duration::from_secs(30));
 }
+
+#[test]
+fn an_essential_program_takes_the_fleet_with_it_and_the_exit_code_says_why() {
+    let others = "  other: {command: sleep 1000, startsecs: 0}\n";
+    for (more, code) in [
+        ("command: \"sh -c 'sleep 0.2; exit 0'\", startsecs: 0, autorestart: unexpected", 0),
+        ("command: \"sh -c 'sleep 0.2; exit 3'\", startsecs: 0, autorestart: never", 76),
+        ("command: /no/such/program, startretries: 0", 76),
+    ] {
+        let mut fleet = Fleet::start(&format!("programs:\n  main: {{{more}, essential: true}}\n{others}"));
+        assert_eq!(fleet.wait().code(), Some(code), "{more}\n{}", fleet.log());
+        let said =
+            if code == 0 { "has done its work: the fleet ends" } else { "has failed for good: `main` " };
+        assert!(fleet.log().contains(said), "{}", fleet.log());
+    }
+}

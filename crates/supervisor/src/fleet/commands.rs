@@ -21,9 +21,12 @@ const MOST_PROCESSES: u32 = 1_000;
 impl Fleet {
     pub(super) fn asked(&mut self, ask: AskId, command: Command, now: Now) {
         let refused = match command {
-            Command::Shutdown => {
-                self.shut_down(false);
-                self.answer(ask, Vec::new());
+            Command::Shutdown { wait } => {
+                self.shut_down(false, now);
+                match self.phase.ending_mut() {
+                    Some(ending) if wait => ending.asks.push(ask),
+                    _ => self.answer(ask, Vec::new()),
+                }
                 Ok(())
             }
             Command::Signal { names, signal } => self.send_signal(ask, &names, signal),

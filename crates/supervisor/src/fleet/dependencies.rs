@@ -3,10 +3,10 @@
 //! A dependency matters when something starts and when something is asked to stop. What goes down by itself takes nobody
 //! with it: those who depend on it run on, and only their next start waits.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use qfleet_model::process::{Patience, ProcessEvent, ProcessState, Then, Wanted};
+use qfleet_model::process::{Patience, ProcessEvent, ProcessState};
 
 use super::admission::{Hindrance, Until};
 use super::group::{Group, GroupId};
@@ -104,6 +104,37 @@ impl Fleet {
         groups.into_iter().any(|id| self.dependents(id).any(|group| self.slots_of(group).any(is_leaving)))
     }
 
+    /// In how many steps those end that still live, but for these: by wave, and inside it by who depends on whom.
+    pub(super) fn steps_without(&self, asked: &[SlotId]) -> u32 {
+        let ranks = self.ranks();
+        let living =
+            |slot: &&Slot| !slot.state.is_at_rest() && !asked.contains(&slot.id) && !is_leaving(slot);
+        let groups: BTreeSet<GroupId> = self.slots.values().filter(living).map(|slot| slot.group).collect();
+        let steps = groups.iter().map(|id| (ranks.get(id).copied(), self.depth(*id, groups.len())));
+        u32::try_from(steps.collect::<BTreeSet<_>>().len()).unwrap_or(u32::MAX)
+    }
+
+    /// How long the longest chain of those is that depend on the group; no longer than this, should it be a circle.
+    fn depth(&self, id: GroupId, most: usize) -> usize {
+        let mut chain = BTreeSet::from([id]);
+        for depth in 0..most {
+            let names: BTreeSet<&str> = chain
+                .iter()
+                .filter_map(|id| self.groups.get(id))
+                .map(|group| group.spec.settings.name.as_str())
+                .collect();
+            let depends = |group: &Group| {
+                let on = &group.spec.settings.process.depends_on;
+                on.iter().any(|name| names.contains(name.as_str()))
+            };
+            chain = self.groups.iter().filter(|(_, group)| depends(group)).map(|(id, _)| *id).collect();
+            if chain.is_empty() {
+                return depth;
+            }
+        }
+        most
+    }
+
     /// The wave of the shutdown in which each group is asked to end: its priority, or that of what it depends on when
     /// this one would be gone earlier.
     pub(super) fn ranks(&self) -> BTreeMap<GroupId, i32> {
@@ -136,17 +167,6 @@ fn is_met(slot: &Slot) -> bool {
 }
 
 /// Whether it was asked to end for good and has not yet.
-pub(super) fn is_leaving(slot: &Slot) -> bool {
-    match &slot.state {
-        ProcessState::Stopping { then: Then::Stay, .. }
-        | ProcessState::Spawning { wanted: Wanted::Gone { then: Then::Stay, .. }, .. } => true,
-        ProcessState::Stopping { .. }
-        | ProcessState::Spawning { .. }
-        | ProcessState::Stopped
-        | ProcessState::Starting { .. }
-        | ProcessState::Running { .. }
-        | ProcessState::Backoff { .. }
-        | ProcessState::Exited { .. }
-        | ProcessState::Fatal { .. } => false,
-    }
+pub(super) const fn is_leaving(slot: &Slot) -> bool {
+    slot.state.is_leaving()
 }

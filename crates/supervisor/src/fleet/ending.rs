@@ -1,26 +1,29 @@
 //! The beginning and the end: the first start of everything, when it has settled, shutdown, and the daemon's exit code.
 
 use std::cmp::Reverse;
-use std::time::Duration;
+use std::collections::BTreeSet;
 
-use qfleet_model::process::{Patience, ProcessEvent, ProcessState, Wanted};
+use qfleet_manifest::stopping::RECOVERY_GRACE;
+use qfleet_model::budget::Budget;
+use qfleet_model::command::ProcessResult;
+use qfleet_model::process::{Action, Patience, ProcessEvent, ProcessState, Wanted};
+use qfleet_model::start::DrainLimit;
 use qfleet_model::time::Moment;
 use serde::{Deserialize, Serialize};
 
 use super::admission::Until;
 use super::dependencies::is_leaving;
+use super::farewell::CutOff;
 use super::slot::Slot;
-use super::{Effect, Fleet, Now, SlotId, Timer};
-
-/// When all processes are gone, recovery may take this much longer; its ledgers then stay for the next daemon.
-const RECOVERY_GRACE: Duration = Duration::from_secs(5);
+use super::{AskId, Effect, Fleet, Now, SlotId, Timer};
 
 /// Exit codes of the daemon.
 const DRAINED: u8 = 0;
 const CUT_OFF: u8 = 75;
+const ESSENTIAL_FAILED: u8 = 76;
 
 /// Where the daemon is in its life.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Phase {
     /// Nothing was started yet.
     NotBegun,
@@ -29,18 +32,37 @@ pub(super) enum Phase {
     /// In full swing.
     Up,
     /// Draining.
-    Ending {
-        /// Work was cut off.
-        cut_off: bool,
-        /// What has this priority, or stops before it, is being stopped.
-        wave: i32,
-        /// How long each may take.
-        patience: Patience,
-        /// Recovery is abandoned then; `None` while processes live.
-        gives_up_at: Option<Moment>,
-    },
+    Ending(Ending),
     /// Over.
     Ended,
+}
+
+/// The end of the fleet under way.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Ending {
+    /// Work was cut off.
+    cut_off: bool,
+    /// What has this priority, or stops before it, is being stopped.
+    wave: i32,
+    /// How long each may take.
+    patience: Patience,
+    /// Recovery is abandoned then; `None` while processes live.
+    gives_up_at: Option<Moment>,
+    /// An essential group failed, which has begun the end.
+    #[serde(default)]
+    failed: bool,
+    /// For the whole end, when there is a limit for it.
+    budget: Option<Budget>,
+    /// Those that are asked now are killed then at the latest.
+    killed_by: Option<Moment>,
+    /// When to say next what is waited for.
+    pub(super) say_at: Option<Moment>,
+    /// What was cut off.
+    #[serde(default)]
+    pub(super) cut: BTreeSet<CutOff>,
+    /// Who waits for the end.
+    #[serde(default)]
+    pub(super) asks: Vec<AskId>,
 }
 
 /// How far the end has come.
@@ -54,21 +76,41 @@ pub(super) enum Advance {
 }
 
 impl Phase {
-    pub(super) const fn is_ending(self) -> bool {
+    pub(super) const fn is_ending(&self) -> bool {
         matches!(self, Self::Ending { .. } | Self::Ended)
     }
 
-    pub(super) const fn gives_up_at(self) -> Option<Moment> {
+    pub(super) const fn ending(&self) -> Option<&Ending> {
         match self {
-            Self::Ending { gives_up_at, .. } => gives_up_at,
+            Self::Ending(ending) => Some(ending),
             Self::NotBegun | Self::Settling | Self::Up | Self::Ended => None,
         }
     }
 
+    pub(super) const fn ending_mut(&mut self) -> Option<&mut Ending> {
+        match self {
+            Self::Ending(ending) => Some(ending),
+            Self::NotBegun | Self::Settling | Self::Up | Self::Ended => None,
+        }
+    }
+
+    pub(super) fn gives_up_at(&self) -> Option<Moment> {
+        self.ending()?.gives_up_at
+    }
+
+    pub(super) fn say_at(&self) -> Option<Moment> {
+        self.ending()?.say_at
+    }
+
+    /// When those that are asked to end now are killed at the latest, whatever their own limits.
+    pub(super) fn killed_by(&self) -> Option<Moment> {
+        self.ending()?.killed_by
+    }
+
     /// Work of a process that had been asked to end was cut off; it only counts once the daemon itself ends.
     pub(super) fn note_cut_off(&mut self) {
-        if let Self::Ending { cut_off, .. } = self {
-            *cut_off = true;
+        if let Some(ending) = self.ending_mut() {
+            ending.cut_off = true;
         }
     }
 }
@@ -130,8 +172,10 @@ impl Fleet {
     /// for what others depend on: that is asked when they are down. So a server that queues need outlives their drain.
     /// With neither priorities nor dependencies there is one wave, and its longest limit counts.
     ///
+    /// With a `shutdown-timeout` no wave may take longer than what it leaves.
+    ///
     /// `again`: everything begins anew afterwards. Whoever wants the end gets it, also while others wait for a beginning.
-    pub(super) fn shut_down(&mut self, again: bool) {
+    pub(super) fn shut_down(&mut self, again: bool, now: Now) {
         if self.phase.is_ending() {
             if self.again && !again {
                 self.again = false;
@@ -140,8 +184,21 @@ impl Fleet {
             return;
         }
         self.again = again;
-        let patience = Patience::Limited;
-        self.phase = Phase::Ending { cut_off: false, wave: i32::MAX, patience, gives_up_at: None };
+        self.phase = Phase::Ending(Ending {
+            cut_off: false,
+            wave: i32::MAX,
+            patience: Patience::Limited,
+            gives_up_at: None,
+            failed: false,
+            budget: self.overall.shutdown_timeout.map(|all| Budget::new(all, now.moment)),
+            killed_by: None,
+            say_at: None,
+            cut: BTreeSet::new(),
+            asks: Vec::new(),
+        });
+        // The waves take over.
+        self.to_stop.clear();
+        self.say_again(now);
         self.changed = true;
         self.effects.push(Effect::ShuttingDown { again });
         for group in self.order.clone() {
@@ -150,20 +207,29 @@ impl Fleet {
         self.refuse_waiting();
     }
 
+    /// An essential group has failed for good, or has done its work.
+    pub(super) fn end_without(&mut self, failed: bool, now: Now) {
+        self.shut_down(false, now);
+        if let Some(ending) = self.phase.ending_mut() {
+            ending.failed = failed;
+        }
+    }
+
     /// From now on `stop-wait` is zero.
     pub(super) fn hurry(&mut self, now: Now) {
-        self.shut_down(false);
-        if let Phase::Ending { wave, patience, .. } = &mut self.phase {
-            *patience = Patience::AtOnce;
-            let wave = *wave;
-            let recovered = !self.is_recovering();
-            self.stop_from(wave, Patience::AtOnce, recovered, now);
+        self.shut_down(false, now);
+        let recovered = !self.is_recovering();
+        if let Some(ending) = self.phase.ending_mut() {
+            ending.patience = Patience::AtOnce;
+            self.stop_some(recovered, now);
         }
     }
 
     /// Asks everything of this wave and above to end that may be asked now: what others depend on has to wait for them,
     /// and for the jobs of those that died (`recovered`: they are back). Whether anybody was asked.
-    fn stop_from(&mut self, wave: i32, patience: Patience, recovered: bool, now: Now) -> bool {
+    fn stop_some(&mut self, recovered: bool, now: Now) -> bool {
+        let Some(Ending { wave, patience, .. }) = self.phase.ending() else { return false };
+        let (wave, patience) = (*wave, *patience);
         let ranks = self.ranks();
         let rank = |slot: &Slot| ranks.get(&slot.group).copied();
         let is_next = |slot: &Slot| rank(slot) >= Some(wave) && !slot.state.is_at_rest();
@@ -182,25 +248,52 @@ impl Fleet {
         if circle {
             ask = wait;
         }
+        self.limit_step(&ask, now);
         for slot in &ask {
             self.tell(*slot, ProcessEvent::Stop(patience), now);
         }
         !ask.is_empty()
     }
 
+    /// With a budget, those who are asked now, or were earlier, leave something to those who come later.
+    fn limit_step(&mut self, asked: &[SlotId], now: Now) {
+        let Some(budget) = self.phase.ending().and_then(|ending| ending.budget) else { return };
+        let latest = budget.killed_by(self.steps_without(asked));
+        if let Some(ending) = self.phase.ending_mut() {
+            ending.killed_by = Some(latest);
+        }
+        for id in self.slots.keys().copied().collect::<Vec<_>>() {
+            self.hasten(id, latest, now);
+        }
+    }
+
+    /// One that was asked to end earlier, and has longer than there is time now, is told so.
+    fn hasten(&mut self, id: SlotId, latest: Moment, now: Now) {
+        let Some(slot) = self.slots.get_mut(&id).filter(|slot| is_leaving(slot)) else { return };
+        let Some(Action::WakeAt(at)) = slot.state.kill_by(latest) else { return };
+        if let (true, Some(pid)) = (slot.is_worker(), slot.state.pid()) {
+            let limit = slot.spec.policy.within(latest.since(now.moment)).stop_wait;
+            self.effects.push(Effect::Drain { pid, limit: DrainLimit::AtMost(limit) });
+        }
+        self.wake(at, Timer::Slot(id));
+    }
+
     /// When a wave is down and its jobs are back, begins the next one; after the last the daemon ends.
     pub(super) fn advance_end(&mut self, now: Now) -> Advance {
-        let Phase::Ending { cut_off, wave, patience, gives_up_at } = self.phase else {
+        let Some(Ending { wave, gives_up_at, .. }) = self.phase.ending() else {
             return Advance::NotYet;
         };
+        let (wave, gives_up_at) = (*wave, *gives_up_at);
         let ranks = self.ranks();
         let left = self.slots.values().filter(|slot| !slot.state.is_at_rest());
         let next = left.filter_map(|slot| ranks.get(&slot.group).copied()).max();
         let overdue = gives_up_at.is_some_and(|at| at <= now.moment);
         let recovered = !self.is_recovering() || overdue;
         if next.is_some_and(|rank| rank >= wave) {
-            if self.stop_from(wave, patience, recovered, now) {
-                self.phase = Phase::Ending { cut_off, wave, patience, gives_up_at: None };
+            if self.stop_some(recovered, now) {
+                if let Some(ending) = self.phase.ending_mut() {
+                    ending.gives_up_at = None;
+                }
                 return Advance::NextWave;
             }
             if recovered || self.slots.values().any(is_leaving) {
@@ -211,20 +304,57 @@ impl Fleet {
         let has_begun = wave < i32::MAX || next.is_none();
         if has_begun && !recovered {
             if gives_up_at.is_none() {
-                let at = now.moment + RECOVERY_GRACE;
-                self.phase = Phase::Ending { cut_off, wave, patience, gives_up_at: Some(at) };
-                self.wake(at, Timer::Ending);
+                self.wait_for_recovery(now);
             }
             return Advance::NotYet;
         }
         if let Some(wave) = next {
-            self.phase = Phase::Ending { cut_off, wave, patience, gives_up_at: None };
+            if let Some(ending) = self.phase.ending_mut() {
+                ending.wave = wave;
+                ending.gives_up_at = None;
+            }
             return Advance::NextWave;
         }
         self.abandon_recoveries();
+        Advance::Over(self.finish())
+    }
+
+    /// Jobs of dead workers are being given back; with a budget, and others still to be stopped, that must leave them
+    /// their time.
+    fn wait_for_recovery(&mut self, now: Now) {
+        let latest = |budget: Budget| match self.steps_without(&[]) {
+            0 => budget.ends_at(),
+            later => budget.killed_by(later),
+        };
+        let grace = now.moment + RECOVERY_GRACE;
+        let budget = self.phase.ending().and_then(|ending| ending.budget);
+        let at = budget.map_or(grace, |budget| latest(budget).min(grace)).max(now.moment);
+        if let Some(ending) = self.phase.ending_mut() {
+            ending.gives_up_at = Some(at);
+        }
+        self.wake(at, Timer::Ending);
+    }
+
+    /// Nothing lives any more: tells those who wait for it, and gives the daemon's exit code.
+    fn finish(&mut self) -> u8 {
+        let Phase::Ending(ending) = std::mem::replace(&mut self.phase, Phase::Ended) else { return DRAINED };
+        self.log_cut_off(&ending.cut);
+        let lines: Vec<ProcessResult> = ending.cut.iter().map(CutOff::line).collect();
+        for ask in &ending.asks {
+            self.answer(*ask, lines.clone());
+        }
         self.refuse_all();
-        self.phase = Phase::Ended;
-        Advance::Over(if cut_off { CUT_OFF } else { DRAINED })
+        match (ending.failed, ending.cut_off) {
+            (true, _) => ESSENTIAL_FAILED,
+            (false, true) => CUT_OFF,
+            (false, false) => DRAINED,
+        }
+    }
+
+    /// When nothing lives any more, if there is a limit to it.
+    #[must_use]
+    pub fn ends_at(&self) -> Option<Moment> {
+        Some(self.phase.ending()?.budget?.ends_at())
     }
 }
 

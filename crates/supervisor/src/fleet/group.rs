@@ -204,6 +204,7 @@ impl Fleet {
     pub(super) fn advance_group(&mut self, id: GroupId, now: Now) {
         self.clear_resting_slots(id);
         self.advance_rollout(id, now);
+        self.look_at_essential(id, now);
         self.drop_if_gone(id);
     }
 

@@ -15,7 +15,8 @@
 //! | `reload.rs` | what a changed manifest means |
 //! | `observed.rs` | what is made of what others have found out |
 //! | `recovery.rs` | who gives back what dead workers held |
-//! | `ending.rs` | shutdown, and the daemon's exit code |
+//! | `ending.rs`, `essential.rs` | shutdown, and the daemon's exit code; which groups bring it about |
+//! | `farewell.rs` | what the end waits for, and what was cut off |
 //! | `view.rs` | what others see |
 //! | `written.rs` | (the fleet as text, for the program that takes this one's place) |
 
@@ -34,7 +35,9 @@ mod asks;
 mod commands;
 mod dependencies;
 mod ending;
+mod essential;
 mod event;
+mod farewell;
 mod group;
 mod observed;
 mod recovery;
@@ -61,6 +64,7 @@ enum Timer {
     Recovery(RecoveryId),
     Turns,
     Ending,
+    Saying,
 }
 
 /// Whose child it is.
@@ -246,6 +250,7 @@ impl Fleet {
             }
             Timer::Turns => self.turns_at == Some(at),
             Timer::Ending => self.phase.gives_up_at() == Some(at),
+            Timer::Saying => self.phase.say_at() == Some(at),
         }
     }
 
@@ -263,6 +268,7 @@ impl Fleet {
                 Timer::Recovery(recovery) => self.retry_recovery(recovery, at),
                 Timer::Turns => self.turns_at = None,
                 Timer::Ending => {}
+                Timer::Saying => self.say_what_lasts(now),
             }
         }
     }

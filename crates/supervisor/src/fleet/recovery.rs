@@ -70,7 +70,8 @@ impl Fleet {
         let (name, pid) = (recovery.name.clone(), recovery.pid);
         match message {
             FromChild::Waiting { .. } => recovery.waiting = true,
-            FromChild::Recovered { returned, buried } => {
+            FromChild::Recovered { returned, buried, started } => {
+                self.note_jobs_cut_off(started);
                 let text = format!("gave back {returned} jobs of the dead worker, set {buried} aside");
                 self.log(*buried > 0, name, pid, text);
             }
@@ -78,7 +79,10 @@ impl Fleet {
                 let text = format!("cannot give back the jobs of the dead worker: cannot {step}: {error}");
                 self.log(true, name, pid, text);
             }
-            FromChild::Ready | FromChild::WantsReplacement { .. } | FromChild::Report(_) => {}
+            FromChild::Ready
+            | FromChild::WantsReplacement { .. }
+            | FromChild::CutOff { .. }
+            | FromChild::Report(_) => {}
         }
     }
 

@@ -115,7 +115,7 @@ impl Fleet {
                     Wish::Reload { dry_run, reset } => self.reload(plan, dry_run, reset, now),
                     Wish::Reread => plan.results(),
                     Wish::StartOver => {
-                        self.shut_down(true);
+                        self.shut_down(true, now);
                         Vec::new()
                     }
                 };

@@ -190,7 +190,13 @@ impl Fleet {
         let Some(slot) = self.slots.get_mut(&id) else { return };
         let before = slot.state.word();
         let state = std::mem::replace(&mut slot.state, ProcessState::Stopped);
-        let (state, actions) = state.step(event, &slot.spec.policy, now.moment);
+        let latest = self.phase.killed_by();
+        let within = latest.map(|latest| slot.spec.policy.within(latest.since(now.moment)));
+        let policy = within.as_ref().unwrap_or(&slot.spec.policy);
+        let (mut state, mut actions) = state.step(event, policy, now.moment);
+        if state.is_leaving() {
+            actions.extend(latest.and_then(|latest| state.kill_by(latest)));
+        }
         slot.state = state;
         slot.record(before, now);
         self.touched.insert(slot.group);
@@ -276,7 +282,8 @@ impl Fleet {
                     self.changed = true;
                 }
             }
-            FromChild::Recovered { returned, buried } => {
+            FromChild::CutOff { jobs } => self.note_jobs_cut_off(&jobs),
+            FromChild::Recovered { returned, buried, .. } => {
                 self.log_recovered(id, returned, buried);
             }
         }
@@ -309,6 +316,9 @@ impl Fleet {
         };
         if asked && cut_off {
             self.phase.note_cut_off();
+        }
+        if killed && cut_off {
+            self.note_killed(id);
         }
         if let Some(slot) = self.slots.get_mut(&id)
             && slot.is_up()

@@ -14,6 +14,7 @@ use qfleet_model::process::{Pid, ProcessState};
 use qfleet_model::snapshot::{FleetSnapshot, GroupView, Keeping, ProcessView, StateWord};
 use qfleet_model::time::{Moment, WallTime};
 
+use super::farewell::Waits;
 use super::group::Group;
 use super::slot::Slot;
 use super::{Fleet, SlotId};
@@ -27,6 +28,8 @@ pub struct Seen {
     pub started_at: Option<WallTime>,
     /// Draining has begun.
     pub shutting_down: bool,
+    /// What the end waits for.
+    waits: Option<Waits>,
     /// Groups in manifest order.
     pub groups: Vec<GroupView>,
     /// Processes, group by group, by number.
@@ -57,6 +60,7 @@ impl Fleet {
             pid,
             started_at: Some(started_at),
             shutting_down: self.phase.is_ending(),
+            waits: self.waits(),
             groups: Vec::with_capacity(self.order.len()),
             processes: Vec::with_capacity(self.slots.len()),
         };
@@ -155,6 +159,7 @@ pub fn render(seen: &Seen, now: Moment, zone: &TimeZone) -> FleetSnapshot {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         started_at: seen.started_at,
         shutting_down: seen.shutting_down,
+        ending: seen.waits.as_ref().map(|waits| waits.said(now)),
         groups: seen.groups.clone(),
         processes: seen.processes.iter().map(view).collect(),
     }

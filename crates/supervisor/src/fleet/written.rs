@@ -41,7 +41,8 @@ impl Fleet {
             .filter_map(|(id, recovery)| recovery.retry_at.map(|at| (at, Timer::Recovery(*id))));
         let ending = self.phase.gives_up_at().map(|at| (at, Timer::Ending));
         let turns = self.turns_at.map(|at| (at, Timer::Turns));
-        slots.chain(recoveries).chain(turns).chain(ending).collect()
+        let saying = self.phase.say_at().map(|at| (at, Timer::Saying));
+        slots.chain(recoveries).chain(turns).chain(ending).chain(saying).collect()
     }
 
     /// Hundreds of processes may have the settings of one group.

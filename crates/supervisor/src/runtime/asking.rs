@@ -41,11 +41,11 @@ impl Supervisor {
     pub(super) fn signalled(&mut self, incoming: Incoming) {
         let now = clock::now();
         match incoming {
-            Incoming::Term => self.command(Command::Shutdown),
+            Incoming::Term => self.command(Command::Shutdown { wait: false }),
             Incoming::Int => match self.first_int {
                 None => {
                     self.first_int = Some(now);
-                    self.command(Command::Shutdown);
+                    self.command(Command::Shutdown { wait: false });
                 }
                 Some(first) if now.since(first) >= SAME_INT => self.handle(Event::Hurry),
                 Some(_) => {}

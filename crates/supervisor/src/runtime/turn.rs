@@ -179,6 +179,9 @@ impl Supervisor {
         let now = clock::now();
         self.leftovers.take_over_orphans(&self.world.trees, |pid| self.world.is_child(pid), now);
         self.reap();
+        if let Some(latest) = self.fleet.ends_at() {
+            self.leftovers.hurry(latest);
+        }
         while let Some(due) = self.leftovers.due() {
             tokio::select! {
                 () = self.reaper.woken() => {}

@@ -33,7 +33,7 @@ pub fn play() -> ExitCode {
             assert!(settings["connections"].is_object());
             if let Some(map) = LockedMap::open_when_free(&ledger).unwrap() {
                 map.unlink().unwrap();
-                link.say(&FromChild::Recovered { returned: 3, buried: 0 });
+                link.say(&FromChild::Recovered { returned: 3, buried: 0, started: vec![] });
             }
             ExitCode::SUCCESS
         }

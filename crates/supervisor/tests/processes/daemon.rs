@@ -134,7 +134,7 @@ impl Tester {
     }
 
     pub fn shutdown(&self) {
-        self.ask(Command::Shutdown).unwrap();
+        self.ask(Command::Shutdown { wait: false }).unwrap();
     }
 
     /// Reads another manifest from now on.

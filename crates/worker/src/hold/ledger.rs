@@ -9,19 +9,24 @@
 //! magic and version | tag, number of records | pid, length of table | pid's start | table (JSON) | marks | records
 //! ```
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use qfleet_manifest::queue::NodeRules;
+use qfleet_model::link::JobRef;
 use qfleet_model::time::WallTime;
 use qfleet_os::locked_map::LockedMap;
 use qfleet_queue::driver::{DeadHold, DeadState, DeadVerdict, DeadWorker, LaneId, Mark, Receipt};
 use serde::{Deserialize, Serialize};
 
-const MAGIC: u64 = u64::from_be_bytes(*b"qfhold\0\x01");
+const MAGIC: u64 = u64::from_be_bytes(*b"qfhold\0\x02");
+/// Of a ledger whose records do not name their jobs.
+const NAMELESS: u64 = u64::from_be_bytes(*b"qfhold\0\x01");
 const WORD: usize = 8;
 const HEADER: usize = 4 * WORD;
-const RECORD: usize = 12 * WORD;
+const RECORD: usize = 20 * WORD;
+const NAMELESS_RECORD: usize = 12 * WORD;
 /// Reserving calls of one connection whose reply may be missing, at most.
 const MARKS: usize = 16;
 
@@ -40,6 +45,9 @@ const ARRIVAL: usize = 7 * WORD;
 const DELIVERY: usize = 8 * WORD;
 /// Bytes of a delivery's id.
 const DELIVERY_LENGTH: usize = 26;
+const JOB: usize = 12 * WORD;
+/// Bytes of a job's id; a longer one is cut.
+const JOB_LENGTH: usize = 8 * WORD;
 
 /// Where the words are kept: the mapped file, or in tests a place that shows every instant of a write.
 pub(crate) trait Words {
@@ -98,6 +106,8 @@ pub(crate) struct Ledger<W = LockedMap> {
 pub(crate) struct Start<'a> {
     /// Its id.
     pub(crate) delivery: &'a str,
+    /// Its job's id.
+    pub(crate) job: &'a str,
     /// The job is the only one in hand, after earlier crashes.
     pub(crate) alone: bool,
     /// A process of ours works on it.
@@ -177,6 +187,10 @@ impl<W: Words> Ledger<W> {
     pub(crate) fn started(&self, record: usize, source: usize, receipt: &Receipt, start: &Start<'_>) {
         let at = self.record_at(record);
         self.words.write(at + DELIVERY, start.delivery.as_bytes().get(..DELIVERY_LENGTH).unwrap_or_default());
+        let mut job = [0; JOB_LENGTH];
+        let id = shown(start.job);
+        job[..id.len()].copy_from_slice(id.as_bytes());
+        self.words.write(at + JOB, &job);
         self.words.store(at + NOT_BEFORE, date(start.not_before));
         let marks = u64::from(start.alone) << ALONE | u64::from(start.local) << LOCAL;
         self.words.store(at, state_word(State::Started, source, receipt) | marks);
@@ -259,6 +273,8 @@ pub(crate) struct Contents {
     pub(crate) table: Table,
     /// One for each source of the table.
     pub(crate) dead: Vec<DeadWorker>,
+    /// Jobs that had been handed over, as far as they are named.
+    pub(crate) started: Vec<JobRef>,
     /// What may be left of processes that worked on jobs.
     pub(crate) leftovers: Vec<Leftover>,
 }
@@ -294,11 +310,12 @@ impl fmt::Display for LedgerError {
 pub(crate) fn read(bytes: &[u8]) -> Result<Contents, LedgerError> {
     let word =
         |at: usize| -> Option<u64> { Some(u64::from_ne_bytes(bytes.get(at..at + WORD)?.try_into().ok()?)) };
-    match word(0) {
-        Some(MAGIC) => {}
+    let size = match word(0) {
+        Some(MAGIC) => RECORD,
+        Some(NAMELESS) => NAMELESS_RECORD,
         Some(0) | None => return Err(LedgerError::Unfinished),
         Some(_) => return Err(LedgerError::Unreadable(String::from("another version wrote it"))),
-    }
+    };
     let short = || LedgerError::Unreadable(String::from("it is cut short"));
     let (tag, capacity) = halves(word(WORD).ok_or_else(short)?);
     let (pid, table_length) = halves(word(2 * WORD).ok_or_else(short)?);
@@ -315,12 +332,13 @@ pub(crate) fn read(bytes: &[u8]) -> Result<Contents, LedgerError> {
         dead.push(DeadWorker { tag, marks, held: Vec::new() });
     }
     let mut leftovers = Vec::new();
-    let mut held = Vec::new();
+    let (mut held, mut started) = (Vec::new(), Vec::new());
     for record in 0..capacity as usize {
-        let at = records_at + record * RECORD;
-        let words: Option<Vec<u64>> = (0..RECORD / WORD).map(|index| word(at + index * WORD)).collect();
+        let at = records_at + record * size;
+        let words: Option<Vec<u64>> = (0..size / WORD).map(|index| word(at + index * WORD)).collect();
         let words = words.ok_or_else(short)?;
         if let Some((source, hold)) = read_record(&words) {
+            started.extend(read_name(&words, &table, source, &hold));
             held.push((words[ARRIVAL / WORD], source, hold));
             leftovers.extend(read_leftover(&words));
         }
@@ -332,7 +350,7 @@ pub(crate) fn read(bytes: &[u8]) -> Result<Contents, LedgerError> {
             worker.held.push(hold);
         }
     }
-    Ok(Contents { writer: Writer { tag, pid, started_at }, table, dead, leftovers })
+    Ok(Contents { writer: Writer { tag, pid, started_at }, table, dead, started, leftovers })
 }
 
 /// A record in use: its source, and the job.
@@ -358,6 +376,25 @@ fn read_record(words: &[u64]) -> Option<(usize, DeadHold)> {
     Some((usize::from(part(16)), hold))
 }
 
+/// Which job it is, when it had been handed over.
+fn read_name(words: &[u64], table: &Table, source: usize, hold: &DeadHold) -> Option<JobRef> {
+    let DeadState::Started { .. } = hold.state else { return None };
+    let bytes: Vec<u8> = words.get(JOB / WORD..)?.iter().flat_map(|word| word.to_ne_bytes()).collect();
+    let text = String::from_utf8_lossy(&bytes);
+    let id = shown(text.trim_end_matches('\0')).into_owned();
+    let (queue, _) = table.sources.get(source)?.lanes.get(usize::from(hold.lane.0))?;
+    (!id.is_empty()).then(|| JobRef { queue: queue.clone(), id })
+}
+
+/// A job's id as it may be shown: of one line, and not too long.
+pub(crate) fn shown(id: &str) -> Cow<'_, str> {
+    let end = id.floor_char_boundary(JOB_LENGTH);
+    match id.get(..end).unwrap_or_default() {
+        plain if !plain.contains(char::is_control) => Cow::Borrowed(plain),
+        odd => Cow::Owned(odd.replace(char::is_control, "?")),
+    }
+}
+
 /// Processes there may be: a group was noted, or one was about to be started.
 fn read_leftover(words: &[u64]) -> Option<Leftover> {
     let at = |offset: usize| words[offset / WORD];
@@ -367,7 +404,8 @@ fn read_leftover(words: &[u64]) -> Option<Leftover> {
     if group.is_none() && !about_to {
         return None;
     }
-    let bytes: Vec<u8> = words[DELIVERY / WORD..].iter().flat_map(|word| word.to_ne_bytes()).collect();
+    let bytes: Vec<u8> =
+        words[DELIVERY / WORD..JOB / WORD].iter().flat_map(|word| word.to_ne_bytes()).collect();
     let delivery = String::from_utf8_lossy(&bytes[..DELIVERY_LENGTH]).into_owned();
     Some(Leftover { delivery, group })
 }

@@ -53,7 +53,7 @@ fn table() -> Table {
 const DELIVERY: &str = "01KDVDNEW8Q2ZC6V5T9W3E7RXG";
 
 fn start(alone: bool, not_before: Option<WallTime>) -> Start<'static> {
-    Start { delivery: DELIVERY, alone, local: true, not_before }
+    Start { delivery: DELIVERY, job: "8412", alone, local: true, not_before }
 }
 
 fn receipt(digest: u8) -> Receipt {
@@ -224,4 +224,34 @@ fn damage_is_an_error_not_a_panic() {
         }
         let _ = read(&damaged);
     }
+}
+
+#[test]
+fn a_started_job_is_named_and_an_older_ledger_is_read_without() {
+    let json = serde_json::to_vec(&table()).unwrap();
+    let recorder = Recorder::default();
+    let ledger = Ledger::lay_out(&recorder, WRITER, &json, 2, 8);
+    let receipt = Receipt::new(LaneId(0), 1, [1; 16], Arc::new(()));
+    let long = "\u{e9}".repeat(40);
+    for (record, job) in [(0, "8412"), (1, "two\nlines"), (2, &long), (3, "")] {
+        ledger.fetched(record, 1, &receipt);
+        ledger.started(record, 1, &receipt, &Start { job, ..start(false, None) });
+    }
+    ledger.fetched(4, 1, &receipt);
+    let bytes = applied(size(&json, 2, 8), &recorder.stores.borrow());
+    let contents = read(&bytes).unwrap();
+    let ids: Vec<&str> = contents.started.iter().map(|job| job.id.as_str()).collect();
+    assert_eq!(ids, ["8412", "two?lines", &long[..64]]);
+    assert!(contents.started.iter().all(|job| job.queue == "a"));
+
+    let records = records_at(json.len(), 2);
+    let mut older = bytes[..records].to_vec();
+    older[..WORD].copy_from_slice(&NAMELESS.to_ne_bytes());
+    for record in 0..8 {
+        let at = records + record * RECORD;
+        older.extend(&bytes[at..at + NAMELESS_RECORD]);
+    }
+    let nameless = read(&older).unwrap();
+    assert_eq!((nameless.dead, nameless.leftovers), (contents.dead, contents.leftovers));
+    assert_eq!(nameless.started, []);
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use qfleet_manifest::queue::Connection;
+use qfleet_model::link::{JobRef, MOST_JOBS};
 use qfleet_os::locked_map::LockedMap;
 use qfleet_queue::driver::{DeadWorker, QueueDriver, Recovered};
 use qfleet_queue::error::QueueError;
@@ -27,6 +28,8 @@ pub(crate) struct Dead {
     map: LockedMap,
     /// What the jobs of each connection were, and where they go back to.
     sources: Vec<(Arc<dyn QueueDriver>, String, DeadWorker)>,
+    /// Jobs that were running.
+    started: Vec<JobRef>,
     worker: Writer,
     leftovers: Vec<Leftover>,
 }
@@ -64,12 +67,17 @@ impl Dead {
         }
         let same_boot = contents.table.boot == boot();
         let leftovers = if same_boot { contents.leftovers } else { Vec::new() };
-        Ok(Some(Self { map, sources, worker: contents.writer, leftovers }))
+        Ok(Some(Self { map, sources, started: contents.started, worker: contents.writer, leftovers }))
     }
 
     /// Whether a store has to be reached.
     pub(crate) fn needs_a_store(&self) -> bool {
         !self.sources.is_empty()
+    }
+
+    /// Names the jobs that were running, as far as a message may.
+    pub(crate) fn started(&self) -> Vec<JobRef> {
+        self.started.iter().take(MOST_JOBS).cloned().collect()
     }
 
     /// Ends leftover processes, gives back every job, and removes the file. Waits for stores that are away, which `away`

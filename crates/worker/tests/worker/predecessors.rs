@@ -47,7 +47,8 @@ fn it_gives_back_what_a_dead_one_held_and_takes_it_itself() {
     let worker = stage.worker_after(&settings, vec![earlier.ledger.clone()]);
     worker.wait_for("waiting", |message| matches!(message, FromChild::Waiting { .. }));
     earlier.child.kill9();
-    worker.wait_for("the recovery", |message| *message == FromChild::Recovered { returned: 1, buried: 0 });
+    let names_it = |message: &FromChild| matches!(message, FromChild::Recovered { returned: 1, buried: 0, started } if started[0].queue == "q" && started.len() == 1);
+    worker.wait_for("the recovery", names_it);
     worker.wait_for("ready", |message| *message == FromChild::Ready);
     assert_eq!(stage.wait_lines("out", 3), ["start a", "start a", "end a"]);
     assert!(!earlier.ledger.exists());

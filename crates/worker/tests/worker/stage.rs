@@ -108,7 +108,7 @@ impl Stage {
         assert!(!ledger.exists(), "the ledger is done with");
         let said = process.said();
         let recovered = said.iter().find_map(|message| match message {
-            FromChild::Recovered { returned, buried } => Some((*returned, *buried)),
+            FromChild::Recovered { returned, buried, .. } => Some((*returned, *buried)),
             _ => None,
         });
         recovered.unwrap_or((0, 0))
