@@ -18,6 +18,7 @@ use serde::de::DeserializeOwned;
 
 use crate::exit::Exit;
 use crate::logging;
+use crate::turn;
 
 /// What a shell answers, and so what people expect, when something could not be executed.
 const NOT_EXECUTED: u8 = 127;
@@ -40,6 +41,23 @@ pub(crate) fn run() -> ExitCode {
             let environment: Vec<_> = std::env::vars_os().collect();
             let step = prepare::execute(&argv, &environment);
             not_executed(&link, step)
+        }
+        Role::Once { settings, key, agreed_for, elsewhere, argv } => {
+            match turn::is_ours(settings, &key, agreed_for) {
+                Ok(true) => {
+                    let environment: Vec<_> = std::env::vars_os().collect();
+                    let step = prepare::execute(&argv, &environment);
+                    not_executed(&link, step)
+                }
+                Ok(false) => {
+                    say(&link, &FromChild::Elsewhere);
+                    ExitCode::from(u8::try_from(elsewhere).unwrap_or_default())
+                }
+                Err(error) => {
+                    say(&link, &turn::not_known(error));
+                    ExitCode::from(NOT_EXECUTED)
+                }
+            }
         }
         Role::Worker { settings, ledger, after } => work(&link, settings, |settings, link| {
             qfleet_worker::run(settings, ledger, after, Some(Link::new(link, frames)))
@@ -75,11 +93,15 @@ fn invalid(error: FrameError) -> io::Error {
 }
 
 /// Says over the link what failed. If that fails too the daemon is gone, and nobody is left to tell.
-fn not_executed(mut link: &UnixStream, step: StepError) -> ExitCode {
-    if let Ok(line) = frame::line(&FromChild::from(step)) {
+fn not_executed(link: &UnixStream, step: StepError) -> ExitCode {
+    say(link, &FromChild::from(step));
+    ExitCode::from(NOT_EXECUTED)
+}
+
+fn say(mut link: &UnixStream, message: &FromChild) {
+    if let Ok(line) = frame::line(message) {
         let _gone = link.write_all(&line);
     }
-    ExitCode::from(NOT_EXECUTED)
 }
 
 /// Runs a worker's part on a runtime with one thread.

@@ -9,6 +9,7 @@ mod import;
 mod logging;
 mod manifest_file;
 mod prefixes;
+mod turn;
 mod world;
 
 use std::process::ExitCode;

@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use jiff::tz::TimeZone;
 use qfleet_manifest::World;
 use qfleet_os::users;
 
@@ -55,6 +56,10 @@ impl World for Machine {
 
     fn is_root(&self) -> bool {
         users::am_root()
+    }
+
+    fn time_zone(&self, name: &str) -> Option<TimeZone> {
+        if name == "UTC" { Some(TimeZone::UTC) } else { TimeZone::get(name).ok() }
     }
 
     fn is_current_user(&self, name: &str) -> bool {

@@ -14,7 +14,7 @@ use crate::written::address::{self, Address, Distance};
 use crate::written::connection::library;
 use crate::written::document::Document;
 
-/// Queues, pools and programs share one name space.
+/// Queues, pools, programs and schedules share one name space.
 pub(crate) fn one_name_space(document: &Document<'_>) {
     let mut seen: HashMap<&str, &str> = HashMap::new();
     let mut note = |name, kind, value: &Value<'_>| {
@@ -22,13 +22,14 @@ pub(crate) fn one_name_space(document: &Document<'_>) {
         if let Some(other) = seen.insert(name, kind).filter(|other| *other != kind) {
             value.problem_at_key(
                 format!("a {other} has this name already"),
-                Some("queues, pools and programs share one name space"),
+                Some("queues, pools, programs and schedules share one name space"),
             );
         }
     };
     document.queues.iter().for_each(|queue| note(queue.name.as_str(), "queue", &queue.value));
     document.pools.iter().for_each(|pool| note(pool.name.as_str(), "pool", &pool.value));
     document.programs.iter().for_each(|program| note(program.name.as_str(), "program", &program.value));
+    document.schedules.iter().for_each(|schedule| note(schedule.name.as_str(), "schedule", &schedule.value));
 }
 
 /// A queue in a pool has no processes of its own.
@@ -102,7 +103,7 @@ pub(crate) fn warnings(
                         .for_each(|lane| stop_wait_covers(&pool.value, lane, worker.stop_wait));
                 }
             }
-            Work::Program { .. } => {}
+            Work::Program { .. } | Work::Schedule(_) => {}
         }
     }
     same_queue_twice(lanes);
@@ -110,7 +111,8 @@ pub(crate) fn warnings(
     tries_without_effect(document, connections, lanes);
     passwords_kept_from_programs(document, groups);
     if groups.is_empty() {
-        document.root.warn("there is no queue and no program", "name some under `queues` or `programs`");
+        let hint = "name some under `queues`, `programs` or `schedules`";
+        document.root.warn("there is no queue, no program and no schedule", hint);
     }
 }
 
@@ -238,7 +240,7 @@ fn passwords_kept_from_programs(document: &Document<'_>, groups: &[Group]) {
         document.root.context.passwords().into_iter().filter(|one| one.at.split('.').next() == Some("redis"));
     for password in passwords {
         let misses = |group: &&Group| {
-            matches!(group.work, Work::Program { .. })
+            matches!(group.work, Work::Program { .. } | Work::Schedule(_))
                 && group.process.inherit_environment
                 && !group.process.environment.contains_key(&password.name)
         };

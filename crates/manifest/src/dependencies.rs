@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::queue::Lane;
-use crate::settings::Group;
+use crate::settings::{Group, Work};
 use crate::suggest::nearest;
 use crate::value::Value;
 use crate::written::document::Document;
@@ -15,8 +15,15 @@ pub(crate) fn check(document: &Document<'_>, groups: &[Group], lanes: &[(Value<'
             let Some(value) = place(document, group, name) else { continue };
             if *name == group.name {
                 value.problem_with_hint("nothing can depend on itself", "remove it");
-            } else if !groups.iter().any(|other| other.name == *name) {
-                unknown(document, groups, lanes, name, &value);
+                continue;
+            }
+            match groups.iter().find(|other| other.name == *name) {
+                Some(Group { work: Work::Schedule(_), .. }) => value.problem_with_hint(
+                    "is a schedule, which is up only while it runs",
+                    "name a program, a queue or a pool",
+                ),
+                Some(_) => {}
+                None => unknown(document, groups, lanes, name, &value),
             }
         }
     }
@@ -29,7 +36,13 @@ fn place<'c>(document: &Document<'c>, group: &Group, name: &str) -> Option<Value
     let queues = document.queues.iter().filter_map(|queue| named(&queue.name, &queue.value));
     let pools = document.pools.iter().filter_map(|pool| named(&pool.name, &pool.value));
     let programs = document.programs.iter().filter_map(|program| named(&program.name, &program.value));
-    let own = queues.chain(pools).chain(programs).next().and_then(|value| value.child_at(&["depends-on"]));
+    let schedules = document.schedules.iter().filter_map(|schedule| named(&schedule.name, &schedule.value));
+    let own = queues
+        .chain(pools)
+        .chain(programs)
+        .chain(schedules)
+        .next()
+        .and_then(|value| value.child_at(&["depends-on"]));
     let list = own.or_else(|| document.root.child_at(&["defaults", "depends-on"]))?;
     let items = list.list_or_one()?;
     items.iter().find(|item| item.line().as_deref() == Some(name)).cloned().or(Some(list))

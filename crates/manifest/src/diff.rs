@@ -8,10 +8,13 @@ use std::fmt::Display;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use jiff::tz::TimeZone;
 use qfleet_model::backoff::Backoff;
 
-use crate::queue::{Connection, Keep, Lane, NodeRules, Override, Tuning};
-use crate::settings::{Control, Group, Logging, Manifest, Overall, ProcessSettings, Work, WorkerSettings};
+use crate::queue::{Connection, Keep, Lane, NodeRules, Override, RedisSettings, Tuning};
+use crate::settings::{
+    Control, Group, Logging, Manifest, Overall, ProcessSettings, ScheduleSettings, Work, WorkerSettings,
+};
 use crate::units::{shown, shown_size};
 
 /// Settings that running processes can be told.
@@ -117,6 +120,9 @@ pub fn describe(running: &[Group], wanted: &[Group]) -> Vec<String> {
         let list = |to: &Group| was.map(|from| differences(from, to)).unwrap_or_default();
         let texts = |to: &Group| list(to).into_iter().map(|one| one.text).collect::<Vec<_>>().join(", ");
         match change {
+            Change::Added(Group { work: Work::Schedule(schedule), .. }) => {
+                format!("{name}: added, `{}`", schedule.cron)
+            }
             Change::Added(group) => {
                 let count = group.process.numprocs;
                 format!("{name}: added, {count} {}", if count == 1 { "process" } else { "processes" })
@@ -160,7 +166,8 @@ pub fn overall(running: &Overall, wanted: &Overall) -> Vec<String> {
     notes.found.into_iter().map(|one| one.text).collect()
 }
 
-/// Every setting of a group that differs.
+/// Every setting of a group that differs. A schedule's next run takes whatever has changed, and one that is under way ends
+/// as it began: nothing of it needs new processes.
 #[must_use]
 pub fn differences(from: &Group, to: &Group) -> Vec<Difference> {
     let mut notes = Notes::default();
@@ -175,7 +182,13 @@ pub fn differences(from: &Group, to: &Group) -> Vec<Difference> {
                 notes.found.push(Difference { text: String::from("other process names"), in_place: false });
             }
         }
-        _ => notes.found.push(Difference { text: String::from("another kind of group"), in_place: false }),
+        (Work::Schedule(from), Work::Schedule(to)) => {
+            notes.schedule(from, to);
+            notes.found.iter_mut().for_each(|difference| difference.in_place = true);
+        }
+        (Work::Queue(_) | Work::Pool(_) | Work::Program { .. } | Work::Schedule(_), _) => {
+            notes.found.push(Difference { text: String::from("another kind of group"), in_place: false });
+        }
     }
     notes.found
 }
@@ -280,6 +293,27 @@ impl Notes {
         let kind = |inherit: &bool| if *inherit { "inherit" } else { "clean" }.to_owned();
         self.value("env", inherit_environment, &to.inherit_environment, kind);
         self.plain("redirect-stderr", redirect_stderr, &to.redirect_stderr);
+    }
+
+    fn schedule(&mut self, from: &ScheduleSettings, to: &ScheduleSettings) {
+        let ScheduleSettings { argv, cron, zone, overlap, timeout, jitter, missed, once } = from;
+        self.hidden("command", argv, &to.argv);
+        self.value("cron", cron, &to.cron, |cron| format!("`{cron}`"));
+        let name = |zone: &TimeZone| zone.iana_name().unwrap_or("another one").to_owned();
+        self.value("timezone", zone, &to.zone, name);
+        self.value("overlap", overlap, &to.overlap, |rule| rule.key().to_owned());
+        self.limit("timeout", timeout, &to.timeout);
+        self.duration("jitter", jitter, &to.jitter);
+        self.value("missed", missed, &to.missed, |rule| rule.key().to_owned());
+        let redis = |once: &Option<RedisSettings>| match once {
+            Some(redis) => redis.shown(),
+            None => String::from("none"),
+        };
+        match (once, &to.once) {
+            // All that differs may be a password.
+            (Some(from), Some(to)) if from.shown() == to.shown() => self.hidden("once", from, to),
+            (from, to) => self.value("once", from, to, redis),
+        }
     }
 
     fn worker(&mut self, from: &WorkerSettings, to: &WorkerSettings) {

@@ -43,6 +43,8 @@ pub const TABLES: &[&Table] = &[
     &RATE_LIMIT,
     &POOL,
     &PROGRAM,
+    &SCHEDULE,
+    &ONCE,
     &LIMITS,
     &ROUTE,
     &HANDLER,
@@ -64,13 +66,15 @@ pub const DOCUMENT: Table = Table {
         "queues",
         "pools",
         "programs",
+        "schedules",
+        "timezone",
         "failed-jobs",
         "control",
         "logging",
         "shutdown-timeout",
         "replace-at-once",
     ]],
-    later: &["schedules", "http", "alerts", "telemetry", "timezone"],
+    later: &["http", "alerts", "telemetry"],
     instead: &[
         ("supervisord", "settings of the daemon are in `control` and `logging`"),
         ("unix_http_server", "the socket is `control: {socket: …}`"),
@@ -291,7 +295,7 @@ pub const PROGRAM: Table = Table {
         ],
         PROCESS,
     ],
-    later: &["ready", "health", "once", "cron", "overlap", "sockets", "limits-by-cgroup"],
+    later: &["ready", "health", "sockets", "limits-by-cgroup"],
     instead: PROGRAM_INSTEAD,
 };
 
@@ -319,9 +323,71 @@ const PROGRAM_INSTEAD: &[(&str, &str)] = &[
     ("kill-after", "write `stop-wait`: how long ending may take before SIGKILL"),
     ("argv", "write `command`, as one line or as a list"),
     ("cmd", "write `command`"),
+    ("cron", "what runs at dates is written under `schedules`"),
+    ("overlap", "only schedules have it; processes of a program run beside each other"),
+    ("once", "only schedules have it; what runs at dates is written under `schedules`"),
     ("restart", "write `autorestart`"),
     ("env-file", "read it with the service manager, and pass values on with `environment`"),
 ];
+
+/// A command that runs at its dates.
+pub const SCHEDULE: Table = Table {
+    section: "schedules.NAME",
+    known: &[&[
+        "cron",
+        "timezone",
+        "command",
+        "overlap",
+        "timeout",
+        "jitter",
+        "missed",
+        "once",
+        "exitcodes",
+        "stop-signal",
+        "stop-wait",
+        "redirect-stderr",
+        "priority",
+        "depends-on",
+        "user",
+        "group",
+        "cwd",
+        "umask",
+        "nice",
+        "limits",
+        "environment",
+        "env",
+    ]],
+    later: &[],
+    instead: &[
+        ("numprocs", "remove it: each date is one run; `overlap: allow` lets runs overlap"),
+        ("autostart", "remove it: it runs at its dates; `qfleet stop` holds it"),
+        ("autorestart", "remove it: the next date is the next run"),
+        ("startsecs", "remove it: a run may end as soon as it likes"),
+        ("startretries", "remove it: the next date is the next run"),
+        ("tries", "remove it: the next date is the next run"),
+        ("schedule", "write `cron`"),
+        ("every", "write `cron`: `*/5 * * * *` is every five minutes"),
+        ("interval", "write `cron`: `*/5 * * * *` is every five minutes"),
+        ("tz", "write `timezone`"),
+        ("time-zone", "write `timezone`"),
+        ("without-overlapping", "write `overlap: skip`"),
+        ("on-one-server", "write `once: redis`"),
+        ("max-time", "write `timeout`"),
+        ("kill-after", "write `stop-wait`: how long ending may take before SIGKILL"),
+        ("stopwaitsecs", "write `stop-wait`"),
+        ("directory", "write `cwd`"),
+        ("argv", "write `command`, as one line or as a list"),
+        ("handler", "a schedule executes a `command`; a command can push a job: `qfleet push …`"),
+    ],
+};
+
+/// Over which Redis several hosts agree who runs a date, as a section.
+pub const ONCE: Table = Table {
+    section: "schedules.NAME.once",
+    known: &[&["connection"]],
+    later: &[],
+    instead: &[("redis", "write `once: redis`, or `once: {connection: NAME}`")],
+};
 
 /// Resource limits.
 pub const LIMITS: Table = Table {

@@ -3,13 +3,16 @@
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
+use jiff::tz::TimeZone;
 use qfleet_model::backoff::Backoff;
 use qfleet_model::job::Format;
 
 use crate::check;
 use crate::dependencies;
-use crate::queue::{Connection, FailedJobs, Lane, Override, Redeliver, Tuning};
-use crate::settings::{Autorestart, Group, Manifest, ProcessSettings, Work, WorkerSettings};
+use crate::queue::{Connection, FailedJobs, Lane, Override, Redeliver, RedisSettings, Tuning};
+use crate::settings::{
+    Autorestart, Group, Manifest, ProcessSettings, ScheduleSettings, Work, WorkerSettings,
+};
 use crate::suggest::nearest;
 use crate::value::Value;
 use crate::written::connection;
@@ -19,6 +22,7 @@ use crate::written::pool::PoolWritten;
 use crate::written::process::ProcessWritten;
 use crate::written::program::ProgramWritten;
 use crate::written::queue::{QueueWritten, WorkerWritten, process_keys};
+use crate::written::schedule::{self, OnceWritten, ScheduleWritten};
 
 const TIMEOUT: Duration = Duration::from_secs(60);
 const SLEEP: Duration = Duration::from_secs(3);
@@ -58,6 +62,9 @@ pub(crate) fn resolve(document: &Document<'_>) -> Manifest {
     }
     for program in &document.programs {
         groups.push((program.value.key_place(), program_group(program)));
+    }
+    for schedule in &document.schedules {
+        groups.push((schedule.value.key_place(), schedule_group(schedule, document, &connections)));
     }
     groups.sort_by_key(|(place, _)| *place);
     let groups: Vec<Group> = groups.into_iter().map(|(_, group)| group).collect();
@@ -143,18 +150,25 @@ fn connection_of(
             }
         };
     };
-    if !connections.contains_key(name) && !document.broken_connections.contains(name) {
-        match nearest(name, connections.keys().map(String::as_str)) {
-            Some(near) => {
-                value.problem_with_hint("there is no such connection", format!("did you mean `{near}`?"));
-            }
-            None => value.problem_with_hint(
-                "there is no such connection",
-                "connections are named under `connections`",
-            ),
-        }
-    }
+    must_be_named(name, value, document, connections);
     name.clone()
+}
+
+/// Notes a problem when there is no connection of this name.
+fn must_be_named(
+    name: &String,
+    value: &Value<'_>,
+    document: &Document<'_>,
+    connections: &BTreeMap<String, Connection>,
+) {
+    if connections.contains_key(name) || document.broken_connections.contains(name) {
+        return;
+    }
+    let hint = match nearest(name, connections.keys().map(String::as_str)) {
+        Some(near) => format!("did you mean `{near}`?"),
+        None => String::from("connections are named under `connections`"),
+    };
+    value.problem_with_hint("there is no such connection", hint);
 }
 
 fn lane(name: &str, connection: String, written: &QueueWritten<'_>) -> Lane {
@@ -299,6 +313,69 @@ fn program_group(program: &Named<'_, ProgramWritten>) -> Group {
         ..process_settings(&written.process, &WorkerWritten::default())
     };
     Group { name: program.name.clone(), process, work: Work::Program { argv: written.argv.clone() } }
+}
+
+fn schedule_group(
+    schedule: &Named<'_, ScheduleWritten<'_>>,
+    document: &Document<'_>,
+    connections: &BTreeMap<String, Connection>,
+) -> Group {
+    let written = &schedule.written;
+    let zone = written.zone.clone().or_else(|| document.zone.clone()).unwrap_or(TimeZone::UTC);
+    // What is wrong with the pattern is noted, and nothing of the manifest is used then.
+    schedule::timetable(written, zone.clone());
+    let process = ProcessSettings {
+        // It runs at its dates, and a run that ends is over.
+        autostart: false,
+        startretries: 0,
+        autorestart: Autorestart::Never,
+        exitcodes: written.exitcodes.clone(),
+        stop_signal: written.stop_signal,
+        redirect_stderr: written.redirect_stderr,
+        ..process_settings(&written.process, &WorkerWritten::default())
+    };
+    let settings = ScheduleSettings {
+        argv: written.argv.clone(),
+        cron: written.cron.as_ref().map(|(cron, _)| cron.clone()).unwrap_or_default(),
+        zone,
+        overlap: written.overlap,
+        timeout: written.timeout,
+        jitter: written.jitter.as_ref().map_or(Duration::ZERO, |(jitter, _)| *jitter),
+        missed: written.missed,
+        once: written.once.as_ref().and_then(|(once, value)| once_redis(once, value, document, connections)),
+    };
+    Group { name: schedule.name.clone(), process, work: Work::Schedule(settings) }
+}
+
+/// The Redis over which hosts agree. It has to be said which one that is: each host has a nearest one of its own.
+fn once_redis(
+    once: &OnceWritten,
+    value: &Value<'_>,
+    document: &Document<'_>,
+    connections: &BTreeMap<String, Connection>,
+) -> Option<RedisSettings> {
+    let redis = match once {
+        OnceWritten::Redis => {
+            if document.root.child_at(&["redis"]).is_none() {
+                value.problem_with_hint(
+                    "needs the section `redis`, which all hosts have in common",
+                    "write `redis: {url: …}`, or `once: {connection: NAME}`",
+                );
+            }
+            document.redis.clone()
+        }
+        OnceWritten::Connection(name) => {
+            must_be_named(name, value, document, connections);
+            connections.get(name)?.redis.clone()
+        }
+    };
+    if redis.is_on_this_host() {
+        value.warn(
+            "this Redis is on this host: others that have one of their own run every date, too",
+            "name a Redis that all hosts reach, or remove `once`",
+        );
+    }
+    Some(redis)
 }
 
 fn process_settings(written: &ProcessWritten, worker: &WorkerWritten) -> ProcessSettings {

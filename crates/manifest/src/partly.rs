@@ -51,6 +51,6 @@ fn lanes_of(group: &Group) -> BTreeSet<&str> {
         Work::Queue(worker) | Work::Pool(worker) => {
             worker.lanes.iter().map(|lane| lane.name.as_str()).collect()
         }
-        Work::Program { .. } => BTreeSet::new(),
+        Work::Program { .. } | Work::Schedule(_) => BTreeSet::new(),
     }
 }

@@ -86,6 +86,23 @@ impl RedisSettings {
     }
 }
 
+impl RedisSettings {
+    /// Whether it is surely on this host, so that every host has one of its own.
+    #[must_use]
+    pub fn is_on_this_host(&self) -> bool {
+        let is_loopback = |host: &str| {
+            host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+        };
+        match &self.target {
+            RedisTarget::Tcp { host, .. } => is_loopback(host),
+            RedisTarget::Unix { .. } => true,
+            RedisTarget::Sentinel { sentinels: nodes, .. } | RedisTarget::Cluster { nodes, .. } => {
+                nodes.iter().all(|(host, _)| is_loopback(host))
+            }
+        }
+    }
+}
+
 /// Who writes the jobs, and where.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Connection {

@@ -5,8 +5,10 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use jiff::tz::TimeZone;
 use qfleet_model::name::ProcessName;
 pub use qfleet_model::process::Autorestart;
+pub use qfleet_model::schedule::{Missed, Overlap};
 use serde::{Deserialize, Serialize};
 
 use crate::problem::Problem;
@@ -16,7 +18,7 @@ use crate::secret::Secret;
 /// A whole manifest.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Manifest {
-    /// Queues, pools and programs in the order of the file.
+    /// Queues, pools, programs and schedules in the order of the file.
     pub groups: Vec<Group>,
     /// Every connection by name; the nameless `redis:` section with the Laravel driver is `default` when none is named.
     pub connections: BTreeMap<String, Connection>,
@@ -52,7 +54,7 @@ impl Manifest {
     }
 }
 
-/// A queue, a pool or a program: processes that are named, started and scaled together.
+/// A queue, a pool, a program or a schedule: processes that are named, started and scaled together.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Group {
     /// Its name in status and commands.
@@ -69,8 +71,11 @@ impl Group {
     pub fn names(&self, count: u32) -> Vec<ProcessName> {
         let first = match self.work {
             Work::Program { .. } if count == 1 => return vec![ProcessName::single(&self.name)],
+            Work::Schedule(ref schedule) if schedule.overlap != Overlap::Allow => {
+                return (0..count.min(1)).map(|_| ProcessName::single(&self.name)).collect();
+            }
             Work::Program { .. } => self.process.numprocs_start,
-            Work::Queue(_) | Work::Pool(_) => 0,
+            Work::Queue(_) | Work::Pool(_) | Work::Schedule(_) => 0,
         };
         let numbers = first..first.saturating_add(count);
         numbers.map(|number| ProcessName::numbered(&self.name, number)).collect()
@@ -90,6 +95,30 @@ pub enum Work {
         /// Program and arguments.
         argv: Vec<String>,
     },
+    /// Execute a command at its dates.
+    Schedule(ScheduleSettings),
+}
+
+/// A command and its dates.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ScheduleSettings {
+    /// Program and arguments.
+    pub argv: Vec<String>,
+    /// The pattern of its dates, as cron writes them.
+    pub cron: String,
+    /// Where the pattern's hours are.
+    #[serde(with = "jiff::fmt::serde::tz::required")]
+    pub zone: TimeZone,
+    /// What happens when a date comes and the run before still runs.
+    pub overlap: Overlap,
+    /// A run that takes longer is stopped.
+    pub timeout: Option<Duration>,
+    /// A run begins up to this much later than its date.
+    pub jitter: Duration,
+    /// What becomes of dates at which nobody could start the run.
+    pub missed: Missed,
+    /// Of several hosts with the same schedule one runs a date, whichever is the first to write so in this Redis.
+    pub once: Option<RedisSettings>,
 }
 
 /// How the processes of a group are run.

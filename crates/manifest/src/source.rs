@@ -106,6 +106,8 @@ fn what_to_do(before: &[&str], here: &str, what: &str) -> Option<&'static str> {
     let is_of_supervisord = |line: &&str| line.starts_with("[program:") || line.starts_with("[supervisor");
     if before.iter().any(is_of_supervisord) || is_of_supervisord(&here) {
         Some("this is a `supervisord.conf`; here it is `programs: {NAME: {command: …}}`")
+    } else if here.split_once("cron:").is_some_and(|(_, pattern)| pattern.trim_start().starts_with('*')) {
+        Some("a pattern that begins with a star needs quotes: `cron: \"* * * * *\"`")
     } else if here.contains("${") {
         Some("inside `{…}` and `[…]` a value with `${NAME}` needs quotes: {url: \"${NAME}\"}")
     } else if here.trim_start_matches(' ').starts_with('\t') {

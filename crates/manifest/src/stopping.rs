@@ -62,6 +62,6 @@ fn longest_of_group(group: &Group) -> Duration {
             let cut_off = process.stop_wait.saturating_add(process.kill_after);
             cut_off.saturating_add(WORKER_MARGIN).saturating_add(RECOVERY_GRACE)
         }
-        Work::Program { .. } => process.stop_wait,
+        Work::Program { .. } | Work::Schedule(_) => process.stop_wait,
     }
 }

@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use jiff::tz::TimeZone;
+
 /// The outside as the manifest sees it; the application answers from the real one, tests from a table.
 pub trait World {
     /// Value of an environment variable; `None` when it is not set.
@@ -33,5 +35,10 @@ pub trait World {
     fn is_current_user(&self, name: &str) -> bool {
         let _ = name;
         false
+    }
+
+    /// The time zone of this name, as `Europe/Paris`; `None` when the database does not have it.
+    fn time_zone(&self, name: &str) -> Option<TimeZone> {
+        (name == "UTC").then_some(TimeZone::UTC)
     }
 }

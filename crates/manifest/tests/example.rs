@@ -41,6 +41,7 @@ fn inner(table: &Table) -> Vec<(&'static str, &'static Table)> {
             ("queues*", &keys::QUEUE),
             ("pools*", &keys::POOL),
             ("programs*", &keys::PROGRAM),
+            ("schedules*", &keys::SCHEDULE),
             ("failed-jobs", &keys::FAILED_JOBS),
             ("control", &keys::CONTROL),
             ("logging", &keys::LOGGING),
@@ -48,6 +49,7 @@ fn inner(table: &Table) -> Vec<(&'static str, &'static Table)> {
         "connections.NAME" => vec![("redis", &keys::REDIS), ("failed-jobs", &keys::FAILED_JOBS)],
         "defaults" | "queues.NAME" => queue(),
         "pools.NAME" | "programs.NAME" => process(),
+        "schedules.NAME" => [process(), vec![("once", &keys::ONCE)]].concat(),
         "control" => vec![("auth[]", &keys::AUTH)],
         "queues.NAME.routes[]" => vec![("handler", &keys::HANDLER)],
         "handler" => vec![("http", &keys::HTTP), ("shell", &keys::SHELL)],
@@ -89,7 +91,7 @@ fn the_example_loads_without_a_warning() {
     let manifest = manifest.unwrap_or_else(|problems| panic!("{problems}"));
     let warnings: Vec<String> = manifest.warnings.iter().map(ToString::to_string).collect();
     assert!(warnings.is_empty(), "{}", warnings.join("\n"));
-    assert_eq!(manifest.groups.len(), 9, "queues, pool and program");
+    assert_eq!(manifest.groups.len(), 11, "queues, pool, program and schedules");
 }
 
 #[test]

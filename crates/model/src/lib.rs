@@ -7,12 +7,13 @@
 //! | --- | --- |
 //! | [`job`], [`outcome`], [`backoff`] | [`retry`]: from an outcome to a verdict |
 //! | [`name`], [`start`], [`snapshot`] | [`process`]: the life of one process; [`rollout`], [`turns`]: a rolling restart, and who is replaced when; [`budget`]: how long the end may take |
-//! | [`command`], [`link`], [`frame`] | |
+//! | [`command`], [`link`], [`frame`] | [`cron`], [`schedule`]: when a schedule runs |
 //! | [`observation`] | [`scale`]: how many workers a queue should have |
 
 pub mod backoff;
 pub mod budget;
 pub mod command;
+pub mod cron;
 pub mod frame;
 pub mod job;
 pub mod link;
@@ -23,6 +24,7 @@ pub mod process;
 pub mod retry;
 pub mod rollout;
 pub mod scale;
+pub mod schedule;
 pub mod snapshot;
 pub mod start;
 pub mod time;

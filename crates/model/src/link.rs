@@ -42,6 +42,8 @@ pub enum FromChild {
         /// Its process number; 0 when that is not known, or a store is waited for.
         pid: i32,
     },
+    /// Schedule: another host runs this date; the child ends right after, without having executed anything.
+    Elsewhere,
     /// Worker: settings read, handlers opened; takes jobs from now on.
     Ready,
     /// Worker: wants to be replaced; the daemon answers with `Drain` when it is this one's turn.

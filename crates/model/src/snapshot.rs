@@ -1,5 +1,7 @@
 //! All one may see of the fleet. Status output, XML-RPC, metrics and dashboard are renderings of this one value.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use crate::link::Report;
@@ -25,7 +27,7 @@ pub struct FleetSnapshot {
     pub processes: Vec<ProcessView>,
 }
 
-/// A queue, pool or program.
+/// A queue, pool, program or schedule.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct GroupView {
     /// Its name.
@@ -50,6 +52,8 @@ pub enum GroupKind {
     Pool,
     /// A plain supervised command.
     Program,
+    /// A command that runs at its dates.
+    Schedule,
 }
 
 /// supervisord's words for the state of a process.
@@ -165,4 +169,102 @@ pub struct ProcessView {
     /// What keeps its descendants together.
     #[serde(default)]
     pub tree: Keeping,
+    /// Schedules: their dates and their last run.
+    #[serde(default)]
+    pub schedule: Option<ScheduleView>,
+}
+
+impl ProcessView {
+    /// Whether `qfleet status` counts it as "not up" (exit code 3). A schedule that waits for its time is fine; one that an
+    /// operator holds is not, and neither is one whose last run failed.
+    #[must_use]
+    pub fn is_down(&self) -> bool {
+        let failed = |schedule: &ScheduleView| {
+            schedule.held || schedule.last.as_ref().is_some_and(|last| last.end.is_failure())
+        };
+        self.state.is_down() && self.schedule.as_ref().is_none_or(failed)
+    }
+}
+
+/// What there is to know of a schedule.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ScheduleView {
+    /// Its next date.
+    pub next: Option<WallTime>,
+    /// Its last run that is over.
+    pub last: Option<RunView>,
+    /// An operator stopped it; it does not run until somebody starts it.
+    pub held: bool,
+    /// A date that waits for the end of the run before.
+    pub waits: Option<WallTime>,
+    /// Dates that were missed since the daemon began.
+    pub missed: u64,
+    /// Dates that were left out since the daemon began, as the run before was not over.
+    pub left_out: u64,
+}
+
+/// A run of a schedule that is over.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RunView {
+    /// The date it was for; `None`: an operator wanted it.
+    pub date: Option<WallTime>,
+    /// When its process was started, if one was.
+    pub began: Option<WallTime>,
+    /// When it was over.
+    pub ended: WallTime,
+    /// How long it took.
+    pub took: Duration,
+    /// How it ended.
+    pub end: RunEnd,
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RunEnd {
+    /// By itself.
+    Ended {
+        /// How.
+        exit: Exit,
+        /// Its exit code is an expected one.
+        expected: bool,
+    },
+    /// It took longer than its `timeout` and was stopped.
+    TimedOut,
+    /// It was stopped for the run of a later date.
+    Replaced,
+    /// Somebody stopped it.
+    Stopped,
+    /// It could not be started.
+    NotStarted {
+        /// Why.
+        why: String,
+    },
+    /// Another host has run this date.
+    Elsewhere,
+}
+
+impl RunEnd {
+    /// Whether somebody should look at it.
+    #[must_use]
+    pub const fn is_failure(&self) -> bool {
+        match self {
+            Self::Ended { expected, .. } => !*expected,
+            Self::TimedOut | Self::NotStarted { .. } => true,
+            Self::Replaced | Self::Stopped | Self::Elsewhere => false,
+        }
+    }
+
+    /// In words: `ended with exit code 1`, `timed out`.
+    #[must_use]
+    pub fn said(&self) -> String {
+        match self {
+            Self::Ended { exit, .. } => format!("ended {}", crate::process::said(exit)),
+            Self::TimedOut => String::from("timed out"),
+            Self::Replaced => String::from("stopped for the next run"),
+            Self::Stopped => String::from("stopped"),
+            Self::NotStarted { why } => format!("not started: {why}"),
+            Self::Elsewhere => String::from("ran on another host"),
+        }
+    }
 }

@@ -30,6 +30,19 @@ pub enum Role {
         /// Program and arguments; the program may be looked up in `PATH`.
         argv: Vec<String>,
     },
+    /// Execute a program, if no other host has the same date of its schedule.
+    Once {
+        /// The Redis over which hosts agree, as the manifest crate writes it; may hold secrets.
+        settings: serde_json::Value,
+        /// The key that the first host writes.
+        key: String,
+        /// How long it stays.
+        agreed_for: Duration,
+        /// Exit code when another host was first.
+        elsewhere: i32,
+        /// Program and arguments; the program may be looked up in `PATH`.
+        argv: Vec<String>,
+    },
     /// Go on as a worker.
     Worker {
         /// The worker's settings, as the manifest crate writes them; may hold secrets.

@@ -7,7 +7,7 @@
 //!
 //! | For the daemon | For a worker | For both |
 //! | --- | --- | --- |
-//! | [`spawn`], [`reap`], [`lock`], [`socket`], [`service`], [`users`] | [`prepare`], [`job_child`], [`locked_map`] | [`signal`], [`tree`], [`cgroup`], [`exit`], [`limits`], [`descriptors`], [`usage`], [`clock`] |
+//! | [`spawn`], [`reap`], [`lock`], [`socket`], [`service`], [`users`], [`wall`] | [`prepare`], [`job_child`], [`locked_map`] | [`signal`], [`tree`], [`cgroup`], [`exit`], [`limits`], [`descriptors`], [`usage`], [`clock`] |
 //!
 //! `unsafe` stands in two files: the raw system calls, and the mapped file.
 
@@ -29,3 +29,4 @@ pub mod spawn;
 pub mod tree;
 pub mod usage;
 pub mod users;
+pub mod wall;

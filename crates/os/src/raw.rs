@@ -102,9 +102,13 @@ pub(crate) fn kill(target: i32, signal: i32) -> io::Result<()> {
 
 /// Becomes readable when the child ends. Needs a runtime.
 pub(crate) fn watch(pid: i32) -> io::Result<AsyncFd<OwnedFd>> {
-    let pidfd = pidfd(pid)?;
+    readable(pidfd(pid)?)
+}
+
+/// Waits for a descriptor to become readable. Needs a runtime.
+pub(crate) fn readable(descriptor: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
     // SAFETY: the descriptor is open and owned; it moves into the result, which gives the same number as long as it lives.
-    unsafe { AsyncFd::register_with_interest(pidfd, Interest::READABLE) }
+    unsafe { AsyncFd::register_with_interest(descriptor, Interest::READABLE) }
         .map_err(|error| error.into_parts().1)
 }
 

@@ -18,6 +18,7 @@ pub use crate::node::inspect::{Oddity, inspect_queue};
 use crate::node::queues::Queues;
 pub use crate::redis::Links;
 
+pub mod agree;
 mod clock;
 pub mod driver;
 pub mod error;

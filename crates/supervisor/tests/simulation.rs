@@ -9,19 +9,24 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use qfleet_manifest::queue::FailedJobs;
-use qfleet_manifest::settings::{Autorestart, Group, Overall, ProcessSettings, Work, WorkerSettings};
+use qfleet_manifest::settings::{
+    Autorestart, Group, Missed, Overall, Overlap, ProcessSettings, ScheduleSettings, Work, WorkerSettings,
+};
 use qfleet_model::command::{Command, Refusal, Reply, Trouble};
 use qfleet_model::link::{FromChild, JobRef, Recycle, Report};
 use qfleet_model::name::Selector;
 use qfleet_model::observation::Observation;
 use qfleet_model::scale::Backlog;
-use qfleet_model::snapshot::{Exit, StateWord};
+use qfleet_model::snapshot::{Exit, GroupKind, StateWord};
 use qfleet_model::start::DrainLimit;
 use qfleet_model::time::{Moment, WallTime};
 use qfleet_supervisor::fleet::view::{ProcessSeen, Seen, render};
 use qfleet_supervisor::fleet::{
     AskId, Effect, Ended, Event, Fleet, GroupChange, Now, Plan, RecoveryId, SlotId, TakenGroup,
 };
+
+#[path = "simulation/schedules.rs"]
+mod schedules;
 
 const KILL: i32 = 9;
 const TERM: i32 = 15;
@@ -86,6 +91,32 @@ fn successor(fleet: &Fleet) -> Fleet {
     serde_json::from_str(&serde_json::to_string(fleet).unwrap()).unwrap()
 }
 
+fn schedule(name: &str, cron: &str, overlap: Overlap) -> Group {
+    let settings = ScheduleSettings {
+        argv: vec!["true".to_owned()],
+        cron: cron.to_owned(),
+        zone: jiff::tz::TimeZone::UTC,
+        overlap,
+        timeout: None,
+        jitter: Duration::ZERO,
+        missed: Missed::Skip,
+        once: None,
+    };
+    let process = ProcessSettings {
+        autostart: false,
+        startsecs: Duration::ZERO,
+        startretries: 0,
+        autorestart: Autorestart::Never,
+        ..process(1)
+    };
+    Group { name: name.to_owned(), process, work: Work::Schedule(settings) }
+}
+
+fn schedule_settings(group: &mut Group) -> &mut ScheduleSettings {
+    let Work::Schedule(settings) = &mut group.work else { panic!("{} is no schedule", group.name) };
+    settings
+}
+
 /// Whose child it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Owner {
@@ -111,6 +142,14 @@ struct World {
     upgrades: fastrand::Rng,
     fleet: Fleet,
     now: Moment,
+    /// How far the wall clock was set, in milliseconds.
+    set_by: i64,
+    /// The latest wall clock there has been before it was set.
+    latest: i64,
+    /// The last date each schedule has run for.
+    ran: BTreeMap<String, WallTime>,
+    /// Dates that are remembered over the daemon's end.
+    remembered: BTreeMap<String, WallTime>,
     groups: Vec<Group>,
     children: BTreeMap<i32, Child>,
     files: BTreeSet<String>,
@@ -141,7 +180,7 @@ struct World {
 impl World {
     fn new(seed: u64, groups: Vec<Group>) -> Self {
         let now = Moment::from_nanos(1_000_000_000_000);
-        let wall = WallTime::from_seconds(1_767_225_600);
+        let wall = WallTime::from_seconds(1_767_225_600 + 1_000);
         let fleet =
             Fleet::new(groups.iter().cloned().map(Arc::new), Overall::default(), Now { moment: now, wall });
         Self {
@@ -149,6 +188,10 @@ impl World {
             upgrades: fastrand::Rng::with_seed(!seed),
             fleet,
             now,
+            set_by: 0,
+            latest: 0,
+            ran: BTreeMap::new(),
+            remembered: BTreeMap::new(),
             groups,
             children: BTreeMap::new(),
             files: BTreeSet::new(),
@@ -175,7 +218,7 @@ impl World {
 
     fn now(&self) -> Now {
         let millis = i64::try_from(self.now.as_nanos() / 1_000_000).unwrap();
-        Now { moment: self.now, wall: WallTime::from_millis(1_767_225_600_000 + millis) }
+        Now { moment: self.now, wall: WallTime::from_millis(1_767_225_600_000 + millis + self.set_by) }
     }
 
     fn handle(&mut self, event: Event) {
@@ -267,13 +310,19 @@ impl World {
 
     fn spawn(&mut self, effect: Effect) -> Event {
         match effect {
-            Effect::Spawn { slot, name, group, ledger, after } => {
+            Effect::Spawn { slot, name, group, ledger, after, run } => {
+                if let Some(run) = run {
+                    let (name, date) = (group.name.as_str(), run.date);
+                    let last = self.ran.insert(name.to_owned(), date);
+                    let is_later = last.is_none_or(|last| last < date);
+                    assert!(is_later, "{name}: {date:?} after {last:?}: {}", self.story);
+                }
                 assert!(
                     !self.earlier.contains(&*name),
                     "`{name}` runs beside an earlier one: {}",
                     self.story
                 );
-                let is_worker = !matches!(group.work, Work::Program { .. });
+                let is_worker = matches!(group.work, Work::Queue(_) | Work::Pool(_));
                 assert_eq!(ledger.is_some(), is_worker);
                 let owner = Owner::Slot(slot);
                 assert!(
@@ -351,6 +400,7 @@ impl World {
             Effect::TakeGroup { ask, group } => self.takes.push((ask, group)),
             Effect::GroupDropped { group } => {
                 let at = self.groups.iter().position(|other| other.name == group).unwrap();
+                self.ran.remove(&group);
                 self.dropped.push(self.groups.remove(at));
             }
             Effect::Input { ask, pid, .. } => {
@@ -361,6 +411,9 @@ impl World {
             Effect::Exit(Ended { code, again }) => {
                 self.exit = Some(code);
                 self.again = again;
+            }
+            Effect::Remember { schedule, date } => {
+                self.remembered.insert(schedule, date);
             }
             Effect::Renamed { .. }
             | Effect::Gone { .. }
@@ -490,7 +543,11 @@ impl World {
                 if groups.iter().any(|group| group.name == name) || touched(&changes, &name) {
                     continue;
                 }
-                let group = if self.random.bool() { queue(&name, 2) } else { program(&name, 1) };
+                let group = match self.random.u8(0..3) {
+                    0 => queue(&name, 2),
+                    1 => program(&name, 1),
+                    _ => schedule(&name, "* * * * *", Overlap::Skip),
+                };
                 changes.push(GroupChange::Added(Arc::new(group.clone())));
                 groups.push(group);
                 continue;
@@ -501,7 +558,18 @@ impl World {
             match self.random.u8(0..5) {
                 // A manifest must not name what it does not have.
                 0 if self.is_depended_on(&group.name) => {}
-                0 => changes.push(GroupChange::Removed(groups.remove(at).name)),
+                0 => {
+                    self.ran.remove(&group.name);
+                    changes.push(GroupChange::Removed(groups.remove(at).name));
+                }
+                _ if matches!(group.work, Work::Schedule(_)) => {
+                    let every = self.random.u8(1..4);
+                    let settings = schedule_settings(group);
+                    settings.cron = format!("*/{every} * * * *");
+                    settings.overlap = [Overlap::Skip, Overlap::Queue, Overlap::Kill, Overlap::Allow]
+                        [self.random.usize(0..4)];
+                    changes.push(GroupChange::InPlace(Arc::new(group.clone())));
+                }
                 1 | 2 => {
                     group.process.numprocs = self.random.u32(0..4);
                     changes.push(GroupChange::InPlace(Arc::new(group.clone())));
@@ -687,6 +755,7 @@ impl World {
             }
             37 => self.observe(),
             38 => self.earlier_goes(),
+            39 => self.set_clock(),
             31..=33 => {
                 self.spawn_next();
             }
@@ -703,6 +772,14 @@ impl World {
         if let Some(name) = self.earlier.pop_first() {
             self.handle(Event::EarlierGone { name });
         }
+    }
+
+    /// The wall clock goes back by less than the shortest interval of a schedule, or forward by anything.
+    fn set_clock(&mut self) {
+        self.latest = self.latest.max(self.now().wall.as_millis());
+        self.set_by += self.random.i64(-50_000..400_000);
+        self.set_by += (self.latest - 50_000 - self.now().wall.as_millis()).max(0);
+        self.handle(Event::ClockSet);
     }
 
     /// Somebody outside the loop has found something out, maybe of what is not there any more.
@@ -783,7 +860,7 @@ impl World {
 
     fn begin(&mut self) {
         self.calm = true;
-        self.handle(Event::Began { ledgers: vec![], earlier: vec![] });
+        self.handle(began(vec![], vec![]));
         self.calm_down();
     }
 
@@ -792,7 +869,11 @@ impl World {
     }
 }
 
-fn some_groups() -> Vec<Group> {
+fn began(ledgers: Vec<String>, earlier: Vec<String>) -> Event {
+    Event::Began { ledgers, earlier, dates: BTreeMap::new() }
+}
+
+fn some_groups(with_schedules: bool) -> Vec<Group> {
     let mut last = queue("last", 2);
     last.process.priority = 1000;
     let redis = program("redis", 1);
@@ -800,19 +881,29 @@ fn some_groups() -> Vec<Group> {
     messages.process.depends_on = vec!["redis".to_owned()];
     let mut web = program("web", 1);
     web.process.depends_on = vec!["cron".to_owned(), "redis".to_owned()];
-    vec![messages, web, program("cron", 2), redis, last]
+    let groups = [messages, web, program("cron", 2), redis, last].into_iter();
+    groups.chain(some_schedules().into_iter().filter(|_| with_schedules)).collect()
+}
+
+fn some_schedules() -> Vec<Group> {
+    let mut limited = schedule("limited", "* * * * *", Overlap::Kill);
+    schedule_settings(&mut limited).timeout = Some(Duration::from_secs(20));
+    schedule_settings(&mut limited).missed = Missed::RunOnce;
+    let mut next = schedule("next", "*/2 * * * *", Overlap::Queue);
+    next.process.depends_on = vec!["redis".to_owned()];
+    vec![limited, schedule("many", "* * * * *", Overlap::Allow), next]
 }
 
 #[test]
 fn whatever_happens_the_promises_hold() {
     for seed in 0..500 {
-        let mut world = World::new(seed, some_groups());
+        let mut world = World::new(seed, some_groups(seed % 3 == 0));
         let ledgers = ["messages.messages_00.7", "messages.messages_01.3", "gone.gone_00.9", "web"];
         let ledgers: Vec<String> = ledgers.map(str::to_owned).into();
         world.files.extend(ledgers.iter().filter(|name| name.contains('_')).cloned());
         let earlier = vec!["web".to_owned(), "cron:cron_01".to_owned(), "gone".to_owned()];
         world.earlier.extend(earlier.iter().cloned());
-        world.handle(Event::Began { ledgers, earlier });
+        world.handle(began(ledgers, earlier));
         for _ in 0..250 {
             world.anything();
         }
@@ -821,7 +912,7 @@ fn whatever_happens_the_promises_hold() {
         world.ask(Command::Start { names: vec![Selector::All] });
         world.calm_down();
         assert_eq!(world.settled, 1);
-        for group in &world.published.groups {
+        for group in world.published.groups.iter().filter(|group| group.kind != GroupKind::Schedule) {
             let slots: Vec<_> = world
                 .published
                 .processes
@@ -958,7 +1049,7 @@ fn commands_answer_as_supervisorctl_words_it() {
 fn a_start_that_fails_is_answered_with_the_reason() {
     let mut world = World::new(5, vec![program("web", 1)]);
     world.calm = true;
-    world.handle(Event::Began { ledgers: vec![], earlier: vec![] });
+    world.handle(began(vec![], vec![]));
     let pid = world.pid_of("web");
     world.say(
         pid,
@@ -1091,7 +1182,7 @@ fn queue_on_a_server() -> Vec<Group> {
 fn a_queue_starts_after_what_it_depends_on_and_ends_before_it() {
     let mut world = World::new(13, queue_on_a_server());
     world.calm = true;
-    world.handle(Event::Began { ledgers: vec![], earlier: vec![] });
+    world.handle(began(vec![], vec![]));
     let zone = jiff::tz::TimeZone::UTC;
     let status = render(&world.published, world.now, &zone);
     assert_eq!(status.processes[0].description, "waiting for `redis`");
@@ -1122,7 +1213,7 @@ fn a_start_that_would_wait_without_end_says_for_what_and_comes_when_it_can() {
     groups[1].process.autostart = false;
     let mut world = World::new(13, groups);
     world.calm = true;
-    world.handle(Event::Began { ledgers: vec![], earlier: vec![] });
+    world.handle(began(vec![], vec![]));
     while world.settled == 0 {
         world.child_lives();
         world.pass_time(Duration::from_secs(1));
@@ -1188,7 +1279,7 @@ fn the_exit_code_says_whether_work_was_cut_off() {
 #[test]
 fn a_worker_that_a_terminals_signal_ends_before_it_was_ready_had_no_work_to_cut_off() {
     let mut world = World::new(15, vec![queue("messages", 1)]);
-    world.handle(Event::Began { ledgers: vec![], earlier: vec![] });
+    world.handle(began(vec![], vec![]));
     while world.spawn_next() {}
     world.ask(Command::Shutdown { wait: false });
     let pid = world.pid_of("messages:messages_00");
@@ -1202,8 +1293,7 @@ fn old_ledgers_go_to_the_slots_first_worker_and_the_rest_is_recovered() {
     let mut world = World::new(17, vec![queue("messages", 1), program("web", 1)]);
     let now = world.now();
     let ledgers = ["messages.messages_00.3", "messages.messages_00.12", "old.old_00.5", "README"];
-    let effects =
-        world.fleet.handle(Event::Began { ledgers: ledgers.map(str::to_owned).into(), earlier: vec![] }, now);
+    let effects = world.fleet.handle(began(ledgers.map(str::to_owned).into(), vec![]), now);
     let spawned = effects.iter().find_map(|effect| match effect {
         Effect::Spawn { ledger: Some(own), after, .. } => Some((own.clone(), after.clone())),
         _ => None,
@@ -1411,7 +1501,7 @@ fn a_batch_is_replaced_at_a_time_and_the_answer_says_so() {
 fn no_more_than_fifty_workers_come_up_at_once_and_one_that_hangs_does_not_keep_its_place() {
     let mut world = World::new(3, vec![queue("many", 80), program("web", 1)]);
     world.calm = true;
-    world.handle(Event::Began { ledgers: vec![], earlier: vec![] });
+    world.handle(began(vec![], vec![]));
     let workers = |world: &World| world.children.values().filter(|child| child.is_worker).count();
     assert_eq!(workers(&world), 50);
     assert_eq!(world.children.len(), 51, "programs have nothing to do with it");
@@ -1433,7 +1523,7 @@ fn no_more_than_fifty_workers_come_up_at_once_and_one_that_hangs_does_not_keep_i
 #[test]
 fn the_whole_end_stays_inside_its_budget_however_stubborn_its_processes_are() {
     for seed in 0..200 {
-        let mut groups = some_groups();
+        let mut groups = some_groups(false);
         let mut dice = fastrand::Rng::with_seed(seed);
         for group in &mut groups {
             group.process.priority = dice.i32(0..3);
@@ -1529,7 +1619,7 @@ fn an_essential_program_that_cannot_be_started_ends_the_fleet_and_a_stopped_one_
     (web.process.essential, web.process.startretries) = (true, 0);
     let mut world = World::new(3, vec![queue("messages", 2), web]);
     world.calm = true;
-    world.handle(Event::Began { ledgers: vec![], earlier: vec![] });
+    world.handle(began(vec![], vec![]));
     world.ask(Command::Stop { names: vec![Selector::Group("web".into())] });
     world.calm_down();
     assert!(!world.published.shutting_down, "an operator wanted it so");

@@ -116,6 +116,7 @@ mod tests {
             started_at: None,
             stopped_at: None,
             crashes: 0,
+            schedule: None,
             report: Some(Report { completed: *completed, ..Report::default() }),
             tree: qfleet_model::snapshot::Keeping::Walk,
         });

@@ -1,6 +1,6 @@
 //! The settings of every process of the manifest as read last, under supervisord's names.
 
-use qfleet_manifest::settings::{Autorestart, Group, Logging, Work};
+use qfleet_manifest::settings::{Autorestart, Group, Logging, ScheduleSettings, Work};
 
 use super::Caller;
 use super::value::Value;
@@ -28,7 +28,7 @@ pub(super) fn all(caller: &Caller<'_>) -> Value {
 fn described(group: &Group, name: &str, in_use: bool, logging: &Logging) -> Value {
     let process = &group.process;
     let (command, is_program) = match &group.work {
-        Work::Program { argv } => (argv.join(" "), true),
+        Work::Program { argv } | Work::Schedule(ScheduleSettings { argv, .. }) => (argv.join(" "), true),
         Work::Queue(_) | Work::Pool(_) => (format!("qfleet worker of {}", group.name), false),
     };
     let autorestart = match process.autorestart {

@@ -101,8 +101,10 @@ async fn read_from(
 ) -> Result<Value, Fault> {
     let process = find_one(&caller.dispatch.status(), name)?;
     let group = caller.dispatch.manifest().group(&process.group).cloned();
-    let is_redirected = group
-        .is_some_and(|group| matches!(group.work, Work::Program { .. }) && group.process.redirect_stderr);
+    let is_redirected = group.is_some_and(|group| match group.work {
+        Work::Program { .. } | Work::Schedule(_) => group.process.redirect_stderr,
+        Work::Queue(_) | Work::Pool(_) => false,
+    });
     if stream == Stream::Stderr && is_redirected {
         return Err(Kind::NoFile.bare());
     }

@@ -107,7 +107,9 @@ fn listed<'a>(severity: &'static str, problems: &'a [Problem]) -> Vec<Listed<'a>
 fn summary(manifest: &Manifest) -> String {
     let pools = manifest.groups.iter().filter(|group| matches!(group.work, Work::Pool(_))).count();
     let programs = manifest.groups.iter().filter(|group| matches!(group.work, Work::Program { .. })).count();
-    let parts = [(manifest.lanes.len(), "queue"), (pools, "pool"), (programs, "program")];
+    let schedules = manifest.groups.iter().filter(|group| matches!(group.work, Work::Schedule(_))).count();
+    let parts =
+        [(manifest.lanes.len(), "queue"), (pools, "pool"), (programs, "program"), (schedules, "schedule")];
     let parts = parts.iter().filter(|(count, _)| *count > 0);
     let words = parts.map(|(count, word)| format!("{count} {word}{}", if *count == 1 { "" } else { "s" }));
     let words: Vec<String> = words.collect();

@@ -2,7 +2,7 @@
 
 use qfleet_api::protocol::{FailedDetail, FailedRow, QueueRow};
 use qfleet_model::link::Report;
-use qfleet_model::snapshot::{Exit, Keeping, ProcessView, StateWord};
+use qfleet_model::snapshot::{Exit, Keeping, ProcessView, RunView, ScheduleView, StateWord};
 use qfleet_model::time::WallTime;
 use qfleet_queue::driver::{JobState, ListedJob};
 use serde::Serialize;
@@ -24,6 +24,48 @@ pub(crate) struct Process<'a> {
     stopped_at: Option<String>,
     report: &'a Option<Report>,
     tree: Keeping,
+    schedule: Option<Schedule>,
+}
+
+/// What `status --json` says of a schedule.
+#[derive(Debug, Serialize)]
+pub(crate) struct Schedule {
+    next: Option<String>,
+    held: bool,
+    last: Option<Run>,
+    missed: u64,
+    left_out: u64,
+}
+
+/// A run of a schedule that is over.
+#[derive(Debug, Serialize)]
+pub(crate) struct Run {
+    date: Option<String>,
+    began: Option<String>,
+    ended: String,
+    seconds: f64,
+    failed: bool,
+    text: String,
+}
+
+impl From<&ScheduleView> for Schedule {
+    fn from(view: &ScheduleView) -> Self {
+        let run = |last: &RunView| Run {
+            date: last.date.map(WallTime::to_rfc3339),
+            began: last.began.map(WallTime::to_rfc3339),
+            ended: last.ended.to_rfc3339(),
+            seconds: last.took.as_secs_f64(),
+            failed: last.end.is_failure(),
+            text: last.end.said(),
+        };
+        Self {
+            next: view.next.map(WallTime::to_rfc3339),
+            held: view.held,
+            last: view.last.as_ref().map(run),
+            missed: view.missed,
+            left_out: view.left_out,
+        }
+    }
 }
 
 impl<'a> From<&'a ProcessView> for Process<'a> {
@@ -43,6 +85,7 @@ impl<'a> From<&'a ProcessView> for Process<'a> {
             stopped_at: view.stopped_at.map(WallTime::to_rfc3339),
             report: &view.report,
             tree: view.tree,
+            schedule: view.schedule.as_ref().map(Schedule::from),
         }
     }
 }

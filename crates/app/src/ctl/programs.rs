@@ -35,7 +35,7 @@ pub(super) async fn status(asking: &Asking, args: &args::Status) -> Result<Exit,
     }
     Ok(match () {
         () if !missing.is_empty() => Exit::Failed,
-        () if chosen.iter().any(|process| process.state.is_down()) => Exit::NotAllUp,
+        () if chosen.iter().any(|process| process.is_down()) => Exit::NotAllUp,
         () => Exit::Done,
     })
 }

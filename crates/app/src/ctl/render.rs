@@ -267,6 +267,7 @@ mod tests {
             crashes: 0,
             report: None,
             tree: qfleet_model::snapshot::Keeping::Cgroup,
+            schedule: None,
         }
     }
 

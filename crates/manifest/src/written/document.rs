@@ -1,5 +1,7 @@
 //! The whole file as written.
 
+use jiff::tz::TimeZone;
+
 use crate::keys;
 use crate::names;
 use crate::queue::{Connection, FailedJobs, RedisSettings};
@@ -9,6 +11,7 @@ use crate::value::Value;
 use crate::written::pool::{self, PoolWritten};
 use crate::written::program::{self, ProgramWritten};
 use crate::written::queue::{self, QueueWritten};
+use crate::written::schedule::{self, ScheduleWritten};
 use crate::written::{connection, daemon, redis};
 
 /// Something with a name, and where it is.
@@ -27,6 +30,9 @@ pub(crate) struct Document<'c> {
     pub(crate) queues: Vec<Named<'c, QueueWritten<'c>>>,
     pub(crate) pools: Vec<Named<'c, PoolWritten<'c>>>,
     pub(crate) programs: Vec<Named<'c, ProgramWritten>>,
+    pub(crate) schedules: Vec<Named<'c, ScheduleWritten<'c>>>,
+    /// Of schedules that have none of their own.
+    pub(crate) zone: Option<TimeZone>,
     pub(crate) failed_jobs: FailedJobs,
     pub(crate) control: Control,
     pub(crate) logging: Logging,
@@ -63,6 +69,8 @@ pub(crate) fn read<'c>(root: &Value<'c>) -> Option<Document<'c>> {
         queues: named(&section, "queues", |value| queue::read(value, &keys::QUEUE)),
         pools: named(&section, "pools", pool::read),
         programs: named(&section, "programs", program::read),
+        schedules: named(&section, "schedules", schedule::read),
+        zone: section.read("timezone", schedule::read_zone),
         failed_jobs: section.read("failed-jobs", connection::read_failed_jobs).unwrap_or(FailedJobs::Redis),
         control: section.read("control", daemon::read_control).unwrap_or_else(daemon::default_control),
         logging: section.read("logging", daemon::read_logging).unwrap_or_else(daemon::default_logging),

@@ -18,4 +18,5 @@ pub(crate) mod program;
 pub(crate) mod queue;
 pub(crate) mod redis;
 pub(crate) mod redis_url;
+pub(crate) mod schedule;
 pub(crate) mod signing;

@@ -65,14 +65,21 @@ impl ProcessWritten {
 }
 
 pub(crate) fn read(section: &Section<'_>) -> ProcessWritten {
-    let (user, group) = read_user(section);
     ProcessWritten {
         numprocs: section.read("numprocs", read_numprocs),
+        autostart: section.read("autostart", Value::flag),
+        essential: section.read("essential", Value::flag),
+        startretries: section.read("startretries", |value| value.number(0..=1_000_000)),
+        ..read_run(section)
+    }
+}
+
+/// What one run has, too: neither how many there are nor when they are started.
+pub(crate) fn read_run(section: &Section<'_>) -> ProcessWritten {
+    let (user, group) = read_user(section);
+    ProcessWritten {
         priority: section.read("priority", |value| value.number(-1_000_000..=1_000_000)),
         depends_on: section.read("depends-on", read_depends_on),
-        autostart: section.read("autostart", Value::flag),
-        startretries: section.read("startretries", |value| value.number(0..=1_000_000)),
-        essential: section.read("essential", Value::flag),
         stop_wait: section.read("stop-wait", |value| value.duration(Duration::ZERO..=LONGEST_STOP)),
         user,
         group,
@@ -82,6 +89,7 @@ pub(crate) fn read(section: &Section<'_>) -> ProcessWritten {
         limits: section.read("limits", read_limits).unwrap_or_default(),
         environment: section.read("environment", Value::variables).unwrap_or_default(),
         inherit_environment: section.read("env", read_inherit),
+        ..ProcessWritten::default()
     }
 }
 

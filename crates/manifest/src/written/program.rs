@@ -25,11 +25,7 @@ pub(crate) fn read(value: &Value<'_>) -> Option<ProgramWritten> {
     if section.get("command").is_none() {
         section.missing("command", "what to execute, like `command: php artisan reverb:start`");
     }
-    section.read("environment", |value| {
-        let values = if value.is_map() { value.entries().unwrap_or_default() } else { Vec::new() };
-        values.iter().for_each(|(_, value)| no_expansion_of_supervisord(value, value.written()));
-        Some(())
-    });
+    without_expansions(&section);
     Some(ProgramWritten {
         argv: section.read("command", read_command).unwrap_or_default(),
         numprocs_start: section.read("numprocs-start", |value| value.number(0..=1_000_000)).unwrap_or(0),
@@ -40,6 +36,15 @@ pub(crate) fn read(value: &Value<'_>) -> Option<ProgramWritten> {
         redirect_stderr: section.read("redirect-stderr", Value::flag).unwrap_or(false),
         process: process::read(&section),
     })
+}
+
+/// Values of variables have none of supervisord's expansions.
+pub(crate) fn without_expansions(section: &Section<'_>) {
+    section.read("environment", |value| {
+        let values = if value.is_map() { value.entries().unwrap_or_default() } else { Vec::new() };
+        values.iter().for_each(|(_, value)| no_expansion_of_supervisord(value, value.written()));
+        Some(())
+    });
 }
 
 fn read_startsecs(value: &Value<'_>) -> Option<Duration> {
@@ -58,7 +63,7 @@ fn read_autorestart(value: &Value<'_>) -> Option<Autorestart> {
     value.word(&choices, &[])
 }
 
-fn read_exitcodes(section: &Section<'_>) -> Option<Vec<i32>> {
+pub(crate) fn read_exitcodes(section: &Section<'_>) -> Option<Vec<i32>> {
     let value = section.get("exitcodes")?;
     // supervisord's list is one text with commas.
     if value.written().contains(',') {
@@ -69,7 +74,7 @@ fn read_exitcodes(section: &Section<'_>) -> Option<Vec<i32>> {
 }
 
 /// A line in shell-like words, or the words as a list. No shell is involved.
-fn read_command(value: &Value<'_>) -> Option<Vec<String>> {
+pub(crate) fn read_command(value: &Value<'_>) -> Option<Vec<String>> {
     if value.is_list() {
         let words: Option<Vec<String>> = value.list()?.iter().map(Value::text_or_number).collect();
         let words = words?;

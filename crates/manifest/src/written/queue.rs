@@ -172,7 +172,7 @@ fn read_tries(value: &Value<'_>) -> Option<u32> {
 }
 
 /// Zero is unlimited.
-fn read_timeout(value: &Value<'_>) -> Option<Option<Duration>> {
+pub(crate) fn read_timeout(value: &Value<'_>) -> Option<Option<Duration>> {
     let timeout = value.duration(Duration::ZERO..=YEAR)?;
     Some((!timeout.is_zero()).then_some(timeout))
 }

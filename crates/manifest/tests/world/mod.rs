@@ -80,6 +80,10 @@ impl World for Table {
         }
     }
 
+    fn time_zone(&self, name: &str) -> Option<jiff::tz::TimeZone> {
+        jiff::tz::TimeZone::get(name).ok()
+    }
+
     fn is_root(&self) -> bool {
         self.root
     }

@@ -86,7 +86,7 @@ impl Address {
     }
 
     /// Turns an error of the client into ours.
-    pub(super) fn sort(&self, error: &RedisError) -> QueueError {
+    pub(crate) fn sort(&self, error: &RedisError) -> QueueError {
         fault::sort(&self.shown, error)
     }
 

@@ -7,7 +7,7 @@
 //! made again where they are.
 
 mod cluster;
-mod connect;
+pub(crate) mod connect;
 mod ear;
 mod fault;
 mod links;

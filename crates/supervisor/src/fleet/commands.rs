@@ -18,6 +18,9 @@ use super::{AskId, Effect, Fleet, Now, SlotId};
 /// More processes than this in one group are surely a slip of the finger; a manifest may have no more, either.
 const MOST_PROCESSES: u32 = 1_000;
 
+/// What is said of a schedule that was named together with everything else.
+const WAITS: &str = "waits for its time";
+
 impl Fleet {
     pub(super) fn asked(&mut self, ask: AskId, command: Command, now: Now) {
         let refused = match command {
@@ -34,7 +37,7 @@ impl Fleet {
             Command::Start { names } => self.start(ask, &names, now),
             Command::Stop { names } => self.stop(ask, &names, now),
             Command::Restart { names, now: true, .. } => self.restart_at_once(ask, &names, now),
-            Command::Restart { names, now: false, batch } => self.restart_rolling(ask, &names, batch),
+            Command::Restart { names, now: false, batch } => self.restart_rolling(ask, &names, batch, now),
             Command::Scale { group, to } => self.scale(ask, &group, to, now),
             Command::Reload { dry_run, reset } => {
                 self.begin_reload(ask, Wish::Reload { dry_run, reset });
@@ -63,14 +66,16 @@ impl Fleet {
 
     fn start(&mut self, ask: AskId, names: &[Selector], now: Now) -> Result<(), Refusal> {
         let chosen = self.select(names)?;
+        let (chosen, waiting) = self.without_waiting(names, chosen, now);
         let mut rows = self.rows(&chosen, |slot| match slot.state {
             ProcessState::Running { .. } => Goal::done(true, "already started"),
             _ => Goal::Started,
         });
+        rows.extend(self.rows(&waiting, |_| Goal::done(true, WAITS)));
         self.leave_out_retiring(&mut rows);
         for slot in self.by_priority(|slot| chosen.contains(&slot)) {
             if self.release(slot) {
-                self.tell(slot, ProcessEvent::Start, now);
+                self.start_or_run(slot, now);
             }
         }
         self.wait_for(ask, rows);
@@ -81,7 +86,8 @@ impl Fleet {
         let chosen = self.select(names)?;
         let rows = self.rows(&chosen, |slot| {
             if slot.state.is_at_rest() {
-                Goal::done(true, "not running")
+                let is_schedule = slot.spec.schedule().is_some();
+                Goal::done(true, if is_schedule { "held until it is started" } else { "not running" })
             } else {
                 Goal::Stopped { old: slot.incarnation }
             }
@@ -89,27 +95,38 @@ impl Fleet {
         chosen.iter().for_each(|slot| self.hold(*slot));
         let last_first = self.by_priority(|slot| chosen.contains(&slot)).into_iter().rev();
         self.stop_in_turn(last_first, now);
+        for group in self.groups_of(&chosen) {
+            self.schedule_changed(group);
+        }
         self.wait_for(ask, rows);
         Ok(())
     }
 
     fn restart_at_once(&mut self, ask: AskId, names: &[Selector], now: Now) -> Result<(), Refusal> {
         let chosen = self.select(names)?;
+        let (chosen, waiting) = self.without_waiting(names, chosen, now);
         for group in self.groups_of(&chosen) {
             self.halt_rollout(group, "not restarted: overtaken by a restart of all at once");
         }
         let mut rows = self.rows(&chosen, |slot| Goal::Restarted { old: slot.incarnation });
+        rows.extend(self.rows(&waiting, |_| Goal::done(true, WAITS)));
         self.leave_out_retiring(&mut rows);
         for slot in self.by_priority(|slot| chosen.contains(&slot)) {
             if self.release(slot) {
-                self.tell(slot, ProcessEvent::Restart(Patience::Limited), now);
+                self.restart_or_run(slot, Patience::Limited, now);
             }
         }
         self.wait_for(ask, rows);
         Ok(())
     }
 
-    fn restart_rolling(&mut self, ask: AskId, names: &[Selector], batch: Option<u32>) -> Result<(), Refusal> {
+    fn restart_rolling(
+        &mut self,
+        ask: AskId,
+        names: &[Selector],
+        batch: Option<u32>,
+        now: Now,
+    ) -> Result<(), Refusal> {
         let chosen = self.select(names)?;
         let groups = self.groups_of(&chosen);
         if let Some(group) =
@@ -117,11 +134,24 @@ impl Fleet {
         {
             return Err(Refusal::RolloutUnderWay { group: group.spec.settings.name.clone() });
         }
-        let mut rows = self.rows(&chosen, |_| Goal::Rollout);
+        let (chosen, waiting) = self.without_waiting(names, chosen, now);
+        let mut rows = self.rows(&chosen, |slot| match slot.spec.schedule() {
+            Some(_) => Goal::Restarted { old: slot.incarnation },
+            None => Goal::Rollout,
+        });
+        rows.extend(self.rows(&waiting, |_| Goal::done(true, WAITS)));
         self.leave_out_retiring(&mut rows);
         let ready: BTreeSet<SlotId> = chosen.into_iter().filter(|slot| self.release(*slot)).collect();
         self.wait_for(ask, rows);
+        // Runs of a schedule have nobody beside them who could take turns.
+        let is_run = |slot: &SlotId| self.slots.get(slot).is_some_and(|slot| slot.spec.schedule().is_some());
+        for slot in ready.iter().copied().filter(is_run).collect::<Vec<_>>() {
+            self.restart_or_run(slot, Patience::JobsOwn, now);
+        }
         for group in groups {
+            if self.groups.get(&group).is_some_and(|group| group.schedule.is_some()) {
+                continue;
+            }
             self.roll(group, |slot| ready.contains(&slot.id), batch, Some(ask));
         }
         Ok(())
@@ -158,6 +188,10 @@ impl Fleet {
         else {
             return Err(self.no_match(name));
         };
+        if group.schedule.is_some() {
+            let what = format!("`{name}` is a schedule: each of its dates is one run");
+            return Err(Refusal::BadRequest { what });
+        }
         let before = group.wanted();
         group.scaled = (to != group.spec.settings.process.numprocs).then_some(to);
         // Whoever stopped the whole group did not ask for new processes in it.
@@ -210,6 +244,64 @@ impl Fleet {
         let pid = pid.ok_or_else(|| Refusal::NotRunning { name: name.to_string() })?;
         self.effects.push(Effect::Input { ask, name, pid, text });
         Ok(())
+    }
+
+    /// Takes the slots of schedules from the chosen ones that are not to run now: whoever names everything does not mean
+    /// that everything should run that waits for its time, and whoever names a schedule means one run. The others are held
+    /// no more.
+    fn without_waiting(
+        &mut self,
+        names: &[Selector],
+        mut chosen: BTreeSet<SlotId>,
+        now: Now,
+    ) -> (BTreeSet<SlotId>, BTreeSet<SlotId>) {
+        let mut waiting = BTreeSet::new();
+        for id in self.groups_of(&chosen) {
+            let Some(group) = self.groups.get(&id).filter(|group| group.schedule.is_some()) else { continue };
+            let name = group.spec.settings.name.clone();
+            let (of_group, one_by_one): (Vec<SlotId>, bool) = (
+                group.slots.iter().copied().filter(|slot| chosen.contains(slot)).collect(),
+                !names.iter().any(|it| matches!(it, Selector::All | Selector::Group(_))),
+            );
+            if one_by_one {
+                continue;
+            }
+            for slot in &of_group {
+                self.release(*slot);
+                let at_rest = self.slots.get(slot).is_some_and(|slot| slot.state.is_at_rest());
+                if at_rest {
+                    chosen.remove(slot);
+                    waiting.insert(*slot);
+                }
+            }
+            if names.iter().any(|it| matches!(it, Selector::Group(group) if *group == name))
+                && let Some(slot) = self.free_slot(id, now)
+            {
+                chosen.insert(slot);
+                waiting.clear();
+            }
+            self.schedule_changed(id);
+        }
+        (chosen, waiting)
+    }
+
+    /// A schedule's slot gets a run of its own; one that has one already goes on.
+    fn start_or_run(&mut self, slot: SlotId, now: Now) {
+        let Some(it) = self.slots.get(&slot) else { return };
+        match it.spec.schedule() {
+            Some(_) if it.state.is_at_rest() => self.begin_run(slot, None, now),
+            Some(_) => {}
+            None => self.tell(slot, ProcessEvent::Start, now),
+        }
+    }
+
+    fn restart_or_run(&mut self, slot: SlotId, patience: Patience, now: Now) {
+        let Some(it) = self.slots.get(&slot) else { return };
+        if it.spec.schedule().is_some() && it.state.is_at_rest() {
+            return self.begin_run(slot, None, now);
+        }
+        self.is_wanted_now(slot);
+        self.tell(slot, ProcessEvent::Restart(patience), now);
     }
 
     /// Forgets an operator's stop. `false` when the slot is about to go and nothing can be started in it.

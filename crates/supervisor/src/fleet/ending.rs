@@ -1,14 +1,14 @@
 //! The beginning and the end: the first start of everything, when it has settled, shutdown, and the daemon's exit code.
 
 use std::cmp::Reverse;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use qfleet_manifest::stopping::RECOVERY_GRACE;
 use qfleet_model::budget::Budget;
 use qfleet_model::command::ProcessResult;
 use qfleet_model::process::{Action, Patience, ProcessEvent, ProcessState, Wanted};
 use qfleet_model::start::DrainLimit;
-use qfleet_model::time::Moment;
+use qfleet_model::time::{Moment, WallTime};
 use serde::{Deserialize, Serialize};
 
 use super::admission::Until;
@@ -80,6 +80,11 @@ impl Phase {
         matches!(self, Self::Ending { .. } | Self::Ended)
     }
 
+    /// It has begun and does not end.
+    pub(super) const fn is_up(&self) -> bool {
+        matches!(self, Self::Settling | Self::Up)
+    }
+
     pub(super) const fn ending(&self) -> Option<&Ending> {
         match self {
             Self::Ending(ending) => Some(ending),
@@ -118,7 +123,7 @@ impl Phase {
 impl Fleet {
     /// Starts what starts with the daemon. Ledgers of a slot's earlier workers are for its first new one, which waits
     /// until they are free; those of nobody get a recovery of their own.
-    pub(super) fn begin(&mut self, ledgers: &[String], now: Now) {
+    pub(super) fn begin(&mut self, ledgers: &[String], dates: &BTreeMap<String, WallTime>, now: Now) {
         self.phase = Phase::Settling;
         for ledger in ledgers {
             let Some((stem, number)) = split(ledger) else { continue };
@@ -135,6 +140,7 @@ impl Fleet {
             }
         }
         self.touched.extend(self.order.iter().copied());
+        self.begin_schedules(dates, now);
     }
 
     /// Slots in the order in which they are started: by priority, then as they are listed.

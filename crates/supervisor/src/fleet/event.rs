@@ -1,5 +1,6 @@
 //! What goes into the fleet and what comes out: events and effects, and the ids they speak of.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use qfleet_manifest::settings::Group as GroupSettings;
@@ -12,7 +13,7 @@ use qfleet_model::start::DrainLimit;
 use qfleet_model::time::{Moment, WallTime};
 use serde::{Deserialize, Serialize};
 
-use super::Plan;
+use super::{Plan, RunFor};
 
 /// One place for a process; never used again for another one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -44,6 +45,8 @@ pub enum Event {
         ledgers: Vec<String>,
         /// Programs, by full name, of which an earlier daemon has left something behind.
         earlier: Vec<String>,
+        /// The last dates that are known to have been dealt with, by the names of their schedules.
+        dates: BTreeMap<String, WallTime>,
     },
     /// Nothing of an earlier daemon's program is left.
     EarlierGone {
@@ -100,6 +103,8 @@ pub enum Event {
     GroupTaken(AskId, Result<TakenGroup, String>),
     /// Somebody outside the loop has found this out.
     Observed(Observation),
+    /// The wall clock was set, or stood still while the machine slept.
+    ClockSet,
     /// `stop-wait` is zero from now on, and the daemon ends.
     Hurry,
     /// Time has passed; see `Fleet::wake_at`.
@@ -141,6 +146,8 @@ pub enum Effect {
         ledger: Option<String>,
         /// Workers: earlier ledgers of the slot to wait for and to recover first.
         after: Vec<String>,
+        /// Schedules: the date it runs for; `None` when somebody wants it now.
+        run: Option<RunFor>,
     },
     /// Start a recovery child; answered by [`Event::RecoverySpawned`].
     Recover {
@@ -196,6 +203,13 @@ pub enum Effect {
     GroupDropped {
         /// Its name.
         group: String,
+    },
+    /// Remember over the daemon's end that every date of the schedule up to this one was dealt with.
+    Remember {
+        /// Its name.
+        schedule: String,
+        /// The date.
+        date: WallTime,
     },
     /// Write to a process, and answer whoever asked for it.
     Input {

@@ -8,9 +8,11 @@ use qfleet_manifest::settings::{Group as GroupSettings, Work};
 use qfleet_model::name::ProcessName;
 use qfleet_model::process::{Patience, ProcessEvent, ProcessKind, ProcessPolicy};
 use qfleet_model::rollout::{Rollout, Standing};
+use qfleet_model::schedule::Timetable;
 use qfleet_model::snapshot::GroupKind;
 use serde::{Deserialize, Serialize};
 
+use super::schedule::Schedule;
 use super::slot::Slot;
 use super::turns::Want;
 use super::{AskId, Effect, Fleet, Now, SlotId};
@@ -26,6 +28,8 @@ pub(super) struct GroupId(pub(super) u32);
 pub(super) struct Spec {
     pub(super) settings: Arc<GroupSettings>,
     pub(super) policy: ProcessPolicy,
+    /// Of a schedule.
+    pub(super) timetable: Option<Timetable>,
 }
 
 impl From<Arc<GroupSettings>> for Spec {
@@ -33,7 +37,7 @@ impl From<Arc<GroupSettings>> for Spec {
         let process = &settings.process;
         let kind = match settings.work {
             Work::Queue(_) | Work::Pool(_) => ProcessKind::Worker,
-            Work::Program { .. } => ProcessKind::Program,
+            Work::Program { .. } | Work::Schedule(_) => ProcessKind::Program,
         };
         let policy = ProcessPolicy {
             kind,
@@ -46,7 +50,12 @@ impl From<Arc<GroupSettings>> for Spec {
             stop_wait: process.stop_wait,
             kill_after: process.kill_after,
         };
-        Self { settings, policy }
+        let timetable = match &settings.work {
+            // A manifest with a pattern that is none does not get here.
+            Work::Schedule(schedule) => Timetable::new(&schedule.cron, schedule.zone.clone()).ok(),
+            Work::Queue(_) | Work::Pool(_) | Work::Program { .. } => None,
+        };
+        Self { settings, policy, timetable }
     }
 }
 
@@ -66,6 +75,7 @@ impl Spec {
             Work::Queue(_) => GroupKind::Queue,
             Work::Pool(_) => GroupKind::Pool,
             Work::Program { .. } => GroupKind::Program,
+            Work::Schedule(_) => GroupKind::Schedule,
         }
     }
 }
@@ -88,6 +98,9 @@ pub(super) struct Group {
     /// When it had a turn of replacement last.
     #[serde(default)]
     pub(super) served: u64,
+    /// What is remembered of a schedule.
+    #[serde(default)]
+    pub(super) schedule: Option<Schedule>,
 }
 
 /// A rolling restart under way.
@@ -103,14 +116,18 @@ pub(super) struct Rolling {
 impl Group {
     /// How many processes there should be.
     pub(super) fn wanted(&self) -> u32 {
-        if self.removed { 0 } else { self.scaled.unwrap_or(self.spec.settings.process.numprocs) }
+        match &self.schedule {
+            _ if self.removed => 0,
+            Some(schedule) => schedule.width(),
+            None => self.scaled.unwrap_or(self.spec.settings.process.numprocs),
+        }
     }
 }
 
 impl Fleet {
     pub(super) fn add_group(&mut self, spec: Arc<Spec>, now: Now) -> GroupId {
         let id = GroupId(self.fresh_id());
-        let group = Group {
+        let mut group = Group {
             spec,
             slots: Vec::new(),
             scaled: None,
@@ -118,7 +135,9 @@ impl Fleet {
             rollout: None,
             wants: VecDeque::new(),
             served: 0,
+            schedule: None,
         };
+        group.keep_schedule(None, now);
         self.groups.insert(id, group);
         self.order.push(id);
         self.resize(id, now);
@@ -189,6 +208,10 @@ impl Fleet {
             && !slot.retiring
         {
             slot.retiring = true;
+            // Runs may not overlap any more; those that do end by themselves.
+            if self.groups.get(&slot.group).is_some_and(|group| group.schedule.is_some() && !group.removed) {
+                return;
+            }
             self.tell(id, ProcessEvent::Stop(Patience::JobsOwn), now);
         }
     }
@@ -205,6 +228,7 @@ impl Fleet {
         self.clear_resting_slots(id);
         self.advance_rollout(id, now);
         self.look_at_essential(id, now);
+        self.advance_schedule(id, now);
         self.drop_if_gone(id);
     }
 

@@ -12,6 +12,7 @@
 //! | `group.rs` | the slots of a group: how many, how far its rolling restart is, removal |
 //! | `turns.rs` | who is taken away and replaced next |
 //! | `commands.rs`, `asks.rs` | what each command means; when its asker is answered |
+//! | `schedule.rs` | what becomes of a date that has come, and of a run |
 //! | `reload.rs` | what a changed manifest means |
 //! | `observed.rs` | what is made of what others have found out |
 //! | `recovery.rs` | who gives back what dead workers held |
@@ -42,6 +43,7 @@ mod group;
 mod observed;
 mod recovery;
 mod reload;
+mod schedule;
 mod slot;
 mod turns;
 pub mod view;
@@ -49,6 +51,7 @@ mod written;
 
 pub use event::{AskId, Effect, Ended, Event, LogLine, Now, Purpose, RecoveryId, SlotId, TakenGroup};
 pub use reload::{GroupChange, Plan};
+pub use schedule::RunFor;
 
 use asks::Pending;
 use ending::{Advance, Phase};
@@ -65,6 +68,7 @@ enum Timer {
     Turns,
     Ending,
     Saying,
+    Schedule(GroupId),
 }
 
 /// Whose child it is.
@@ -107,6 +111,8 @@ pub struct Fleet {
     /// Everything begins anew after the end.
     again: bool,
     next_id: u32,
+    /// What delays of schedules differ by from host to host.
+    seed: u64,
     /// The highest number a ledger's file name ends with.
     last_ledger: u64,
     /// Groups that changed since the follow-up looked at them.
@@ -138,6 +144,7 @@ impl Default for Fleet {
             phase: Phase::NotBegun,
             again: false,
             next_id: 0,
+            seed: 0,
             last_ledger: 0,
             touched: BTreeSet::new(),
             changed: false,
@@ -150,7 +157,7 @@ impl Fleet {
     /// A fleet of these groups. Nothing runs before [`Event::Began`].
     #[must_use]
     pub fn new(groups: impl IntoIterator<Item = Arc<GroupSettings>>, overall: Overall, now: Now) -> Self {
-        let mut fleet = Self { overall, ..Self::default() };
+        let mut fleet = Self { overall, seed: now.moment.as_nanos(), ..Self::default() };
         for settings in groups {
             fleet.add_group(Spec::new(settings), now);
         }
@@ -167,9 +174,9 @@ impl Fleet {
 
     fn dispatch(&mut self, event: Event, now: Now) {
         match event {
-            Event::Began { ledgers, earlier } => {
+            Event::Began { ledgers, earlier, dates } => {
                 self.earlier = earlier.into_iter().collect();
-                self.begin(&ledgers, now);
+                self.begin(&ledgers, &dates, now);
             }
             Event::EarlierGone { name } => drop(self.earlier.remove(&name)),
             Event::Asked(ask, command) => self.asked(ask, command, now),
@@ -197,6 +204,7 @@ impl Fleet {
             Event::GroupTaken(ask, taken) => self.group_taken(ask, taken, now),
             Event::Observed(observation) => self.observed(&observation, now),
             Event::Hurry => self.hurry(now),
+            Event::ClockSet => self.look_at_schedules(now),
             Event::TimePassed => self.time_passed(now),
         }
     }
@@ -251,6 +259,7 @@ impl Fleet {
             Timer::Turns => self.turns_at == Some(at),
             Timer::Ending => self.phase.gives_up_at() == Some(at),
             Timer::Saying => self.phase.say_at() == Some(at),
+            Timer::Schedule(group) => self.alarm_of(group) == Some(at),
         }
     }
 
@@ -269,6 +278,7 @@ impl Fleet {
                 Timer::Turns => self.turns_at = None,
                 Timer::Ending => {}
                 Timer::Saying => self.say_what_lasts(now),
+                Timer::Schedule(group) => self.alarm(group, now),
             }
         }
     }
@@ -293,10 +303,12 @@ impl Fleet {
         limits.map(|at| at.since(now)).max().unwrap_or_default()
     }
 
-    /// Processes that are up, and all of them.
+    /// Processes that are up, and all of them. Schedules are up when they run, and count only then.
     #[must_use]
     pub fn counts(&self) -> (usize, usize) {
-        (self.slots.values().filter(|slot| slot.is_up()).count(), self.slots.len())
+        let up = self.slots.values().filter(|slot| slot.is_up()).count();
+        let resting = |slot: &&Slot| slot.spec.schedule().is_some() && !slot.is_up();
+        (up, self.slots.len() - self.slots.values().filter(resting).count())
     }
 
     /// Whether this slot exists.

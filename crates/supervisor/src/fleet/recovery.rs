@@ -80,6 +80,7 @@ impl Fleet {
                 self.log(true, name, pid, text);
             }
             FromChild::Ready
+            | FromChild::Elsewhere
             | FromChild::WantsReplacement { .. }
             | FromChild::CutOff { .. }
             | FromChild::Report(_) => {}

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use qfleet_manifest::settings::{Group as GroupSettings, Overall};
 use qfleet_model::command::{ProcessResult, Refusal};
-use qfleet_model::process::ProcessEvent;
+use qfleet_model::process::{Patience, ProcessEvent};
 use serde::{Deserialize, Serialize};
 
 use super::group::{GroupId, Spec};
@@ -214,6 +214,7 @@ impl Fleet {
             return self.replace_all(settings, now);
         }
         let id = self.add_group(Spec::new(settings.clone()), now);
+        self.look_at_schedule(id, now);
         let fresh = self.groups.get(&id).map(|group| group.slots.clone()).unwrap_or_default();
         if settings.process.autostart {
             self.start_fresh(&fresh, now);
@@ -233,8 +234,19 @@ impl Fleet {
         let Some(id) = self.group_named(&settings.name) else { return };
         self.halt_rollout(id, "not restarted: overtaken by a reload");
         let fresh = self.adopt(id, settings, now);
+        // What becomes a schedule runs at its next date; what it was until now ends.
+        if self.groups.get(&id).is_some_and(|group| group.schedule.is_some()) {
+            return self.end_all(id, now);
+        }
         let chosen = |slot: &super::slot::Slot| Self::follows_reload(slot) && !fresh.contains(&slot.id);
         self.roll(id, chosen, None, None);
+    }
+
+    fn end_all(&mut self, id: GroupId, now: Now) {
+        let slots = self.groups.get(&id).map(|group| group.slots.clone()).unwrap_or_default();
+        for slot in slots {
+            self.tell(slot, ProcessEvent::Stop(Patience::JobsOwn), now);
+        }
     }
 
     fn change_in_place(&mut self, settings: &Arc<GroupSettings>, now: Now) {
@@ -262,7 +274,8 @@ impl Fleet {
             group.scaled = None;
         }
         group.removed = false;
-        group.spec = Spec::new(settings.clone());
+        let before = std::mem::replace(&mut group.spec, Spec::new(settings.clone()));
+        group.keep_schedule(before.timetable.as_ref(), now);
         let slots = group.slots.clone();
         let held = |id: &SlotId| self.slots.get(id).is_some_and(|slot| slot.held);
         let all_held = !slots.is_empty() && slots.iter().all(held);
@@ -272,6 +285,7 @@ impl Fleet {
         } else if settings.process.autostart {
             self.start_fresh(&fresh, now);
         }
+        self.look_at_schedule(id, now);
         fresh
     }
 

@@ -204,6 +204,7 @@ impl Fleet {
             self.act(id, &action, now);
         }
         self.announce(id, before);
+        self.note_run_over(id, now);
     }
 
     fn act(&mut self, id: SlotId, action: &Action, now: Now) {
@@ -237,12 +238,15 @@ impl Fleet {
             self.last_ledger += 1;
             slot.ledger = Some(format!("{}.{}", slot.ledger_stem(), self.last_ledger));
         }
+        let run = self.slots.get(&id).and_then(|slot| self.run_for(slot));
+        let Some(slot) = self.slots.get_mut(&id) else { return };
         self.effects.push(Effect::Spawn {
             slot: id,
             name: slot.label.clone(),
             group: slot.spec.settings.clone(),
             ledger: slot.ledger.clone(),
             after: slot.after.clone(),
+            run,
         });
     }
 
@@ -250,6 +254,7 @@ impl Fleet {
         let Some(slot) = self.slots.get_mut(&id) else { return };
         slot.started_at = Some(now.wall);
         self.children.insert(pid, Owner::Slot(id));
+        self.run_began(id, now);
         self.tell(id, ProcessEvent::Spawned(pid), now);
     }
 
@@ -282,6 +287,7 @@ impl Fleet {
                     self.changed = true;
                 }
             }
+            FromChild::Elsewhere => self.runs_elsewhere(id),
             FromChild::CutOff { jobs } => self.note_jobs_cut_off(&jobs),
             FromChild::Recovered { returned, buried, .. } => {
                 self.log_recovered(id, returned, buried);
@@ -334,6 +340,9 @@ impl Fleet {
     }
 
     fn log_end(&mut self, id: SlotId, exit: &Exit, asked: bool) {
+        if self.is_elsewhere(id) {
+            return;
+        }
         let Some(slot) = self.slots.get(&id) else { return };
         let expected = asked || (!slot.is_worker() && is_expected(&slot.spec.settings, exit));
         self.log_slot(id, !expected, format!("ended {}", said(exit)));
@@ -341,6 +350,9 @@ impl Fleet {
 
     /// One log line for each change of state that an operator may look for later.
     fn announce(&mut self, id: SlotId, before: StateWord) {
+        if self.is_elsewhere(id) {
+            return;
+        }
         let Some(slot) = self.slots.get(&id) else { return };
         let (warning, text) = match &slot.state {
             state if state.word() == before => return,

@@ -11,7 +11,7 @@ use jiff::tz::TimeZone;
 use qfleet_manifest::settings::Work;
 use qfleet_model::name::ProcessName;
 use qfleet_model::process::{Pid, ProcessState};
-use qfleet_model::snapshot::{FleetSnapshot, GroupView, Keeping, ProcessView, StateWord};
+use qfleet_model::snapshot::{FleetSnapshot, GroupView, Keeping, ProcessView, ScheduleView, StateWord};
 use qfleet_model::time::{Moment, WallTime};
 
 use super::farewell::Waits;
@@ -67,11 +67,12 @@ impl Fleet {
         for group in self.order.iter().filter_map(|id| self.groups.get(id)) {
             seen.groups.push(group_view(group));
             let scaled = scaled(group);
+            let schedule = group.schedule_view(&self.slots);
             for id in &group.slots {
                 let Some(slot) = self.slots.get_mut(id) else { continue };
                 let process = match slot.seen.take() {
                     Some(process) if process.suffix == suffix(slot, &scaled) => process,
-                    _ => Arc::new(process_seen(slot, &scaled)),
+                    _ => Arc::new(process_seen(slot, &scaled, schedule.as_ref())),
                 };
                 slot.seen = Some(process.clone());
                 seen.processes.push(process);
@@ -103,7 +104,7 @@ fn suffix(slot: &Slot, scaled: &str) -> String {
     let paused = slot.report.as_ref().map(|report| report.paused.as_slice()).unwrap_or_default();
     let lanes = match &slot.spec.settings.work {
         Work::Queue(settings) | Work::Pool(settings) => settings.lanes.len(),
-        Work::Program { .. } => 0,
+        Work::Program { .. } | Work::Schedule(_) => 0,
     };
     match paused {
         [] => scaled.to_owned(),
@@ -112,7 +113,7 @@ fn suffix(slot: &Slot, scaled: &str) -> String {
     }
 }
 
-fn process_seen(slot: &Slot, scaled: &str) -> ProcessSeen {
+fn process_seen(slot: &Slot, scaled: &str, schedule: Option<&ScheduleView>) -> ProcessSeen {
     let (spawned, waits) = match &slot.state {
         ProcessState::Running { spawned, .. } => (Some(*spawned), None),
         ProcessState::Spawning { .. } => {
@@ -143,6 +144,7 @@ fn process_seen(slot: &Slot, scaled: &str) -> ProcessSeen {
         crashes: slot.crashes,
         report: slot.report.clone(),
         tree: Keeping::default(),
+        schedule: schedule.cloned(),
     };
     ProcessSeen { slot: slot.id, name: slot.name.clone(), view, spawned, suffix: suffix(slot, scaled), waits }
 }
@@ -179,20 +181,48 @@ fn describe(process: &ProcessSeen, now: Moment, zone: &TimeZone) -> String {
             Some(jobs) if jobs > 1 => format!("waiting for {jobs} jobs"),
             _ => String::new(),
         },
+        (StateWord::Fatal, _) if view.schedule.is_some() => String::new(),
         (StateWord::Backoff | StateWord::Fatal, _) => {
             view.error.clone().unwrap_or_else(|| String::from("unknown error"))
         }
+        (StateWord::Stopped | StateWord::Exited, _) if view.schedule.is_some() => String::new(),
         (StateWord::Stopped | StateWord::Exited, _) => match view.stopped_at {
             Some(at) => date(at, zone),
             None => String::from("Not started"),
         },
         (StateWord::Running | StateWord::Unknown, _) => String::new(),
     };
+    if let Some(schedule) = &view.schedule {
+        for part in dates(schedule, view.state.is_down(), zone) {
+            text.push_str(", ");
+            text.push_str(&part);
+        }
+    }
     text.push_str(&process.suffix);
     if text.starts_with(", ") {
         text.drain(..2);
     }
     text
+}
+
+/// What there is to say of a schedule: its last run, while none is under way, and its next.
+fn dates(schedule: &ScheduleView, at_rest: bool, zone: &TimeZone) -> Vec<String> {
+    let mut parts = Vec::new();
+    match &schedule.last {
+        Some(last) if at_rest => {
+            let took = last.began.map_or_else(String::new, |_| format!(" after {}", uptime(last.took)));
+            parts.push(format!("last {} {}{took}", date(last.ended, zone), last.end.said()));
+        }
+        None if at_rest => parts.push(String::from("Not started")),
+        Some(_) | None => {}
+    }
+    parts.push(match (schedule.held, schedule.waits, schedule.next) {
+        (true, _, _) => String::from("held by a `stop`"),
+        (false, Some(_), _) => String::from("next when this run is over"),
+        (false, None, Some(next)) => format!("next {}", date(next, zone)),
+        (false, None, None) => String::from("has no more dates"),
+    });
+    parts
 }
 
 /// `0:00:03`, `23:59:59`, `1 day, 2:03:04`, `2 days, 0:00:00`.

@@ -42,7 +42,11 @@ impl Fleet {
         let ending = self.phase.gives_up_at().map(|at| (at, Timer::Ending));
         let turns = self.turns_at.map(|at| (at, Timer::Turns));
         let saying = self.phase.say_at().map(|at| (at, Timer::Saying));
-        slots.chain(recoveries).chain(turns).chain(ending).chain(saying).collect()
+        let alarms = self
+            .groups
+            .iter()
+            .filter_map(|(id, group)| group.schedule.as_ref()?.due_at.map(|at| (at, Timer::Schedule(*id))));
+        slots.chain(recoveries).chain(turns).chain(ending).chain(saying).chain(alarms).collect()
     }
 
     /// Hundreds of processes may have the settings of one group.

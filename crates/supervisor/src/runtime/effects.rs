@@ -123,8 +123,8 @@ impl World {
 
     fn start(&mut self, effect: Effect) -> Option<Event> {
         match effect {
-            Effect::Spawn { slot, name, group, ledger, after } => {
-                let plan = self.plan_slot(slot, name, &group, ledger.as_deref(), &after);
+            Effect::Spawn { slot, name, group, ledger, after, run } => {
+                let plan = self.plan_slot(slot, name, &group, ledger.as_deref(), &after, run);
                 Some(match plan.and_then(|plan| self.launch(plan)) {
                     Ok(pid) => Event::Spawned { slot, pid },
                     Err(why) => Event::SpawnFailed { slot, why },
@@ -150,7 +150,7 @@ impl World {
             args: &args,
             env: &plan.environment,
             name: &shown,
-            input: matches!(plan.role, Role::Program { .. }),
+            input: matches!(plan.role, Role::Program { .. } | Role::Once { .. }),
         };
         let mut launched = launch(&what).map_err(|error| format!("cannot start a process: {error}"))?;
         let pid = launched.pid;

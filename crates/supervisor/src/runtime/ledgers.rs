@@ -11,6 +11,11 @@ use std::path::{Path, PathBuf};
 use qfleet_model::start::Identity;
 use qfleet_os::locked_map::UNFINISHED;
 
+use super::dates;
+
+/// What lies there, too.
+const NOT_OURS: &str = dates::STEM;
+
 /// The state directory and what lies in it.
 #[derive(Debug)]
 pub(super) struct Ledgers {
@@ -51,6 +56,9 @@ impl Ledgers {
 
     fn found(&mut self, path: &Path) {
         let Some(name) = path.file_name().and_then(OsStr::to_str) else { return };
+        if name.starts_with(NOT_OURS) {
+            return;
+        }
         if name.ends_with(UNFINISHED) {
             // It may be gone by now.
             let _ = fs::remove_file(path);

@@ -24,6 +24,7 @@ use qfleet_os::reap::{Reaper, become_subreaper};
 use qfleet_os::service::Service;
 use qfleet_os::signal::Received;
 use qfleet_os::spawn::OwnImage;
+use qfleet_os::wall::WallClock;
 use qfleet_os::{clock, descriptors};
 use tokio::sync::{Mutex, mpsc, oneshot, watch};
 
@@ -32,6 +33,7 @@ use crate::fleet::{AskId, Effect, Ended, Event, Fleet, Now};
 use crate::handle::{Handle, Request};
 
 mod asking;
+mod dates;
 mod effects;
 mod environment;
 mod hearing;
@@ -48,6 +50,7 @@ mod trees;
 mod turn;
 mod worker_link;
 
+use dates::Dates;
 use effects::{ChildSetup, World};
 use ledgers::Ledgers;
 use leftovers::Leftovers;
@@ -109,6 +112,9 @@ pub struct Supervisor {
     leftovers: Leftovers,
     /// Trees of an earlier daemon's programs among them: the program's full name by the tree's mark.
     earlier: BTreeMap<String, String>,
+    dates: Dates,
+    /// `None` where the system does not tell when its clock was set; then it shows at the next date.
+    wall: Option<WallClock>,
     telling: Telling,
     answers: HashMap<AskId, oneshot::Sender<Result<Reply, Refusal>>>,
     after_publishing: Vec<(AskId, Result<Reply, Refusal>)>,
@@ -145,11 +151,16 @@ impl Supervisor {
         let mut ledgers = Ledgers::new(state_dir.clone())?;
         let trees = Trees::new(&state_dir, use_cgroups);
         let keeping = trees.keeping();
+        let dates = Dates::read(&state_dir);
         let now = Now { moment: clock::now(), wall: clock::wall() };
         let mut fleet = Fleet::new(manifest.groups.iter().cloned().map(Arc::new), manifest.overall, now);
         let mut leftovers = Leftovers::default();
         let earlier = leftovers.take_over_earlier(&trees, &manifest, now.moment);
-        let began = Event::Began { ledgers: ledgers.find()?, earlier: earlier.values().cloned().collect() };
+        let began = Event::Began {
+            ledgers: ledgers.find()?,
+            earlier: earlier.values().cloned().collect(),
+            dates: dates.known().clone(),
+        };
         let first_effects = fleet.handle(began, now);
         // Doors open before the loop turns for the first time, and should not show a fleet at rest.
         let seen = watch::Sender::new(Arc::new(fleet.seen(own_pid(), now.wall)));
@@ -173,6 +184,10 @@ impl Supervisor {
             received,
             leftovers,
             earlier,
+            dates,
+            wall: WallClock::listen()
+                .inspect_err(|error| tracing::debug!("cannot hear of changes of the clock: {error}"))
+                .ok(),
             telling: Telling::new(service, now.moment),
             answers: HashMap::new(),
             after_publishing: Vec::new(),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::sync::Arc;
 
-use qfleet_manifest::settings::{Group, Work};
+use qfleet_manifest::settings::{Group, ScheduleSettings, Work};
 use qfleet_model::start::{Identity, Preparation, Role};
 use qfleet_os::tree::MARK;
 use serde::Serialize;
@@ -12,7 +12,7 @@ use serde::Serialize;
 use super::effects::World;
 use super::environment::{environment, inherited};
 use super::trees::{Kind, Tree};
-use crate::fleet::SlotId;
+use crate::fleet::{RunFor, SlotId};
 
 /// New files of children are not writable by others, unless the manifest says otherwise.
 const UMASK: u32 = 0o022;
@@ -43,6 +43,7 @@ impl World {
         group: &Arc<Group>,
         ledger: Option<&str>,
         after: &[String],
+        run: Option<RunFor>,
     ) -> Result<ChildPlan, String> {
         let user = self.identities.of(group)?;
         let mut preparation = self.preparation(group, user.clone());
@@ -59,13 +60,18 @@ impl World {
                 preparation.parent_death = Some(group.process.stop_signal);
                 Role::Program { argv: argv.clone() }
             }
+            (Work::Schedule(schedule), _) => {
+                preparation.parent_death = Some(group.process.stop_signal);
+                self.role_of_run(group, schedule, run)?
+            }
             (Work::Queue(_) | Work::Pool(_), None) => return Err(String::from("a worker needs a ledger")),
         };
-        let is_program = matches!(group.work, Work::Program { .. });
+        let is_program = matches!(group.work, Work::Program { .. } | Work::Schedule(_));
         let kind = if is_program { Kind::Program } else { Kind::Worker };
         let tree = self.trees.plant(kind, &name);
         preparation.cgroup = tree.leaf.as_ref().map(|leaf| leaf.path().to_owned());
         let mut environment = self.environment_of(group, &name, user.as_ref());
+        environment.extend(variables_of_run(group, run));
         environment.push((MARK.into(), tree.mark.clone().into()));
         Ok(ChildPlan {
             name,
@@ -80,6 +86,25 @@ impl World {
         })
     }
 
+    /// What runs at a date: the command, or first whoever finds out whether another host has this date.
+    fn role_of_run(
+        &self,
+        group: &Group,
+        schedule: &ScheduleSettings,
+        run: Option<RunFor>,
+    ) -> Result<Role, String> {
+        let argv = schedule.argv.clone();
+        // What an operator wants now is no date, and is for this host.
+        let (Some(redis), Some(run)) = (&schedule.once, run) else { return Ok(Role::Program { argv }) };
+        Ok(Role::Once {
+            settings: json(redis)?,
+            key: format!("qfleet:schedule:{}:{}", group.name, run.date.to_rfc3339()),
+            agreed_for: run.agreed_for,
+            elsewhere: group.process.exitcodes.first().copied().unwrap_or_default(),
+            argv,
+        })
+    }
+
     /// A child that gives back what a dead worker held. Who can open the ledger is who made it.
     pub(super) fn plan_recovery(
         &mut self,
@@ -90,7 +115,7 @@ impl World {
         // Those of a worker nobody knows any more are among the manifest's, if they are anywhere.
         let connections = match group.map(|group| &group.work) {
             Some(Work::Queue(settings) | Work::Pool(settings)) => &settings.connections,
-            Some(Work::Program { .. }) | None => &self.manifest.connections,
+            Some(Work::Program { .. } | Work::Schedule(_)) | None => &self.manifest.connections,
         };
         let settings = json(&BTreeMap::from([("connections", connections)]))?;
         let user = self.ledgers.owner(&ledger);
@@ -139,6 +164,14 @@ impl World {
             parent_death: None,
         }
     }
+}
+
+/// Variables for a run: of which schedule, and for which date.
+fn variables_of_run(group: &Group, run: Option<RunFor>) -> Vec<(OsString, OsString)> {
+    let Work::Schedule(_) = &group.work else { return Vec::new() };
+    let name = ("QFLEET_SCHEDULE".into(), group.name.clone().into());
+    let date = run.map(|run| ("QFLEET_SCHEDULE_DATE".into(), run.date.to_rfc3339().into()));
+    std::iter::once(name).chain(date).collect()
 }
 
 /// Settings as they travel to a child.

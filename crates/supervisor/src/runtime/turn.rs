@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use qfleet_model::time::Moment;
 use qfleet_os::signal::Incoming;
+use qfleet_os::wall::WallClock;
 use qfleet_os::{clock, descriptors};
 use tokio::task::{LocalSet, spawn_blocking, yield_now};
 use tokio::time::{sleep, timeout};
@@ -30,6 +31,7 @@ enum Woken {
     Asked(Request),
     Read(Box<Read>),
     Signal(Incoming),
+    ClockSet,
 }
 
 impl Supervisor {
@@ -75,6 +77,7 @@ impl Supervisor {
             Woken::Asked(request) => self.asked(request),
             Woken::Read(read) => self.manifest_read(*read),
             Woken::Signal(incoming) => self.signalled(incoming),
+            Woken::ClockSet => self.handle(Event::ClockSet),
             Woken::Look | Woken::Heard(_) => {}
         }
         for _ in 0..REQUESTS_AT_ONCE {
@@ -101,6 +104,7 @@ impl Supervisor {
             Some(heard) = self.heard.recv() => Woken::Heard(heard),
             incoming = self.received.next() => Woken::Signal(incoming),
             () = sleep(due.unwrap_or_default()), if due.is_some() => Woken::Look,
+            () = was_set(self.wall.as_ref()) => Woken::ClockSet,
             Some(request) = self.requests.recv() => Woken::Asked(request),
             () = self.letterbox.filled() => Woken::Look,
             Some(read) = self.reads.recv() => Woken::Read(Box::new(read)),
@@ -139,6 +143,9 @@ impl Supervisor {
             Effect::ReadManifest { ask, purpose } => self.read_manifest(ask, purpose),
             Effect::TakeGroup { ask, group } => self.take_group(ask, group),
             Effect::GroupDropped { group } => self.group_dropped(&group),
+            Effect::Remember { schedule, date } => {
+                self.dates.remember(schedule, date, &mut self.world.tasks);
+            }
             Effect::Input { ask, name, pid, text } => {
                 let answer = self.world.input(&name, pid, text.as_bytes());
                 self.after_publishing.push((ask, answer));
@@ -201,6 +208,13 @@ impl Supervisor {
         if let Err(error) = descriptors::restore_open_files(self.world.child.open_files) {
             tracing::warn!("cannot set the limit of open files to what it was: {error}");
         }
+    }
+}
+
+async fn was_set(wall: Option<&WallClock>) {
+    match wall {
+        Some(wall) => wall.was_set().await,
+        None => std::future::pending().await,
     }
 }
 

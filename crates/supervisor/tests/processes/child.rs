@@ -22,7 +22,7 @@ pub fn play() -> ExitCode {
         return ExitCode::from(127);
     }
     match role {
-        Role::Program { argv } => {
+        Role::Program { argv } | Role::Once { argv, .. } => {
             let environment: Vec<_> = std::env::vars_os().collect();
             let step = prepare::execute(&argv, &environment);
             link.say(&step.into());

@@ -60,7 +60,7 @@ impl Stage {
         let groups = loaded.groups.into_iter();
         let worker = groups.filter_map(|group| match group.work {
             Work::Queue(worker) | Work::Pool(worker) => Some(worker),
-            Work::Program { .. } => None,
+            Work::Program { .. } | Work::Schedule(_) => None,
         });
         worker.into_iter().next().unwrap()
     }
@@ -365,7 +365,7 @@ fn plays_the_worker_for_the_other_tests() {
                 let settings: RecoverySettings = serde_json::from_value(settings).unwrap();
                 qfleet_worker::recover(settings, ledger, link).await
             }
-            Role::Program { .. } => panic!("no case asks for a program"),
+            Role::Program { .. } | Role::Once { .. } => panic!("no case asks for a program"),
         }
     });
     std::process::exit(code);
