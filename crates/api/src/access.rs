@@ -42,6 +42,15 @@ impl Peer {
         Some(Self::Local { uid: credentials.uid(), pid: credentials.pid() })
     }
 
+    /// Whether it is somebody who could do with the daemon's process whatever they like anyway.
+    #[must_use]
+    pub fn is_root_or_ourselves(&self) -> bool {
+        match self {
+            Self::Local { uid, .. } => *uid == 0 || *uid == qfleet_os::users::own(),
+            Self::Remote { .. } => false,
+        }
+    }
+
     /// Writes down a changing request before it is carried out.
     pub fn note(&self, action: impl fmt::Display) {
         match self {

@@ -4,7 +4,7 @@
 //! written down with who asked before they are carried out. No rule of the fleet is here.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -101,6 +101,10 @@ fn refused(refusal: &Refusal) -> (&'static str, String, Option<String>) {
         Refusal::StillRunning { .. } => ("still-running", refusal.to_string(), None),
         Refusal::NotRunning { .. } => ("not-running", refusal.to_string(), None),
         Refusal::NoInput { .. } => ("no-input", refusal.to_string(), None),
+        Refusal::NotUpgraded { .. } => ("not-upgraded", refusal.to_string(), None),
+        Refusal::Replaced => {
+            ("replaced", refusal.to_string(), Some("`qfleet status` shows how far it is".to_owned()))
+        }
         Refusal::BadRequest { what } => ("bad-request", what.clone(), None),
     }
 }
@@ -168,6 +172,9 @@ impl Dispatch {
     /// The fleet refuses.
     pub async fn command(&self, peer: &Peer, command: Command) -> Result<Reply, Failure> {
         peer.note(Words(&command));
+        if let Command::Upgrade { binary: Some(binary) } = &command {
+            may_name_a_program(peer, binary)?;
+        }
         Ok(self.handle.ask(command).await?)
     }
 
@@ -314,6 +321,19 @@ impl Dispatch {
     }
 }
 
+/// Whoever may ask may not therefore have the daemon run any program with its own rights.
+fn may_name_a_program(peer: &Peer, binary: &Path) -> Result<(), Failure> {
+    if !binary.is_absolute() {
+        return Err(Failure::BadRequest(format!("`{}` is no absolute path", binary.display())));
+    }
+    if peer.is_root_or_ourselves() {
+        return Ok(());
+    }
+    let why =
+        "only root and the daemon's own user may name a program; without a name everybody may".to_owned();
+    Err(Failure::Refused(Refusal::NotUpgraded { why }))
+}
+
 /// A command in an operator's words, for the log.
 struct Words<'a>(&'a Command);
 
@@ -345,6 +365,10 @@ impl fmt::Display for Words<'_> {
             Command::Input { name, text } => return write!(out, "write {} bytes to {name}", text.len()),
             Command::Shutdown { .. } => ("shutdown", [].as_slice(), ""),
             Command::StartOver => ("begin anew", [].as_slice(), ""),
+            Command::Upgrade { binary: None } => ("upgrade", [].as_slice(), ""),
+            Command::Upgrade { binary: Some(binary) } => {
+                return write!(out, "upgrade --binary {}", binary.display());
+            }
         };
         out.write_str(word)?;
         for name in names {

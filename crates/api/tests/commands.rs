@@ -15,6 +15,7 @@ use qfleet_api::{Client, ClientError, Dispatch, Limits, Server};
 use qfleet_model::command::{Command, Reply};
 use qfleet_model::name::Selector;
 use qfleet_model::snapshot::FleetSnapshot;
+use qfleet_supervisor::Lived;
 use qfleet_testkit::Scratch;
 use support::SOON;
 
@@ -27,20 +28,21 @@ fn a_running_fleet_answers_until_it_is_told_to_end() {
     let dir = Scratch::new();
     std::fs::write(dir.join("again.yaml"), FLEET).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let code = runtime.block_on(async {
+    let lived = runtime.block_on(async {
         let (supervisor, handle) = support::supervisor(&dir, FLEET);
         let socket = dir.join("q.sock");
         let listener = UnixListener::bind(&socket).unwrap();
         let server = Server::start(listener, Limits::default(), move || Dispatch::new(handle)).unwrap();
         let client = Client::new(socket);
-        let (code, ()) = tokio::join!(supervisor.run(), async {
+        let (lived, ()) = tokio::join!(supervisor.run(), async {
             tokio::time::timeout(SOON, questions(&client, &dir)).await.expect("answers in time");
         });
         server.stop(Duration::from_secs(2));
         assert!(matches!(client.get::<Pid>("pid").await, Err(ClientError::NoDaemon(_))));
-        code
+        lived
     });
-    assert_eq!((code.code, code.again), (0, false));
+    let Lived::Ended(ended) = lived else { panic!("nobody takes our place here") };
+    assert_eq!((ended.code, ended.again), (0, false));
 }
 
 async fn questions(client: &Client, dir: &Scratch) {

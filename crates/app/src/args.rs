@@ -79,7 +79,7 @@ pub(crate) enum Task {
     /// Run the fleet in the foreground
     #[command(after_help = "Examples:\n  qfleet run\n  qfleet run -c /etc/qfleet/config.yaml\n\n\
             For systemd (Type=notify), as a container's first process, or in a terminal. TERM and INT drain and end, \
-            a second INT cuts running jobs off, HUP reads the manifest again, USR1 opens the log files anew.\n\n\
+            a second INT cuts running jobs off, HUP reads the manifest again, USR1 opens the log files anew, USR2 upgrades.\n\n\
             Exit codes: 0 drained, 70 internal error, 73 socket or lock taken, 75 stop-wait or shutdown-timeout passed and \
             work was cut off, 76 an essential program failed for good, 78 manifest invalid.")]
     Run,
@@ -134,6 +134,14 @@ pub(crate) enum Control {
         A manifest with problems changes nothing; exit code 78."
     )]
     Reload(Reload),
+    /// Replace the daemon's own program in place; no process is touched
+    #[command(
+        after_help = "Examples:\n  qfleet upgrade\n  qfleet upgrade --binary /opt/qfleet/bin/qfleet\n\n\
+        The daemon keeps its process number, its processes, its sockets and their output. The new program first shows on a\n\
+        copy of the state that it can go on with it; when it cannot, nothing is changed, and exit code 1. Processes go on as\n\
+        the program they were started with: `qfleet restart all` renews the workers. SIGUSR2 does the same."
+    )]
+    Upgrade(Upgrade),
     /// Stop taking jobs, on every host, without stopping processes
     #[command(after_help = "Examples:\n  qfleet pause messages\n  qfleet pause crm/default\n\n\
         Kept in Redis until `resume`. Laravel: PHP workers on the same queue are not affected. BullMQ: the\n\
@@ -292,6 +300,14 @@ pub(crate) struct Reload {
     /// Drop what `stop` and `scale` said before
     #[arg(long)]
     pub(crate) reset: bool,
+}
+
+/// `upgrade`.
+#[derive(Debug, Args)]
+pub(crate) struct Upgrade {
+    /// Program file to go on with; only root and the daemon's user may name one [default: the one it was started from]
+    #[arg(long, value_name = "PATH")]
+    pub(crate) binary: Option<PathBuf>,
 }
 
 /// Queues, at least one.

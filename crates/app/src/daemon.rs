@@ -1,7 +1,8 @@
 //! `qfleet run`: builds the daemon in reading order, runs it, and takes it down in reverse.
 //!
 //! A daemon that is to begin anew does all of it again in the same process, and keeps what others know it by: its process
-//! number and its lock. The format of its log is the one thing that stays as it was.
+//! number and its lock. The format of its log is the one thing that stays as it was. When another program is to take its
+//! place (`qfleet upgrade`), that one comes in by the same way, and finds everything in a [`Handover`].
 //!
 //! The supervisor's loop has the main thread, because a child that is to end with its parent is bound to the thread that
 //! started it. The control socket has a thread of its own, so that no client can delay the loop.
@@ -12,24 +13,28 @@ use std::io;
 use std::net::TcpListener;
 use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::net::UnixListener;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use qfleet_api::access::Gate;
 use qfleet_api::{Dispatch, Doors, Limits, Server};
 use qfleet_manifest::World;
-use qfleet_manifest::settings::{Control, Level, Manifest};
+use qfleet_manifest::settings::{Control, Level, LogFormat, Manifest};
 use qfleet_os::lock::{InstanceLock, LockError};
+use qfleet_os::replace::{self, Handed};
 use qfleet_os::service::Service;
 use qfleet_os::spawn::OwnImage;
-use qfleet_os::{descriptors, socket, users};
-use qfleet_supervisor::{Ended, Setup, Supervisor};
+use qfleet_os::{descriptors, signal, socket, users};
+use qfleet_supervisor::{Ended, Handle, Lived, Setup, State, Supervisor};
 
 use crate::args::Options;
 use crate::ctl::places;
 use crate::ctl::print::Printer;
 use crate::exit::Exit;
+use crate::handover::{self, Handover, Outer, Written};
 use crate::logging;
 use crate::manifest_file;
 use crate::prefixes;
@@ -37,6 +42,9 @@ use crate::world::Machine;
 
 /// How long requests under way may take when the daemon ends.
 const LAST_ANSWERS: Duration = Duration::from_secs(2);
+
+/// The same when another program takes our place: whoever asks meanwhile waits at the door.
+const CLOSING: Duration = Duration::from_millis(300);
 
 /// Why the daemon did not start.
 #[derive(Debug)]
@@ -46,7 +54,7 @@ pub(crate) struct NotStarted {
 }
 
 impl NotStarted {
-    fn new(exit: Exit, why: impl Into<String>) -> Self {
+    pub(crate) fn new(exit: Exit, why: impl Into<String>) -> Self {
         Self { exit, why: why.into() }
     }
 
@@ -67,34 +75,55 @@ pub(crate) fn run(options: &Options) -> Exit {
 }
 
 fn start(options: &Options) -> Result<Exit, NotStarted> {
+    // Before there are threads that could take them.
+    signal::hold().map_err(NotStarted::internal("keep signals for later"))?;
+    let handed = replace::handed().map_err(NotStarted::internal("take the running daemon's place"))?;
     descriptors::ensure_standard().map_err(NotStarted::internal("open the standard descriptors"))?;
-    let file = places::manifest(options, &Machine).map_err(|why| NotStarted::new(Exit::BadManifest, why))?;
-    let mut manifest = manifest_file::read(&file)
-        .map_err(|problems| NotStarted::new(Exit::BadManifest, problems.to_string()))?;
-    let log = logging::start_apart(manifest.logging.format, manifest.logging.level)
-        .map_err(NotStarted::internal("start the log"))?;
-    let mut daemon = Daemon { options, file, log, lock: None };
-    // What to go on with when the daemon is to begin anew and cannot with the manifest as it is then.
-    let mut before: Option<Manifest> = None;
-    loop {
-        let (ended, in_force) = match (daemon.live(manifest), before.take()) {
-            (Ok(lived), _) => lived,
-            (Err(not_started), None) => return Err(not_started),
-            (Err(NotStarted { why, .. }), Some(before)) => {
-                tracing::error!("cannot begin anew, going on with the manifest as it was: {why}");
-                manifest = before;
-                continue;
-            }
-        };
-        if !ended.again {
-            return Ok(Exit::of_daemon(ended.code));
+    match handed {
+        None => begin(options),
+        Some(Handed::Rehearsal) => Ok(handover::rehearse()),
+        Some(Handed::Over { state, old, given_back }) => {
+            Handover::new(state, old, given_back).and_then(|handover| take_over(options, handover))
         }
-        manifest = manifest_file::read(&daemon.file).unwrap_or_else(|problems| {
-            tracing::error!("the manifest has problems now, going on with it as it was:\n{problems}");
-            in_force.clone()
-        });
-        before = Some(in_force);
     }
+}
+
+/// Begins with nothing but a manifest.
+fn begin(options: &Options) -> Result<Exit, NotStarted> {
+    let file = places::manifest(options, &Machine).map_err(|why| NotStarted::new(Exit::BadManifest, why))?;
+    let manifest = manifest_file::read(&file)
+        .map_err(|problems| NotStarted::new(Exit::BadManifest, problems.to_string()))?;
+    let program = replace::own_path().map_err(NotStarted::internal("find our own program file"))?;
+    let format = manifest.logging.format;
+    let log = logging::start_apart(format, manifest.logging.level)
+        .map_err(NotStarted::internal("start the log"))?;
+    Daemon { options, file, program, format, log, lock: None }.live_on(Life::Fresh(Box::new(manifest)))
+}
+
+/// Goes on where another program was.
+fn take_over(options: &Options, handover: Handover) -> Result<Exit, NotStarted> {
+    let (state, written) = match handover.read() {
+        Ok(read) => read,
+        Err(why) => return Err(handover.give_back(&why)),
+    };
+    let logging = state.manifest().logging;
+    let log = match logging::start_apart(written.format, logging.level) {
+        Ok(log) => log,
+        Err(error) => return Err(handover.give_back(&format!("cannot start the log: {error}"))),
+    };
+    log.kept().resume(written.own_log.clone());
+    let program = handover.program(&state).to_owned();
+    let (file, format) = (written.file.clone(), written.format);
+    Daemon { options, file, program, format, log, lock: None }
+        .live_on(Life::Taken(Box::new((handover, state, written))))
+}
+
+/// What a daemon lives on.
+enum Life {
+    /// A manifest, from the start.
+    Fresh(Box<Manifest>),
+    /// The state of the daemon whose place we have taken.
+    Taken(Box<(Handover, State, Written)>),
 }
 
 /// What a daemon keeps while it begins anew.
@@ -102,14 +131,84 @@ struct Daemon<'a> {
     options: &'a Options,
     /// The manifest.
     file: PathBuf,
+    /// The program it runs.
+    program: PathBuf,
+    /// Of the log, which stays as it began.
+    format: LogFormat,
     log: logging::Apart,
     /// Shows others that we are here, and where.
-    lock: Option<(PathBuf, InstanceLock)>,
+    lock: Option<(PathBuf, Rc<InstanceLock>)>,
+}
+
+/// A fleet at work, and the doors to it.
+struct Running {
+    supervisor: Supervisor,
+    handle: Handle,
+    outer: Rc<Outer>,
+    server: Server,
 }
 
 impl Daemon<'_> {
-    /// Runs a fleet from its first start to its end. Says how it ended, and which manifest was in force.
-    fn live(&mut self, manifest: Manifest) -> Result<(Ended, Manifest), NotStarted> {
+    /// Lives, and begins anew as often as that is asked for.
+    fn live_on(mut self, mut life: Life) -> Result<Exit, NotStarted> {
+        // What to go on with when the daemon is to begin anew and cannot with the manifest as it is then.
+        let mut before: Option<Manifest> = None;
+        loop {
+            let (ended, in_force) = match (self.live(life), before.take()) {
+                (Ok(lived), _) => lived,
+                (Err(not_started), None) => return Err(not_started),
+                (Err(NotStarted { why, .. }), Some(before)) => {
+                    tracing::error!("cannot begin anew, going on with the manifest as it was: {why}");
+                    life = Life::Fresh(Box::new(before));
+                    continue;
+                }
+            };
+            if !ended.again {
+                return Ok(Exit::of_daemon(ended.code));
+            }
+            let manifest = manifest_file::read(&self.file).unwrap_or_else(|problems| {
+                tracing::error!("the manifest has problems now, going on with it as it was:\n{problems}");
+                in_force.clone()
+            });
+            life = Life::Fresh(Box::new(manifest));
+            before = Some(in_force);
+        }
+    }
+
+    /// Runs a fleet from its first start, or from where another program left it, to its end. Says how it ended, and which
+    /// manifest was in force.
+    fn live(&mut self, life: Life) -> Result<(Ended, Manifest), NotStarted> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(NotStarted::internal("start the event loop"));
+        let runtime = match (runtime, &life) {
+            (Ok(runtime), _) => runtime,
+            (Err(NotStarted { why, .. }), Life::Taken(taken)) => return Err(taken.0.give_back(&why)),
+            (Err(error), Life::Fresh(_)) => return Err(error),
+        };
+        let (lived, socket) = runtime.block_on(async {
+            let running = match life {
+                Life::Fresh(manifest) => self.begin(*manifest)?,
+                Life::Taken(taken) => {
+                    let (handover, state, written) = *taken;
+                    // Whatever happens here, the old program is still there to go on.
+                    let taken = catch_unwind(AssertUnwindSafe(|| self.take_over(&handover, state, written)));
+                    match taken {
+                        Ok(Ok(running)) => running,
+                        Ok(Err(NotStarted { why, .. })) => return Err(handover.give_back(&why)),
+                        Err(_panic) => return Err(handover.give_back("it panicked")),
+                    }
+                }
+            };
+            let socket = running.outer.socket.clone();
+            Ok((running.live(&self.log).await?, socket))
+        })?;
+        Place { socket }.leave();
+        Ok(lived)
+    }
+
+    fn begin(&mut self, manifest: Manifest) -> Result<Running, NotStarted> {
         self.log.set_level(manifest.logging.level);
         for warning in &manifest.warnings {
             tracing::warn!("{warning}");
@@ -117,40 +216,119 @@ impl Daemon<'_> {
         let control = manifest.control.clone();
         let place = Place::make(self.options, &control)?;
         if self.lock.as_ref().is_none_or(|(socket, _)| *socket != place.socket) {
-            self.lock = Some((place.socket.clone(), place.lock()?));
+            self.lock = Some((place.socket.clone(), Rc::new(place.lock()?)));
         }
+        // Before anything of the supervisor's, which would have to be undone.
+        let (socket, tcp) = place.open(&control)?;
+        let outer = self.outer(&place, control, socket, tcp)?;
+        let (supervisor, handle) = Supervisor::new(self.setup(manifest, &outer)?)
+            .map_err(NotStarted::internal("prepare the supervisor"))?;
+        prefixes::warn_once(&handle.manifest());
+        Running::new(supervisor, handle, outer)
+    }
+
+    fn take_over(
+        &mut self,
+        handover: &Handover,
+        state: State,
+        written: Written,
+    ) -> Result<Running, NotStarted> {
+        let place = Place { socket: written.socket.clone() };
+        let lock =
+            handover.inherited.get(written.lock).map_err(NotStarted::internal("keep the instance lock"))?;
+        self.lock = Some((place.socket.clone(), Rc::new(InstanceLock::from(lock))));
+        let (socket, tcp) = match handover.doors(&written) {
+            Ok(doors) => doors,
+            // Whoever is put back goes on with what there is.
+            Err(error) if handover.is_given_back() => {
+                tracing::error!("the control socket is opened anew: {error}");
+                place.open(&written.control)?
+            }
+            Err(error) => return Err(NotStarted::internal("keep the control socket")(error)),
+        };
+        let outer = self.outer(&place, written.control, socket, tcp)?;
+        let setup = self.setup(state.manifest(), &outer)?;
+        let (supervisor, handle) =
+            Supervisor::take_over(setup, state, &handover.inherited, handover.given_back.as_deref())
+                .map_err(NotStarted::internal("take over the fleet"))?;
+        Running::new(supervisor, handle, outer)
+    }
+
+    fn outer(
+        &self,
+        place: &Place,
+        control: Control,
+        listener: UnixListener,
+        tcp: Option<TcpListener>,
+    ) -> Result<Rc<Outer>, NotStarted> {
+        let Some((_, lock)) = &self.lock else {
+            return Err(NotStarted::new(Exit::Internal, "the instance lock is not held"));
+        };
+        Ok(Rc::new(Outer {
+            control,
+            file: self.file.clone(),
+            format: self.format,
+            socket: place.socket.clone(),
+            lock: lock.clone(),
+            listener,
+            tcp,
+            own_log: self.log.kept(),
+        }))
+    }
+
+    fn setup(&self, manifest: Manifest, outer: &Rc<Outer>) -> Result<Setup, NotStarted> {
         let (level, file) = (manifest.logging.level, self.file.clone());
-        let setup = Setup {
+        Ok(Setup {
             manifest,
             reload: Arc::new(move || manifest_file::read(&file)),
             image: OwnImage::open().map_err(NotStarted::internal("open our own program file"))?,
             child_args: vec!["child".to_owned()],
             environment: environment(level),
-            state_dir: place.ledgers(),
+            state_dir: Place { socket: outer.socket.clone() }.ledgers(),
             use_cgroups: Machine.env("QFLEET_CGROUP").is_none_or(|word| word != "off"),
             service: Service::from_env().map_err(NotStarted::internal("reach the service manager"))?,
-        };
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .map_err(NotStarted::internal("start the event loop"))?;
-        let lived = runtime.block_on(async {
-            // Before anything of the supervisor's, which would have to be undone.
-            let doors = place.open(&control)?;
-            let (supervisor, handle) =
-                Supervisor::new(setup).map_err(NotStarted::internal("prepare the supervisor"))?;
-            prefixes::warn_once(&handle.manifest());
-            let (asked, own_log) = (handle.clone(), self.log.kept());
-            let build = move || Dispatch::new(asked).with_own_log(own_log);
-            let server = Server::start(doors, Limits::default(), build)
-                .map_err(NotStarted::internal("serve the control socket"))?;
-            let ended = supervisor.run().await;
-            server.stop(LAST_ANSWERS);
-            Ok((ended, Manifest::clone(&handle.manifest())))
-        })?;
-        place.leave();
-        Ok(lived)
+            program: self.program.clone(),
+            outside: outer.clone(),
+        })
     }
+}
+
+impl Running {
+    fn new(supervisor: Supervisor, handle: Handle, outer: Rc<Outer>) -> Result<Self, NotStarted> {
+        let server = serve(&handle, &outer).map_err(NotStarted::internal("serve the control socket"))?;
+        Ok(Self { supervisor, handle, outer, server })
+    }
+
+    /// Runs to the end, or until another program has taken our place, from where nobody returns.
+    async fn live(self, log: &logging::Apart) -> Result<(Ended, Manifest), NotStarted> {
+        let Self { mut supervisor, handle, outer, mut server } = self;
+        loop {
+            match supervisor.run().await {
+                Lived::Ended(ended) => {
+                    server.stop(LAST_ANSWERS);
+                    return Ok((ended, Manifest::clone(&handle.manifest())));
+                }
+                Lived::Replaced(still) => {
+                    supervisor = *still;
+                    // Whoever connects from here on waits at the door for the other program.
+                    server.stop(CLOSING);
+                    log.flush();
+                    supervisor.replace();
+                    server = serve(&handle, &outer)
+                        .map_err(NotStarted::internal("serve the control socket again"))?;
+                }
+            }
+        }
+    }
+}
+
+/// Serves the doors; they stay open when the server ends.
+fn serve(handle: &Handle, outer: &Outer) -> io::Result<Server> {
+    let gate = || Gate::new(outer.control.logins.clone());
+    let tcp = outer.tcp.as_ref().map(|tcp| Ok::<_, io::Error>((tcp.try_clone()?, gate()))).transpose()?;
+    let doors = Doors { socket: outer.listener.try_clone()?, tcp };
+    let (asked, own_log) = (handle.clone(), outer.own_log.clone());
+    Server::start(doors, Limits::default(), move || Dispatch::new(asked).with_own_log(own_log))
 }
 
 /// What children inherit from: our own environment, and the log level for workers where nobody set one.
@@ -222,7 +400,7 @@ impl Place {
     }
 
     /// Opens every door there is to be.
-    fn open(&self, control: &Control) -> Result<Doors, NotStarted> {
+    fn open(&self, control: &Control) -> Result<(UnixListener, Option<TcpListener>), NotStarted> {
         let listen = |address| {
             TcpListener::bind(address).map_err(|error| {
                 NotStarted::new(
@@ -232,8 +410,7 @@ impl Place {
             })
         };
         let tcp = control.listen.map(listen).transpose()?;
-        let tcp = tcp.map(|listener| (listener, Gate::new(control.logins.clone())));
-        Ok(Doors { socket: self.listen(control)?, tcp })
+        Ok((self.listen(control)?, tcp))
     }
 
     fn listen(&self, control: &Control) -> Result<UnixListener, NotStarted> {

@@ -94,6 +94,11 @@ impl Apart {
         (self.change_filter)(filter(level));
     }
 
+    /// Waits for the lines so far to be written, but not for ever.
+    pub(crate) fn flush(&self) {
+        self.lines.wait_until_written(LAST_LINES);
+    }
+
     /// The last lines, for whoever asks for them.
     pub(crate) fn kept(&self) -> OwnLog {
         self.lines.kept.clone()

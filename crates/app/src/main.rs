@@ -5,6 +5,7 @@ mod child;
 mod ctl;
 mod daemon;
 mod exit;
+mod handover;
 mod import;
 mod logging;
 mod manifest_file;

@@ -16,7 +16,7 @@ use crate::queue::{Connection, FailedJobs, Lane, RedisSettings};
 use crate::secret::Secret;
 
 /// A whole manifest.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Manifest {
     /// Queues, pools, programs and schedules in the order of the file.
     pub groups: Vec<Group>,
@@ -37,6 +37,7 @@ pub struct Manifest {
     /// Names of variables used in secrets; children do not inherit them.
     pub secret_variables: Vec<String>,
     /// Things that are allowed and probably not meant.
+    #[serde(skip)]
     pub warnings: Vec<Problem>,
 }
 
@@ -213,7 +214,7 @@ pub struct WorkerSettings {
 }
 
 /// The control socket.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Control {
     /// Where it is; `None`: `/run/qfleet/qfleet.sock` or under `$XDG_RUNTIME_DIR`.
     pub socket: Option<PathBuf>,
@@ -228,7 +229,7 @@ pub struct Control {
 }
 
 /// Somebody who may come in over TCP.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Login {
     /// Without a colon.
     pub username: String,
@@ -237,7 +238,7 @@ pub struct Login {
 }
 
 /// Log lines of the daemon and of its children.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Logging {
     /// Text or JSON.
     pub format: LogFormat,

@@ -3,6 +3,7 @@
 //! Every door (command line, XML-RPC, dashboard) ends here. A [`Refusal`] has a stable code, so each door can translate it.
 
 use std::fmt;
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
@@ -80,6 +81,12 @@ pub enum Command {
     },
     /// Drain all and begin anew in the same process, with the manifest as it is then.
     StartOver,
+    /// Put another program in the place of the daemon's own; no process is touched. Answered when it is about to happen.
+    Upgrade {
+        /// Its file; `None`: the one that the running program was started from.
+        #[serde(default)]
+        binary: Option<PathBuf>,
+    },
 }
 
 /// What a request did.
@@ -172,6 +179,13 @@ pub enum Refusal {
         /// Why.
         why: String,
     },
+    /// The program that was to take the daemon's place cannot, or not now; nothing was changed.
+    NotUpgraded {
+        /// Why, maybe in its own words.
+        why: String,
+    },
+    /// Another program takes the daemon's place. What was asked for goes on; its answer would come too late.
+    Replaced,
     /// The request makes no sense, e.g. scaling what cannot be scaled.
     BadRequest {
         /// What is wrong and what to do.
@@ -201,6 +215,8 @@ impl fmt::Display for Refusal {
             }
             Self::NotRunning { name } => write!(out, "`{name}` is not running"),
             Self::NoInput { name, why } => write!(out, "`{name}` takes no input: {why}"),
+            Self::NotUpgraded { why } => write!(out, "not upgraded, nothing was changed: {why}"),
+            Self::Replaced => out.write_str("the daemon is being replaced; what was asked for goes on"),
             Self::BadRequest { what } => out.write_str(what),
         }
     }

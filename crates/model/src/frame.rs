@@ -48,6 +48,12 @@ impl Frames {
         self.bytes.extend_from_slice(bytes);
     }
 
+    /// What came and is no whole message yet.
+    #[must_use]
+    pub fn rest(&self) -> &[u8] {
+        &self.bytes
+    }
+
     /// The next whole message, or `None` until more bytes arrive.
     ///
     /// # Errors

@@ -21,10 +21,30 @@ pub struct FleetSnapshot {
     /// What the end waits for, in words.
     #[serde(default)]
     pub ending: Option<String>,
+    /// What became of the last attempt to put another program in the daemon's place.
+    #[serde(default)]
+    pub upgrade: Option<Upgrade>,
     /// Groups in manifest order.
     pub groups: Vec<GroupView>,
     /// Processes, group by group, by number.
     pub processes: Vec<ProcessView>,
+}
+
+/// What became of an attempt to put another program in the daemon's place.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Upgrade {
+    /// Counts the attempts in the life of the daemon.
+    pub number: u64,
+    /// The version before.
+    pub from: String,
+    /// The version that was to take over.
+    pub to: String,
+    /// Processes that lived through it.
+    pub kept: usize,
+    /// When, milliseconds since 1970.
+    pub at: WallTime,
+    /// Why it did not happen; the old program goes on.
+    pub error: Option<String>,
 }
 
 /// A queue, pool, program or schedule.

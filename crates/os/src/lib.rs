@@ -7,7 +7,7 @@
 //!
 //! | For the daemon | For a worker | For both |
 //! | --- | --- | --- |
-//! | [`spawn`], [`reap`], [`lock`], [`socket`], [`service`], [`users`], [`wall`] | [`prepare`], [`job_child`], [`locked_map`] | [`signal`], [`tree`], [`cgroup`], [`exit`], [`limits`], [`descriptors`], [`usage`], [`clock`] |
+//! | [`spawn`], [`reap`], [`replace`], [`lock`], [`socket`], [`service`], [`users`], [`wall`] | [`prepare`], [`job_child`], [`locked_map`] | [`signal`], [`tree`], [`cgroup`], [`exit`], [`limits`], [`descriptors`], [`usage`], [`clock`] |
 //!
 //! `unsafe` stands in two files: the raw system calls, and the mapped file.
 
@@ -22,6 +22,7 @@ pub mod locked_map;
 pub mod prepare;
 mod raw;
 pub mod reap;
+pub mod replace;
 pub mod service;
 pub mod signal;
 pub mod socket;

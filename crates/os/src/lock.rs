@@ -4,6 +4,7 @@
 use std::fmt;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
@@ -64,6 +65,19 @@ impl InstanceLock {
         file.set_len(0)?;
         writeln!(file, "{}", std::process::id())?;
         Ok(Self { file })
+    }
+}
+
+impl AsFd for InstanceLock {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+}
+
+impl From<OwnedFd> for InstanceLock {
+    /// The lock of the program whose place we have taken, which has not been let go in between.
+    fn from(locked: OwnedFd) -> Self {
+        Self { file: File::from(locked) }
     }
 }
 

@@ -15,6 +15,8 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::libc;
+use nix::sys::signal::SigSet;
+use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -132,6 +134,14 @@ pub(crate) fn signal_if(pid: i32, signal: i32, is_it: impl FnOnce() -> bool) -> 
     if answer == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
+/// Becomes readable when a signal of the set is there. Needs a runtime.
+pub(crate) fn watch_signals(signals: &SigSet) -> io::Result<AsyncFd<SignalFd>> {
+    let descriptor = SignalFd::with_flags(signals, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
+    // SAFETY: as above: open, owned, and the same number as long as the result lives.
+    unsafe { AsyncFd::register_with_interest(descriptor, Interest::READABLE) }
+        .map_err(|error| error.into_parts().1)
+}
+
 fn pidfd(pid: i32) -> io::Result<OwnedFd> {
     // SAFETY: takes two numbers and touches no memory of ours.
     let answer = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
@@ -161,6 +171,21 @@ pub(crate) fn peek_descriptor(socket: &OwnedFd) -> io::Result<Option<OwnedFd>> {
     });
     // SAFETY: the kernel has just made this descriptor for us (there is room for one only), and nobody else knows it.
     Ok(came.map(|descriptor| unsafe { OwnedFd::from_raw_fd(descriptor) }))
+}
+
+/// Takes over a descriptor that the program before this one has left open for it.
+///
+/// # Errors
+/// There is no such descriptor, or it is one of the standard three.
+pub(crate) fn inherited(number: RawFd) -> io::Result<OwnedFd> {
+    if number <= 2 {
+        return Err(io::Error::from_raw_os_error(libc::EBADF));
+    }
+    // SAFETY: only sets a flag; a number that is not open gives EBADF.
+    check(unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) })?;
+    // SAFETY: it is open. Whoever calls this does so once for each number, before anything else was opened, with numbers
+    // that the former program wrote down for this purpose, so nothing else in this process owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(number) })
 }
 
 /// Marks every descriptor from `first` on close-on-exec.

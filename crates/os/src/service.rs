@@ -12,7 +12,7 @@ use qfleet_model::time::Moment;
 
 /// Variables by which systemd spoke to the daemon, and which its children must not see: one that has `NOTIFY_SOCKET` could
 /// declare the service ready.
-pub const NOT_FOR_CHILDREN: [&str; 16] = [
+pub const NOT_FOR_CHILDREN: [&str; 18] = [
     "NOTIFY_SOCKET",
     "WATCHDOG_USEC",
     "WATCHDOG_PID",
@@ -29,6 +29,8 @@ pub const NOT_FOR_CHILDREN: [&str; 16] = [
     "MEMORY_PRESSURE_WATCH",
     "MEMORY_PRESSURE_WRITE",
     "CREDENTIALS_DIRECTORY",
+    crate::replace::HANDED_OVER,
+    crate::replace::GIVEN_BACK,
 ];
 
 /// The one who started us and wants to know.

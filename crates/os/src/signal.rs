@@ -1,7 +1,7 @@
 //! Signals: names and numbers, sending them to a process or a whole group, and those sent to us as a stream.
 //!
-//! The daemon registers [`Received`] once at start, before its first child, so that no signal meets the default
-//! disposition (as PID 1 those without a handler would be discarded).
+//! A worker hears of them by handlers ([`Received`]). The daemon has the system [hold] them until it reads them ([`Held`]):
+//! one that arrives while another program takes its place is read by that one, and as PID 1 none is discarded.
 
 use std::future::poll_fn;
 use std::io;
@@ -9,7 +9,9 @@ use std::str::FromStr;
 use std::task::{Context, Poll};
 
 use nix::libc;
-use nix::sys::signal::Signal as Named;
+use nix::sys::signal::{SigSet, Signal as Named};
+use nix::sys::signalfd::SignalFd;
+use tokio::io::unix::AsyncFd;
 use tokio::signal::unix::{Signal as Stream, SignalKind, signal};
 
 use crate::raw;
@@ -197,6 +199,58 @@ impl Received {
             }
         }
         Poll::Pending
+    }
+}
+
+/// Has the system keep TERM, INT, QUIT, HUP, USR1 and USR2 for [`Held`], also while another program takes this one's
+/// place. To be called before there are other threads, which would take them otherwise; everything that is started from
+/// here begins with an empty mask.
+///
+/// # Errors
+/// The system refused.
+pub fn hold() -> io::Result<()> {
+    Ok(held().thread_set_mask()?)
+}
+
+fn held() -> SigSet {
+    Incoming::ALL.iter().filter_map(|(_, number)| Named::try_from(*number).ok()).collect()
+}
+
+/// The signals this process receives, read from the system that holds them. Deliveries of the same signal that were not
+/// read in between are one.
+#[derive(Debug)]
+pub struct Held {
+    descriptor: AsyncFd<SignalFd>,
+}
+
+impl Held {
+    /// Begins to read what [`hold`] holds; every other signal is let in, whatever our parent had blocked. Needs a runtime.
+    ///
+    /// # Errors
+    /// The system refused.
+    pub fn register() -> io::Result<Self> {
+        hold()?;
+        Ok(Self { descriptor: raw::watch_signals(&held())? })
+    }
+
+    /// Waits for the next signal. Nothing is lost when the future is dropped.
+    pub async fn next(&mut self) -> Incoming {
+        loop {
+            let Ok(mut ready) = self.descriptor.readable_mut().await else {
+                // The runtime ends.
+                return std::future::pending().await;
+            };
+            match ready.get_inner().read_signal() {
+                Ok(Some(signal)) => {
+                    let came =
+                        Incoming::ALL.iter().find(|(_, number)| signal.ssi_signo == number.unsigned_abs());
+                    if let Some((incoming, _)) = came {
+                        return *incoming;
+                    }
+                }
+                Ok(None) | Err(_) => ready.clear_ready(),
+            }
+        }
     }
 }
 

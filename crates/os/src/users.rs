@@ -47,6 +47,12 @@ pub fn am_root() -> bool {
     Uid::effective().is_root()
 }
 
+/// The number of the user this process acts as.
+#[must_use]
+pub fn own() -> u32 {
+    Uid::effective().as_raw()
+}
+
 /// A user, by name or number, with all its groups. `group` takes the place of the user's primary group.
 ///
 /// # Errors

@@ -13,5 +13,6 @@ pub mod runtime;
 
 pub use fleet::Ended;
 pub use handle::{Changes, Handle};
+pub use runtime::logs::tail::CarriedLog;
 pub use runtime::logs::tail::{Chunk, LogReader, OwnLog, Stream};
-pub use runtime::{Reload, Setup, Supervisor};
+pub use runtime::{Lived, Outside, Reload, Setup, State, Supervisor, Unreadable};

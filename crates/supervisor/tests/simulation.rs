@@ -397,6 +397,10 @@ impl World {
                 self.settled += 1;
             }
             Effect::ShuttingDown { .. } => self.ending = true,
+            Effect::Upgrade { ask, .. } => {
+                self.open.remove(&ask);
+                self.answers.insert(ask, Ok(Reply { results: vec![] }));
+            }
             Effect::TakeGroup { ask, group } => self.takes.push((ask, group)),
             Effect::GroupDropped { group } => {
                 let at = self.groups.iter().position(|other| other.name == group).unwrap();
@@ -710,7 +714,7 @@ impl World {
     }
 
     fn anything(&mut self) {
-        match self.random.u8(0..40) {
+        match self.random.u8(0..42) {
             0 => {
                 let names = self.some_names();
                 self.ask(Command::Start { names });
@@ -756,6 +760,7 @@ impl World {
             37 => self.observe(),
             38 => self.earlier_goes(),
             39 => self.set_clock(),
+            40 => self.upgrade(),
             31..=33 => {
                 self.spawn_next();
             }
@@ -780,6 +785,15 @@ impl World {
         self.set_by += self.random.i64(-50_000..400_000);
         self.set_by += (self.latest - 50_000 - self.now().wall.as_millis()).max(0);
         self.handle(Event::ClockSet);
+    }
+
+    /// Another program takes over; whoever waits has been told so.
+    fn upgrade(&mut self) {
+        self.ask(Command::Upgrade { binary: None });
+        if self.exit.is_none() && self.reads.is_empty() && self.asked_spawns.is_empty() {
+            self.open.clear();
+            self.handle(Event::AskersSentAway);
+        }
     }
 
     /// Somebody outside the loop has found something out, maybe of what is not there any more.

@@ -287,8 +287,10 @@ fn json(value: &impl Serialize) -> Response<Body> {
 fn failed(failure: &Failure) -> Response<Body> {
     let status = match failure {
         Failure::Refused(Refusal::NoMatch { .. }) | Failure::Unknown(_) => StatusCode::NOT_FOUND,
-        Failure::Refused(Refusal::RolloutUnderWay { .. }) => StatusCode::CONFLICT,
-        Failure::Refused(Refusal::ShuttingDown) => StatusCode::SERVICE_UNAVAILABLE,
+        Failure::Refused(Refusal::RolloutUnderWay { .. } | Refusal::NotUpgraded { .. }) => {
+            StatusCode::CONFLICT
+        }
+        Failure::Refused(Refusal::ShuttingDown | Refusal::Replaced) => StatusCode::SERVICE_UNAVAILABLE,
         Failure::Refused(Refusal::BadManifest { .. }) => StatusCode::UNPROCESSABLE_ENTITY,
         Failure::Refused(
             Refusal::AlreadyActive { .. }

@@ -138,13 +138,14 @@ impl From<Refusal> for Fault {
     fn from(refusal: Refusal) -> Self {
         match refusal {
             Refusal::NoMatch { name, .. } => Kind::BadName.of(name),
-            Refusal::ShuttingDown => Kind::ShutdownState.bare(),
+            // To this client a daemon that is not there for a moment is one that comes back.
+            Refusal::ShuttingDown | Refusal::Replaced => Kind::ShutdownState.bare(),
             Refusal::BadManifest { problems } => Kind::CantReread.of(problems),
             Refusal::AlreadyActive { group } => Kind::AlreadyAdded.of(group),
             Refusal::StillRunning { group } => Kind::StillRunning.of(group),
             Refusal::NotRunning { name } => Kind::NotRunning.of(name),
             Refusal::NoInput { name, why } => Kind::NoFile.of(format!("{name}: {why}")),
-            Refusal::RolloutUnderWay { .. } | Refusal::BadRequest { .. } => {
+            Refusal::RolloutUnderWay { .. } | Refusal::NotUpgraded { .. } | Refusal::BadRequest { .. } => {
                 Kind::Failed.of(refusal.to_string())
             }
         }

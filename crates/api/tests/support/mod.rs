@@ -60,6 +60,8 @@ pub fn supervisor(dir: &Scratch, text: &str) -> (Supervisor, Handle) {
         state_dir: dir.join("slots"),
         use_cgroups: false,
         service: Service::from_variables(&|_| None).unwrap(),
+        program: PathBuf::new(),
+        outside: std::rc::Rc::new(()),
     };
     Supervisor::new(setup).unwrap()
 }

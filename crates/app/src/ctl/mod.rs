@@ -12,6 +12,7 @@ mod programs;
 mod queues;
 mod render;
 mod tail;
+mod upgrade;
 mod version;
 
 use std::time::{Duration, SystemTime};
@@ -97,6 +98,7 @@ async fn carry_out(asking: &Asking, command: Control, options: &Options) -> Resu
         Control::Scale(args) => programs::scale(asking, args).await,
         Control::Pid(args) => programs::pid(asking, &args).await,
         Control::Shutdown(args) => programs::shutdown(asking, &args).await,
+        Control::Upgrade(args) => upgrade::run(asking, args).await,
         Control::Tail(args) => tail::run(asking, &args).await,
         Control::Pause(args) => queues::set_paused(asking, args, true).await,
         Control::Resume(args) => queues::set_paused(asking, args, false).await,

@@ -10,14 +10,14 @@ use super::slot::Slot;
 use super::{AskId, Effect, Fleet, SlotId};
 
 /// Somebody who waits.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Pending {
     pub(super) ask: AskId,
     pub(super) rows: Vec<Row>,
 }
 
 /// One line of the answer.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Row {
     pub(super) slot: SlotId,
     pub(super) name: String,
@@ -25,7 +25,7 @@ pub(super) struct Row {
 }
 
 /// What a line waits for.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) enum Goal {
     /// That it is up.
     Started,

@@ -51,6 +51,10 @@ impl Fleet {
                 self.begin_reload(ask, Wish::StartOver);
                 Ok(())
             }
+            Command::Upgrade { binary } => {
+                self.effects.push(Effect::Upgrade { ask, binary });
+                Ok(())
+            }
             Command::AddGroup { group } => self.take_group(ask, group),
             Command::RemoveGroup { group } => self.drop_group(ask, group, now),
             Command::Input { name, text } => self.input(ask, &name, text),

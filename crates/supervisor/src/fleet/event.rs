@@ -1,6 +1,7 @@
 //! What goes into the fleet and what comes out: events and effects, and the ids they speak of.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use qfleet_manifest::settings::Group as GroupSettings;
@@ -105,6 +106,8 @@ pub enum Event {
     Observed(Observation),
     /// The wall clock was set, or stood still while the machine slept.
     ClockSet,
+    /// Everybody who waits for an answer has been told something else: another program takes our place.
+    AskersSentAway,
     /// `stop-wait` is zero from now on, and the daemon ends.
     Hurry,
     /// Time has passed; see `Fleet::wake_at`.
@@ -132,7 +135,7 @@ pub enum Purpose {
 }
 
 /// What has to be done.
-#[derive(Debug, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Effect {
     /// Start a child; answered by [`Event::Spawned`] or [`Event::SpawnFailed`].
     Spawn {
@@ -210,6 +213,13 @@ pub enum Effect {
         schedule: String,
         /// The date.
         date: WallTime,
+    },
+    /// Put another program in our place, and answer whoever asked for it; refuse it when it cannot take over.
+    Upgrade {
+        /// For whom.
+        ask: AskId,
+        /// Its file; `None`: the one that the running program was started from.
+        binary: Option<PathBuf>,
     },
     /// Write to a process, and answer whoever asked for it.
     Input {

@@ -81,7 +81,7 @@ impl Spec {
 }
 
 /// Processes that are named, started, replaced and scaled together.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Group {
     pub(super) spec: Arc<Spec>,
     /// Its slots, by number.
@@ -104,7 +104,7 @@ pub(super) struct Group {
 }
 
 /// A rolling restart under way.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Rolling {
     pub(super) rollout: Rollout,
     /// Who waits for its end.

@@ -81,7 +81,7 @@ enum Owner {
 /// Every process of the daemon. A value like any other: it can be written down and read again, also by the next version
 /// of this program, and goes on as if nothing had been. So what is added to it has to be serializable, and a new field
 /// needs a default for those who do not write it yet.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(remote = "Self", default)]
 pub struct Fleet {
     groups: BTreeMap<GroupId, Group>,
@@ -203,6 +203,7 @@ impl Fleet {
             Event::ManifestRead(ask, result) => self.manifest_read(ask, result, now),
             Event::GroupTaken(ask, taken) => self.group_taken(ask, taken, now),
             Event::Observed(observation) => self.observed(&observation, now),
+            Event::AskersSentAway => self.asks.clear(),
             Event::Hurry => self.hurry(now),
             Event::ClockSet => self.look_at_schedules(now),
             Event::TimePassed => self.time_passed(now),
@@ -309,6 +310,12 @@ impl Fleet {
         let up = self.slots.values().filter(|slot| slot.is_up()).count();
         let resting = |slot: &&Slot| slot.spec.schedule().is_some() && !slot.is_up();
         (up, self.slots.len() - self.slots.values().filter(resting).count())
+    }
+
+    /// Draining has begun.
+    #[must_use]
+    pub fn is_ending(&self) -> bool {
+        self.phase.is_ending()
     }
 
     /// Whether this slot exists.

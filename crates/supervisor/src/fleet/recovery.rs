@@ -17,7 +17,7 @@ use super::{Effect, Fleet, Now, Owner, RecoveryId, SlotId, Timer};
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
 /// A ledger that is being taken care of.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Recovery {
     /// The dead worker's full name, as far as known.
     name: Arc<str>,

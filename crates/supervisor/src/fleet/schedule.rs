@@ -26,7 +26,7 @@ pub(super) const MOST_AT_ONCE: u32 = 8;
 const AGREED_FOR: Duration = Duration::from_secs(600);
 
 /// What is remembered of a schedule.
-#[derive(Debug, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub(super) struct Schedule {
     course: Course,
@@ -44,7 +44,7 @@ pub(super) struct Schedule {
 }
 
 /// A run that is not over.
-#[derive(Debug, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default)]
 struct Run {
     /// The date it is for; `None`: somebody wants it now.

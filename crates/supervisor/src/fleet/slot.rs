@@ -20,7 +20,7 @@ use super::view::ProcessSeen;
 use super::{Effect, Fleet, Now, Owner, SlotId, Timer};
 
 /// A place for one process.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Slot {
     pub(super) id: SlotId,
     pub(super) group: GroupId,

@@ -11,7 +11,9 @@ use jiff::tz::TimeZone;
 use qfleet_manifest::settings::Work;
 use qfleet_model::name::ProcessName;
 use qfleet_model::process::{Pid, ProcessState};
-use qfleet_model::snapshot::{FleetSnapshot, GroupView, Keeping, ProcessView, ScheduleView, StateWord};
+use qfleet_model::snapshot::{
+    FleetSnapshot, GroupView, Keeping, ProcessView, ScheduleView, StateWord, Upgrade,
+};
 use qfleet_model::time::{Moment, WallTime};
 
 use super::farewell::Waits;
@@ -30,6 +32,8 @@ pub struct Seen {
     pub shutting_down: bool,
     /// What the end waits for.
     waits: Option<Waits>,
+    /// The last attempt to put another program in the daemon's place.
+    pub upgrade: Option<Upgrade>,
     /// Groups in manifest order.
     pub groups: Vec<GroupView>,
     /// Processes, group by group, by number.
@@ -61,6 +65,7 @@ impl Fleet {
             started_at: Some(started_at),
             shutting_down: self.phase.is_ending(),
             waits: self.waits(),
+            upgrade: None,
             groups: Vec::with_capacity(self.order.len()),
             processes: Vec::with_capacity(self.slots.len()),
         };
@@ -162,6 +167,7 @@ pub fn render(seen: &Seen, now: Moment, zone: &TimeZone) -> FleetSnapshot {
         started_at: seen.started_at,
         shutting_down: seen.shutting_down,
         ending: seen.waits.as_ref().map(|waits| waits.said(now)),
+        upgrade: seen.upgrade.clone(),
         groups: seen.groups.clone(),
         processes: seen.processes.iter().map(view).collect(),
     }

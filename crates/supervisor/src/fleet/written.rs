@@ -49,6 +49,15 @@ impl Fleet {
         slots.chain(recoveries).chain(turns).chain(ending).chain(saying).chain(alarms).collect()
     }
 
+    /// These settings as one of the groups has them, if one has.
+    #[must_use]
+    pub(crate) fn known_settings(&self, settings: Arc<GroupSettings>) -> Arc<GroupSettings> {
+        let specs = self.groups.values().map(|group| &group.spec);
+        let known = specs.chain(self.slots.values().map(|slot| &slot.spec));
+        let same = known.map(|spec| &spec.settings).find(|known| **known == settings);
+        same.cloned().unwrap_or(settings)
+    }
+
     /// Hundreds of processes may have the settings of one group.
     fn share_settings(&mut self) {
         let mut known: Vec<Arc<Spec>> = self.groups.values().map(|group| group.spec.clone()).collect();

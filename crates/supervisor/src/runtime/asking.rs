@@ -56,9 +56,7 @@ impl Supervisor {
                 tracing::info!("log files are opened anew");
                 self.world.output.reopen();
             }
-            Incoming::Usr2 => {
-                tracing::warn!("replacing the running daemon (USR2) is not yet in this version");
-            }
+            Incoming::Usr2 => self.command(Command::Upgrade { binary: None }),
         }
     }
 
@@ -72,6 +70,7 @@ impl Supervisor {
         if purpose == Purpose::Apply {
             self.telling.reloading(clock::now());
         }
+        self.being_read += 1;
         let (reload, done, reading) = (self.reload.clone(), self.read.clone(), self.reading.clone());
         self.world.tasks.spawn_local(async move {
             let _turn = reading.lock().await;
@@ -83,6 +82,7 @@ impl Supervisor {
     }
 
     pub(super) fn manifest_read(&mut self, Read { ask, purpose, result }: Read) {
+        self.being_read = self.being_read.saturating_sub(1);
         let result = match result {
             Err(problems) => Err(problems),
             Ok((manifest, identities)) => {
@@ -105,12 +105,12 @@ impl Supervisor {
         }
     }
 
-    fn keep(&mut self, kept: Kept) {
+    pub(super) fn keep(&mut self, kept: Kept) {
         self.last_read.send_replace(kept.manifest.clone());
         self.kept = kept;
     }
 
-    fn put_in_force(&mut self, manifest: Arc<Manifest>) {
+    pub(super) fn put_in_force(&mut self, manifest: Arc<Manifest>) {
         self.manifest.send_replace(manifest.clone());
         self.world.manifest = manifest;
     }

@@ -18,7 +18,7 @@ const FILE: &str = "schedules.json";
 pub(super) const STEM: &str = "schedules.";
 
 /// The dates as they are known, and the file.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Dates {
     path: PathBuf,
     known: BTreeMap<String, WallTime>,
@@ -45,6 +45,11 @@ impl Dates {
         Self { path, known, writing: Rc::default() }
     }
 
+    /// Goes on with what another program knew, which it may not have written yet.
+    pub(super) fn resume(dir: &Path, known: BTreeMap<String, WallTime>) -> Self {
+        Self { path: dir.join(FILE), known, writing: Rc::default() }
+    }
+
     pub(super) fn known(&self) -> &BTreeMap<String, WallTime> {
         &self.known
     }
@@ -52,6 +57,14 @@ impl Dates {
     /// Every date of this schedule up to this one was dealt with.
     pub(super) fn remember(&mut self, schedule: String, date: WallTime, tasks: &mut JoinSet<()>) {
         self.known.insert(schedule, date);
+        self.write(tasks);
+    }
+
+    /// Writes what is known, if anything is.
+    pub(super) fn write(&self, tasks: &mut JoinSet<()>) {
+        if self.known.is_empty() {
+            return;
+        }
         let (path, known, writing) = (self.path.clone(), self.known.clone(), self.writing.clone());
         tasks.spawn_local(async move {
             let _turn = writing.lock().await;

@@ -7,7 +7,7 @@ use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use qfleet_manifest::settings::{Group, Manifest, Work};
+use qfleet_manifest::settings::{Group, Logging, Manifest, Work};
 use qfleet_model::link::ToChild;
 use qfleet_model::process::{Pid, SIGKILL, Signal};
 use qfleet_model::start::{DrainLimit, Role, Start};
@@ -21,7 +21,7 @@ use tokio::task::JoinSet;
 use super::identities::Identities;
 use super::input::Input;
 use super::ledgers::Ledgers;
-use super::logs::capture::{Scratch, Sink, capture, scratch};
+use super::logs::capture::{Capture, Scratch, Sink, scratch};
 use super::logs::output::{Output, Source};
 use super::logs::tail::{Shelf, Stream};
 use super::plan::{ChildPlan, json};
@@ -52,6 +52,8 @@ pub(super) struct ChildSetup {
 pub(super) struct World {
     pub(super) child: ChildSetup,
     pub(super) manifest: Arc<Manifest>,
+    /// As in use since the beginning, whatever the manifest says by now.
+    pub(super) logging: Logging,
     pub(super) identities: Identities,
     pub(super) ledgers: Ledgers,
     pub(super) trees: Trees,
@@ -64,6 +66,8 @@ pub(super) struct World {
     /// Children the fleet has asked for and that have not been started yet.
     pub(super) asked: VecDeque<Effect>,
     pub(super) children: HashMap<Pid, Child>,
+    /// Output that is being read; that of a child may outlive it.
+    pub(super) captures: Vec<Rc<Capture>>,
 }
 
 /// What of a living child is ours.
@@ -84,7 +88,7 @@ pub(super) struct Child {
     /// It was killed, and whatever it leaves behind is to be killed too.
     pub(super) killed: bool,
     /// Closes when the child has been reaped.
-    _alive: watch::Sender<()>,
+    pub(super) alive: watch::Sender<()>,
 }
 
 impl World {
@@ -106,12 +110,14 @@ impl World {
             trees,
             shelf: Arc::default(),
             output: Output::start(&manifest.logging)?,
+            logging: manifest.logging.clone(),
             manifest,
             heard,
             scratch: scratch(),
             tasks: JoinSet::new(),
             asked: VecDeque::new(),
             children: HashMap::new(),
+            captures: Vec::new(),
         })
     }
 
@@ -178,7 +184,7 @@ impl World {
             tree: plan.tree,
             descendants: BTreeSet::new(),
             killed: false,
-            _alive: alive,
+            alive,
         };
         self.children.insert(pid, child);
         Ok(pid)
@@ -198,13 +204,28 @@ impl World {
             let stream = if redirect_stderr { Stream::Stdout } else { stream };
             let sink = Sink {
                 log: logs.of(stream).clone(),
+                slot,
                 output: self.output.clone(),
                 source: Source { name: name.clone(), stream },
                 partial: Vec::new(),
             };
-            self.tasks.spawn_local(capture(descriptor, sink, self.scratch.clone(), alive.clone()));
+            let capture = Capture::new(launched.pid, descriptor, sink)?;
+            self.tasks.spawn_local(capture.clone().serve(self.scratch.clone(), alive.clone()));
+            self.captures.push(capture);
         }
         Link::new(launched.pid, launched.link, self.heard.clone())
+    }
+
+    /// Takes note of readers and writers that are through.
+    pub(super) fn clear_tasks(&mut self) {
+        let mut some = false;
+        while self.tasks.try_join_next().is_some() {
+            some = true;
+        }
+        if some {
+            // A reader that is through has let go of it.
+            self.captures.retain(|capture| Rc::strong_count(capture) > 1);
+        }
     }
 
     /// Sends a signal; whoever is gone by now does not need it. One that kills goes to all that descends from the child.

@@ -53,6 +53,7 @@ impl Supervisor {
         let released = self.reaper.release(pid);
         match child {
             Some(child) => self.child_ended(pid, how.into(), &child),
+            None if self.upgrading.ended(pid, how) => {}
             None => tracing::debug!(pid, "reaped somebody else's child: {how}"),
         }
         released

@@ -9,7 +9,7 @@ use qfleet_manifest::settings::Group;
 use qfleet_model::start::Identity;
 use qfleet_os::users;
 
-type Names = (Option<String>, Option<String>);
+pub(super) type Names = (Option<String>, Option<String>);
 
 /// Everybody the manifest names.
 #[derive(Debug, Default)]
@@ -28,6 +28,16 @@ impl Identities {
             }
         }
         Self { known }
+    }
+
+    /// Everybody, as a list.
+    pub(super) fn carried(&self) -> Vec<(Names, Result<Identity, String>)> {
+        self.known.iter().map(|(names, found)| (names.clone(), found.clone())).collect()
+    }
+
+    /// Goes on with what another program has found.
+    pub(super) fn resume(known: Vec<(Names, Result<Identity, String>)>) -> Self {
+        Self { known: known.into_iter().collect() }
     }
 
     /// Who the processes of this group become; `None`: who we are.

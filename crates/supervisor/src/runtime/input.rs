@@ -6,13 +6,16 @@
 use std::cell::RefCell;
 use std::fs::File;
 use std::io::{self, ErrorKind, Write};
-use std::os::fd::OwnedFd;
+use std::os::fd::{OwnedFd, RawFd};
 use std::rc::Rc;
 
 use qfleet_model::command::{Refusal, Reply};
 use qfleet_model::process::Pid;
+use qfleet_os::replace::{Inherited, Surviving};
+use serde::{Deserialize, Serialize};
 use tokio::net::unix::pipe::Sender;
 
+use super::bytes::Bytes;
 use super::effects::World;
 
 /// Bytes that may wait for a program, beside those in the pipe itself.
@@ -23,6 +26,15 @@ const LIMIT: usize = 64 * 1024;
 pub(super) struct Input {
     pipe: File,
     waiting: RefCell<Vec<u8>>,
+}
+
+/// An input on its way to another program.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct CarriedInput {
+    descriptor: RawFd,
+    /// What the program has not read yet, beside what is in the pipe.
+    #[serde(default)]
+    waiting: Bytes,
 }
 
 /// What became of the bytes.
@@ -38,6 +50,21 @@ enum Taken {
 impl Input {
     pub(super) fn new(pipe: OwnedFd) -> Rc<Self> {
         Rc::new(Self { pipe: File::from(pipe), waiting: RefCell::default() })
+    }
+
+    /// What another program needs to go on with it.
+    pub(super) fn carried<'a>(&'a self, surviving: &mut Surviving<'a>) -> CarriedInput {
+        CarriedInput { descriptor: surviving.keep(&self.pipe), waiting: Bytes(self.waiting.borrow().clone()) }
+    }
+
+    /// Goes on where another program was.
+    pub(super) fn resume(carried: CarriedInput, inherited: &Inherited) -> io::Result<Rc<Self>> {
+        let pipe = File::from(inherited.get(carried.descriptor)?);
+        Ok(Rc::new(Self { pipe, waiting: RefCell::new(carried.waiting.0) }))
+    }
+
+    pub(super) fn has_waiting(&self) -> bool {
+        !self.waiting.borrow().is_empty()
     }
 
     fn take(&self, bytes: &[u8]) -> Result<Taken, String> {
@@ -58,7 +85,7 @@ impl Input {
     }
 
     /// Writes what waits as the program reads, until nothing is left or it has gone.
-    async fn deliver(self: Rc<Self>) {
+    pub(super) async fn deliver(self: Rc<Self>) {
         if let Err(error) = self.deliver_all().await {
             tracing::debug!("a program did not read all of its input: {error}");
             self.waiting.borrow_mut().clear();

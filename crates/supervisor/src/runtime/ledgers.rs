@@ -37,6 +37,16 @@ impl Ledgers {
         Ok(Self { dir, paths: HashMap::new() })
     }
 
+    /// Those that are known, with their places.
+    pub(super) fn carried(&self) -> HashMap<String, PathBuf> {
+        self.paths.clone()
+    }
+
+    /// Goes on with those another program knew. Nothing is looked for: some may just be made by living workers.
+    pub(super) fn resume(&mut self, paths: HashMap<String, PathBuf>) {
+        self.paths = paths;
+    }
+
     /// Ledgers that lie there, by name; remains of a file that was never finished are removed.
     pub(super) fn find(&mut self) -> io::Result<Vec<String>> {
         for entry in fs::read_dir(&self.dir)? {

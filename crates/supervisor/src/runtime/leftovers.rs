@@ -26,7 +26,7 @@ const SIGTERM: Signal = 15;
 type Orphans = HashMap<Option<String>, Vec<Pid>>;
 
 /// What ended children have left behind and that is not gone yet.
-#[derive(Debug, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(super) struct Leftovers {
     rests: Vec<Rest>,
 }
@@ -43,7 +43,7 @@ pub(super) struct Manner {
 /// How something ends of which no settings are known.
 const UNKNOWN: Manner = Manner { ask: Some(SIGTERM), within: KILLED };
 
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 struct Rest {
     /// The process group of the child; `None` when others may have its number by now.
     group: Option<Pid>,

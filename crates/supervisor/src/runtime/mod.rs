@@ -19,20 +19,25 @@ use qfleet_manifest::problem::Problems;
 use qfleet_manifest::settings::Manifest;
 use qfleet_model::command::{Refusal, Reply};
 use qfleet_model::process::Pid;
+use qfleet_model::snapshot::Upgrade;
 use qfleet_model::time::{Moment, WallTime};
+use qfleet_os::descriptors::OpenFiles;
 use qfleet_os::reap::{Reaper, become_subreaper};
 use qfleet_os::service::Service;
-use qfleet_os::signal::Received;
+use qfleet_os::signal::Held;
 use qfleet_os::spawn::OwnImage;
 use qfleet_os::wall::WallClock;
 use qfleet_os::{clock, descriptors};
 use tokio::sync::{Mutex, mpsc, oneshot, watch};
+use tokio::task::LocalSet;
 
 use crate::fleet::view::Seen;
 use crate::fleet::{AskId, Effect, Ended, Event, Fleet, Now};
 use crate::handle::{Handle, Request};
 
 mod asking;
+pub(crate) mod bytes;
+mod carried;
 mod dates;
 mod effects;
 mod environment;
@@ -48,7 +53,10 @@ mod reading;
 mod telling;
 mod trees;
 mod turn;
+mod upgrade;
 mod worker_link;
+
+pub use carried::{Outside, State, Unreadable};
 
 use dates::Dates;
 use effects::{ChildSetup, World};
@@ -58,6 +66,7 @@ use letterbox::Letterbox;
 use reading::{Kept, Read};
 use telling::Telling;
 use trees::Trees;
+use upgrade::Upgrading;
 use worker_link::Heard;
 
 /// Commands that may wait for the loop; more wait at their door.
@@ -84,6 +93,10 @@ pub struct Setup {
     pub use_cgroups: bool,
     /// Who started the daemon and wants to know how it is.
     pub service: Service,
+    /// The file that the running program was started from.
+    pub program: PathBuf,
+    /// What others have to hand over when another program takes our place.
+    pub outside: Rc<dyn Outside>,
 }
 
 impl fmt::Debug for Setup {
@@ -96,8 +109,9 @@ impl fmt::Debug for Setup {
 /// Runs a fleet.
 pub struct Supervisor {
     fleet: Fleet,
-    /// What the fleet's beginning asks for.
-    first_effects: Vec<Effect>,
+    beginning: Beginning,
+    /// Where the tasks of `world` live, between two runs of the loop too.
+    local: Rc<LocalSet>,
     world: World,
     reload: Reload,
     requests: mpsc::Receiver<Request>,
@@ -106,9 +120,11 @@ pub struct Supervisor {
     read: mpsc::UnboundedSender<Read>,
     /// One manifest is read at a time, so that the one asked for last is in force in the end.
     reading: Rc<Mutex<()>>,
+    /// Manifests that are being read.
+    being_read: u32,
     reads: mpsc::UnboundedReceiver<Read>,
     reaper: Reaper,
-    received: Received,
+    received: Held,
     leftovers: Leftovers,
     /// Trees of an earlier daemon's programs among them: the program's full name by the tree's mark.
     earlier: BTreeMap<String, String>,
@@ -127,6 +143,11 @@ pub struct Supervisor {
     started_at: WallTime,
     publish: bool,
     exit: Option<Ended>,
+    program: PathBuf,
+    outside: Rc<dyn Outside>,
+    upgrading: Upgrading,
+    /// What became of the last attempt.
+    upgrade: Option<Upgrade>,
 }
 
 impl fmt::Debug for Supervisor {
@@ -135,33 +156,66 @@ impl fmt::Debug for Supervisor {
     }
 }
 
+/// How a run of the loop came to its end.
+#[derive(Debug)]
+pub enum Lived {
+    /// The fleet has been drained.
+    Ended(Ended),
+    /// Another program is to take our place: close the doors, then call [`Supervisor::replace`].
+    Replaced(Box<Supervisor>),
+}
+
+/// What there is to do before the first turn.
+enum Beginning {
+    /// What the fleet's beginning asks for.
+    Fresh(Vec<Effect>),
+    /// Going on where another program was.
+    TakenOver,
+    /// Nothing any more.
+    Over,
+}
+
 impl Supervisor {
     /// Prepares everything and starts nothing. To be called on the main thread, inside a single-threaded runtime, before
     /// any child or door exists: from here on the process takes its signals, reaps its children and the orphans among
     /// their children, and may have as many open files as the system allows (children get the old limit).
     ///
     /// # Errors
-    /// A signal handler cannot be installed, or the state directory cannot be made or read.
+    /// The signals cannot be read, or the state directory cannot be made or read.
     pub fn new(setup: Setup) -> io::Result<(Self, Handle)> {
-        let Setup { manifest, reload, image, child_args, environment, state_dir, use_cgroups, service } =
-            setup;
-        let (received, reaper) = (Received::register()?, Reaper::register()?);
-        become_subreaper()?;
-        let open_files = descriptors::raise_open_files()?;
-        let mut ledgers = Ledgers::new(state_dir.clone())?;
-        let trees = Trees::new(&state_dir, use_cgroups);
-        let keeping = trees.keeping();
-        let dates = Dates::read(&state_dir);
+        let mut ledgers = Ledgers::new(setup.state_dir.clone())?;
         let now = Now { moment: clock::now(), wall: clock::wall() };
-        let mut fleet = Fleet::new(manifest.groups.iter().cloned().map(Arc::new), manifest.overall, now);
+        let groups = setup.manifest.groups.iter().cloned().map(Arc::new);
+        let mut fleet = Fleet::new(groups, setup.manifest.overall, now);
+        let trees = Trees::new(&setup.state_dir, setup.use_cgroups);
         let mut leftovers = Leftovers::default();
-        let earlier = leftovers.take_over_earlier(&trees, &manifest, now.moment);
+        let dates = Dates::read(&setup.state_dir);
+        let earlier = leftovers.take_over_earlier(&trees, &setup.manifest, now.moment);
         let began = Event::Began {
             ledgers: ledgers.find()?,
             earlier: earlier.values().cloned().collect(),
             dates: dates.known().clone(),
         };
         let first_effects = fleet.handle(began, now);
+        let open_files = descriptors::raise_open_files()?;
+        let beginning = Beginning::Fresh(first_effects);
+        let (supervisor, handle) = Self::assemble(setup, fleet, ledgers, trees, open_files, now, beginning)?;
+        Ok((Self { leftovers, earlier, dates, ..supervisor }, handle))
+    }
+
+    fn assemble(
+        setup: Setup,
+        mut fleet: Fleet,
+        ledgers: Ledgers,
+        trees: Trees,
+        open_files: OpenFiles,
+        now: Now,
+        beginning: Beginning,
+    ) -> io::Result<(Self, Handle)> {
+        let Setup { manifest, reload, image, child_args, environment, service, program, outside, .. } = setup;
+        let (received, reaper) = (Held::register()?, Reaper::register()?);
+        become_subreaper()?;
+        let keeping = trees.keeping();
         // Doors open before the loop turns for the first time, and should not show a fleet at rest.
         let seen = watch::Sender::new(Arc::new(fleet.seen(own_pid(), now.wall)));
         let manifest = Arc::new(manifest);
@@ -171,7 +225,8 @@ impl Supervisor {
         let child = ChildSetup { image, child_args, environment, open_files };
         let supervisor = Self {
             fleet,
-            first_effects,
+            beginning,
+            local: Rc::default(),
             world: World::new(child, manifest.clone(), ledgers, trees, heard_sender)?,
             reload,
             requests,
@@ -179,12 +234,13 @@ impl Supervisor {
             heard,
             read,
             reading: Rc::default(),
+            being_read: 0,
             reads,
             reaper,
             received,
-            leftovers,
-            earlier,
-            dates,
+            leftovers: Leftovers::default(),
+            earlier: BTreeMap::new(),
+            dates: Dates::default(),
             wall: WallClock::listen()
                 .inspect_err(|error| tracing::debug!("cannot hear of changes of the clock: {error}"))
                 .ok(),
@@ -200,6 +256,10 @@ impl Supervisor {
             started_at: now.wall,
             publish: false,
             exit: None,
+            program,
+            outside,
+            upgrading: Upgrading::default(),
+            upgrade: None,
         };
         let handle = Handle {
             requests: request_sender,

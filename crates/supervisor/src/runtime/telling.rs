@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use qfleet_model::time::Moment;
 use qfleet_os::service::Service;
+use serde::{Deserialize, Serialize};
 
 /// While starting or draining takes its time, more of it is asked for this often, and this much.
 const ASK_EVERY: Duration = Duration::from_secs(10);
@@ -22,11 +23,32 @@ pub(super) struct Telling {
     next_more: Option<Moment>,
 }
 
+/// It on its way to another program.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct CarriedTelling {
+    is_ready: bool,
+    next_alive: Option<Moment>,
+    next_more: Option<Moment>,
+}
+
 impl Telling {
     pub(super) fn new(service: Service, now: Moment) -> Self {
         let next_alive = service.watchdog_interval().map(|interval| now + interval);
         let next_more = service.is_supervised().then(|| now + ASK_EVERY);
         Self { service, status: String::new(), is_ready: false, next_alive, next_more }
+    }
+
+    /// What another program needs to go on with it.
+    pub(super) fn carried(&self) -> CarriedTelling {
+        CarriedTelling { is_ready: self.is_ready, next_alive: self.next_alive, next_more: self.next_more }
+    }
+
+    /// Goes on where another program was, and says that it is there.
+    pub(super) fn resume(&mut self, carried: &CarriedTelling) {
+        CarriedTelling { is_ready: self.is_ready, next_alive: self.next_alive, next_more: self.next_more } =
+            *carried;
+        self.reloaded();
     }
 
     pub(super) fn ready(&mut self) {

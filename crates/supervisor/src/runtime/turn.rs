@@ -7,13 +7,13 @@ use qfleet_model::time::Moment;
 use qfleet_os::signal::Incoming;
 use qfleet_os::wall::WallClock;
 use qfleet_os::{clock, descriptors};
-use tokio::task::{LocalSet, spawn_blocking, yield_now};
+use tokio::task::{spawn_blocking, yield_now};
 use tokio::time::{sleep, timeout};
 
 use super::identities::Identities;
 use super::reading::Read;
 use super::worker_link::Heard;
-use super::{Supervisor, own_pid};
+use super::{Beginning, Lived, Supervisor, own_pid};
 use crate::fleet::{Effect, Ended, Event, LogLine, Now};
 use crate::handle::Request;
 
@@ -32,34 +32,48 @@ enum Woken {
     Read(Box<Read>),
     Signal(Incoming),
     ClockSet,
+    /// A program that is to take our place has shown whether it could.
+    Rehearsed(Result<String, String>),
 }
 
 impl Supervisor {
-    /// Starts the fleet, keeps it running, and ends when it has been drained: says with which exit code, and whether
-    /// everything is to begin anew.
-    pub async fn run(mut self) -> Ended {
-        LocalSet::new().run_until(async move { self.live().await }).await
+    /// Starts the fleet, or goes on with it, and keeps it running until it has been drained or another program is to take
+    /// our place. To be called again when that one could not.
+    pub async fn run(mut self) -> Lived {
+        let local = self.local.clone();
+        match local.run_until(self.live()).await {
+            Some(ended) => Lived::Ended(ended),
+            None => Lived::Replaced(Box::new(self)),
+        }
     }
 
-    async fn live(&mut self) -> Ended {
-        self.begin().await;
+    /// How the fleet ended; `None`: another program is to take our place.
+    async fn live(&mut self) -> Option<Ended> {
+        match std::mem::replace(&mut self.beginning, Beginning::Over) {
+            Beginning::Fresh(effects) => self.begin(effects).await,
+            Beginning::TakenOver => self.go_on(),
+            Beginning::Over => {}
+        }
         let mut woken = Woken::Look;
         loop {
             self.turn(woken);
             if let Some(ended) = self.exit {
                 self.end().await;
-                return ended;
+                return Some(ended);
+            }
+            if self.is_to_be_replaced() {
+                return None;
             }
             woken = self.wait().await;
         }
     }
 
-    async fn begin(&mut self) {
+    async fn begin(&mut self, effects: Vec<Effect>) {
         let groups = self.world.manifest.groups.clone();
         if let Ok(identities) = spawn_blocking(move || Identities::look_up(&groups)).await {
             self.world.identities = identities;
         }
-        for effect in std::mem::take(&mut self.first_effects) {
+        for effect in effects {
             self.carry_out(effect);
         }
     }
@@ -78,6 +92,7 @@ impl Supervisor {
             Woken::Read(read) => self.manifest_read(*read),
             Woken::Signal(incoming) => self.signalled(incoming),
             Woken::ClockSet => self.handle(Event::ClockSet),
+            Woken::Rehearsed(result) => self.rehearsed(result),
             Woken::Look | Woken::Heard(_) => {}
         }
         for _ in 0..REQUESTS_AT_ONCE {
@@ -90,7 +105,7 @@ impl Supervisor {
         for event in self.world.start_some() {
             self.handle(event);
         }
-        while self.world.tasks.try_join_next().is_some() {}
+        self.world.clear_tasks();
         self.publish();
     }
 
@@ -108,13 +123,14 @@ impl Supervisor {
             Some(request) = self.requests.recv() => Woken::Asked(request),
             () = self.letterbox.filled() => Woken::Look,
             Some(read) = self.reads.recv() => Woken::Read(Box::new(read)),
+            result = self.upgrading.result() => Woken::Rehearsed(result),
             // Between two handfuls of new children everybody else has a turn.
             () = yield_now(), if more_to_start => Woken::Look,
         }
     }
 
     fn due(&mut self) -> Option<Moment> {
-        let others = [self.leftovers.due(), self.telling.due()];
+        let others = [self.leftovers.due(), self.telling.due(), self.upgrading.due()];
         others.into_iter().flatten().chain(self.fleet.wake_at()).min()
     }
 
@@ -141,6 +157,7 @@ impl Supervisor {
             // Whoever has an answer must see what it says when they look.
             Effect::Answer(ask, answer) => self.after_publishing.push((ask, answer)),
             Effect::ReadManifest { ask, purpose } => self.read_manifest(ask, purpose),
+            Effect::Upgrade { ask, binary } => self.upgrade(ask, binary),
             Effect::TakeGroup { ask, group } => self.take_group(ask, group),
             Effect::GroupDropped { group } => self.group_dropped(&group),
             Effect::Remember { schedule, date } => {
@@ -168,9 +185,10 @@ impl Supervisor {
         }
     }
 
-    fn publish(&mut self) {
+    pub(super) fn publish(&mut self) {
         if std::mem::take(&mut self.publish) {
-            let seen = self.fleet.seen(own_pid(), self.started_at);
+            let mut seen = self.fleet.seen(own_pid(), self.started_at);
+            seen.upgrade = self.upgrade.clone();
             self.telling.status(self.fleet.counts());
             self.seen.send_replace(Arc::new(seen));
         }

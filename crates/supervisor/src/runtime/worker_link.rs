@@ -5,16 +5,20 @@
 
 use std::cell::{Cell, RefCell};
 use std::io::{self, ErrorKind, Read};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, RawFd};
 use std::os::unix::net::UnixStream as Plain;
 use std::rc::Rc;
 
 use qfleet_model::frame::{Frames, line};
 use qfleet_model::link::{FromChild, ToChild};
 use qfleet_model::process::Pid;
+use qfleet_os::replace::{Inherited, Surviving};
+use serde::{Deserialize, Serialize};
 use tokio::io::Interest;
 use tokio::net::UnixStream;
 use tokio::sync::{Notify, mpsc};
+
+use super::bytes::Bytes;
 
 /// What came over a link.
 #[derive(Debug)]
@@ -22,6 +26,18 @@ pub(super) struct Heard {
     pub(super) pid: Pid,
     /// `None`: the link has closed.
     pub(super) message: Option<FromChild>,
+}
+
+/// A link on its way to another program.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct CarriedLink {
+    descriptor: RawFd,
+    /// What the child has said, short of a whole message.
+    #[serde(default)]
+    unread: Bytes,
+    /// What it has not taken yet.
+    #[serde(default)]
+    unsent: Bytes,
 }
 
 /// Our end.
@@ -47,6 +63,28 @@ impl Link {
             closed: Cell::new(false),
             heard,
         }))
+    }
+
+    /// What another program needs to go on with it.
+    pub(super) fn carried<'a>(&'a self, surviving: &mut Surviving<'a>) -> CarriedLink {
+        CarriedLink {
+            descriptor: surviving.keep(&self.stream),
+            unread: Bytes(self.frames.borrow().rest().to_vec()),
+            unsent: Bytes(self.outgoing.borrow().clone()),
+        }
+    }
+
+    /// Goes on where another program was.
+    pub(super) fn resume(
+        pid: Pid,
+        carried: CarriedLink,
+        inherited: &Inherited,
+        heard: mpsc::UnboundedSender<Heard>,
+    ) -> io::Result<Rc<Self>> {
+        let link = Self::new(pid, Plain::from(inherited.get(carried.descriptor)?), heard)?;
+        link.frames.borrow_mut().feed(&carried.unread.0);
+        *link.outgoing.borrow_mut() = carried.unsent.0;
+        Ok(link)
     }
 
     /// Sends a message as soon as the child takes it. `false` when the link has closed.

@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use qfleet_model::name::Selector;
 use qfleet_model::snapshot::{ProcessView, StateWord};
 use qfleet_os::service::Service;
 use qfleet_os::spawn::OwnImage;
-use qfleet_supervisor::{Handle, Setup, Stream, Supervisor};
+use qfleet_supervisor::{Handle, Lived, Setup, Stream, Supervisor};
 
 use crate::harness::{LIMIT, until};
 
@@ -73,6 +74,8 @@ pub fn daemon_with(
             given.map(|(_, value)| OsString::from(value))
         })
         .unwrap(),
+        program: PathBuf::new(),
+        outside: Rc::new(()),
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let code = runtime.block_on(async {
@@ -86,7 +89,10 @@ pub fn daemon_with(
                 std::process::exit(1);
             }
         });
-        supervisor.run().await.code
+        match supervisor.run().await {
+            Lived::Ended(ended) => ended.code,
+            Lived::Replaced(_) => panic!("nobody takes our place here"),
+        }
     });
     drop(scratch);
     code

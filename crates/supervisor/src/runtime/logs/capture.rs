@@ -3,19 +3,23 @@
 //! What is read goes to the process' [`Log`] as it is, and line by line to the [`Output`]. A grandchild that inherited
 //! the stream can keep it open for ever, so after the child's end it is read only for a short grace.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::io::{self, ErrorKind};
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use qfleet_model::process::Pid;
+use qfleet_model::time::Moment;
+use qfleet_os::clock;
 use tokio::net::unix::pipe::Receiver;
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::sleep;
 
 use super::output::{Output, Source};
 use super::tail::Log;
+use crate::fleet::SlotId;
 
 /// How long a stream is read that outlives its child.
 const GRACE: Duration = Duration::from_secs(2);
@@ -35,6 +39,8 @@ pub(crate) fn scratch() -> Scratch {
 #[derive(Debug)]
 pub(crate) struct Sink {
     pub(crate) log: Arc<Log>,
+    /// Whose log it is; nobody's is kept nowhere else.
+    pub(crate) slot: Option<SlotId>,
     pub(crate) output: Output,
     pub(crate) source: Source,
     pub(crate) partial: Vec<u8>,
@@ -73,38 +79,54 @@ impl Sink {
     }
 }
 
-/// Reads the stream to its end. `alive` closes when the child has been reaped.
-pub(crate) async fn capture(stream: OwnedFd, mut sink: Sink, scratch: Scratch, alive: watch::Receiver<()>) {
-    if let Err(error) = read_all(stream, &mut sink, &scratch, alive).await {
-        tracing::warn!(process = %sink.source.name, "reading its output failed: {error}");
-    }
-    sink.finish();
+/// One stream of one child that is being read. What has been read and not passed on is here, so that another program can
+/// go on in the middle of a line.
+#[derive(Debug)]
+pub(crate) struct Capture {
+    pub(crate) pid: Pid,
+    pub(crate) stream: Receiver,
+    pub(crate) sink: RefCell<Sink>,
+    /// The child has been reaped; read until then.
+    pub(crate) until: Cell<Option<Moment>>,
 }
 
-async fn read_all(
-    stream: OwnedFd,
-    sink: &mut Sink,
-    scratch: &Scratch,
-    mut alive: watch::Receiver<()>,
-) -> io::Result<()> {
-    let stream = Receiver::from_owned_fd(stream)?;
-    let mut until = None;
-    loop {
-        tokio::select! {
-            biased;
-            ready = stream.readable() => {
-                ready?;
-                let mut buffer = scratch.borrow_mut();
-                match stream.try_read(&mut buffer) {
-                    Ok(0) => return Ok(()),
-                    Ok(length) => sink.take(&buffer[..length]),
-                    Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
-                    Err(error) => return Err(error),
+impl Capture {
+    /// Begins to read. Needs a runtime.
+    ///
+    /// # Errors
+    /// Not the reading end of a pipe.
+    pub(crate) fn new(pid: Pid, stream: OwnedFd, sink: Sink) -> io::Result<Rc<Self>> {
+        let stream = Receiver::from_owned_fd(stream)?;
+        Ok(Rc::new(Self { pid, stream, sink: RefCell::new(sink), until: Cell::default() }))
+    }
+
+    /// Reads the stream to its end. `alive` closes when the child has been reaped.
+    pub(crate) async fn serve(self: Rc<Self>, scratch: Scratch, alive: watch::Receiver<()>) {
+        if let Err(error) = self.read_all(&scratch, alive).await {
+            tracing::warn!(process = %self.sink.borrow().source.name, "reading its output failed: {error}");
+        }
+        self.sink.borrow_mut().finish();
+    }
+
+    async fn read_all(&self, scratch: &Scratch, mut alive: watch::Receiver<()>) -> io::Result<()> {
+        loop {
+            let left = self.until.get().map(|until| until.since(clock::now()));
+            tokio::select! {
+                biased;
+                ready = self.stream.readable() => {
+                    ready?;
+                    let mut buffer = scratch.borrow_mut();
+                    match self.stream.try_read(&mut buffer) {
+                        Ok(0) => return Ok(()),
+                        Ok(length) => self.sink.borrow_mut().take(&buffer[..length]),
+                        Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
+                        Err(error) => return Err(error),
+                    }
                 }
+                // Nobody sends on it: this returns when the sender is dropped.
+                _ = alive.changed(), if left.is_none() => self.until.set(Some(clock::now() + GRACE)),
+                () = sleep(left.unwrap_or_default()), if left.is_some() => return Ok(()),
             }
-            // Nobody sends on it: this returns when the sender is dropped.
-            _ = alive.changed(), if until.is_none() => until = Some(Instant::now() + GRACE),
-            () = sleep_until(until.unwrap_or_else(Instant::now)), if until.is_some() => return Ok(()),
         }
     }
 }

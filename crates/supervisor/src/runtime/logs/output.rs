@@ -95,6 +95,12 @@ impl Output {
         }
     }
 
+    /// Waits until everything is written, but not for ever. Whether it is.
+    pub(crate) fn flush(&self, limit: Duration) -> bool {
+        let files = self.files.as_ref().is_none_or(|files| files.flush(limit));
+        self.ours.flush(limit) && files
+    }
+
     /// Ends the writers, as soon as they have written what waits.
     pub(crate) fn finish(&self) {
         if let Some(files) = &self.files {

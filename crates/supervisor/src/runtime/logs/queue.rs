@@ -38,6 +38,8 @@ struct State {
     batch: Batch,
     bytes: usize,
     closed: bool,
+    /// What was taken has not been written yet.
+    writing: bool,
     /// The writer has ended.
     done: bool,
 }
@@ -79,6 +81,8 @@ impl Queue {
     /// The writer's side: waits for something to do. `None` when everything has been taken and nothing will come.
     pub(super) fn take(&self) -> Option<Batch> {
         let mut state = self.state();
+        state.writing = false;
+        self.shared.1.notify_all();
         while state.batch.blocks.is_empty() && !state.batch.reopen && state.batch.clear.is_empty() {
             if state.closed {
                 return None;
@@ -86,6 +90,7 @@ impl Queue {
             state = self.shared.1.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
         state.bytes = 0;
+        state.writing = true;
         Some(std::mem::take(&mut state.batch))
     }
 
@@ -93,6 +98,18 @@ impl Queue {
     pub(super) fn done(&self) {
         self.state().done = true;
         self.shared.1.notify_all();
+    }
+
+    /// Waits until everything is written, but not for ever. Whether it is.
+    pub(super) fn flush(&self, limit: Duration) -> bool {
+        let until = Instant::now() + limit;
+        let mut state = self.state();
+        // A writer that has ended will never write what waits.
+        while !state.done && (state.writing || !state.batch.blocks.is_empty()) {
+            let Some(left) = until.checked_duration_since(Instant::now()) else { return false };
+            state = self.shared.1.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        true
     }
 
     /// Lets the writer end when it has written what waits, and waits for that, but not for ever.

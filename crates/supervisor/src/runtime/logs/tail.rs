@@ -8,15 +8,17 @@ use std::collections::{HashMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
+use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use crate::fleet::SlotId;
+use crate::runtime::bytes::Bytes;
 
 /// Bytes kept of each stream.
 pub const KEPT: usize = 16 * 1024;
 
 /// The two streams of a process.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Stream {
     /// Standard output.
     Stdout,
@@ -72,6 +74,20 @@ impl Log {
         self.end.send_modify(|end| end.cleared = end.at);
     }
 
+    fn carried(&self) -> CarriedLog {
+        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let End { at, cleared, closed: _ } = *self.end.borrow();
+        CarriedLog { kept: Bytes(kept.iter().copied().collect()), at, cleared }
+    }
+
+    fn resume(&self, CarriedLog { kept: bytes, at, cleared }: CarriedLog) {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        *kept = bytes.0.into();
+        // However it was written down, no more than was written ever.
+        let at = at.max(u64::try_from(kept.len()).unwrap_or(0));
+        self.end.send_modify(|end| *end = End { at, cleared: cleared.min(at), closed: false });
+    }
+
     fn read(&self, from: u64, at_most: usize) -> Chunk {
         let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         let end = self.end.borrow().at;
@@ -81,6 +97,15 @@ impl Log {
         let bytes = kept.iter().skip(skip).take(at_most).copied().collect();
         Chunk { at, missed: at.saturating_sub(from), bytes }
     }
+}
+
+/// A log on its way to another program.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct CarriedLog {
+    kept: Bytes,
+    at: u64,
+    cleared: u64,
 }
 
 /// Both streams of one process.
@@ -112,6 +137,21 @@ impl Shelf {
         logs.entry(slot).or_default().clone()
     }
 
+    /// All of them, for another program.
+    pub(crate) fn carried(&self) -> Vec<(SlotId, CarriedLog, CarriedLog)> {
+        let logs = self.logs.read().unwrap_or_else(PoisonError::into_inner);
+        logs.iter().map(|(slot, logs)| (*slot, logs.stdout.carried(), logs.stderr.carried())).collect()
+    }
+
+    /// Goes on where another program was.
+    pub(crate) fn resume(&self, carried: Vec<(SlotId, CarriedLog, CarriedLog)>) {
+        for (slot, stdout, stderr) in carried {
+            let logs = self.open(slot);
+            logs.stdout.resume(stdout);
+            logs.stderr.resume(stderr);
+        }
+    }
+
     /// Drops the logs of a slot that is gone. Whoever reads them keeps them as they are.
     pub(crate) fn remove(&self, slot: SlotId) {
         let removed = self.logs.write().unwrap_or_else(PoisonError::into_inner).remove(&slot);
@@ -134,6 +174,17 @@ impl OwnLog {
     /// Adds lines. Waits for no reader.
     pub fn write(&self, bytes: &[u8]) {
         self.0.write(bytes);
+    }
+
+    /// What another program needs to go on with it.
+    #[must_use]
+    pub fn carried(&self) -> CarriedLog {
+        self.0.carried()
+    }
+
+    /// Goes on where another program was.
+    pub fn resume(&self, carried: CarriedLog) {
+        self.0.resume(carried);
     }
 
     /// A reader of it.
