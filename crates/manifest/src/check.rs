@@ -79,6 +79,20 @@ pub(crate) fn together_on_a_cluster(connections: &BTreeMap<String, Connection>, 
     }
 }
 
+/// A path from nowhere would be one from where somebody started the daemon.
+pub(crate) fn env_files_have_a_place(document: &Document<'_>, groups: &[Group]) {
+    for group in groups.iter().filter(|group| group.process.cwd.is_none()) {
+        if let Some(file) = group.process.env_files.iter().find(|file| !file.path.is_absolute())
+            && let Some(value) = document.written_at(&group.name, "env-file")
+        {
+            value.problem_with_hint(
+                format!("`{}` has no place", file.path.display()),
+                "begin it with `/`, or give `cwd`, from which it then goes on",
+            );
+        }
+    }
+}
+
 /// Things that are allowed and probably not meant.
 pub(crate) fn warnings(
     document: &Document<'_>,

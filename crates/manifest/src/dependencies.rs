@@ -32,18 +32,7 @@ pub(crate) fn check(document: &Document<'_>, groups: &[Group], lanes: &[(Value<'
 
 /// Where the name is written: with the group, or in the layer below.
 fn place<'c>(document: &Document<'c>, group: &Group, name: &str) -> Option<Value<'c>> {
-    let named = |of: &str, value: &Value<'c>| (of == group.name).then(|| value.clone());
-    let queues = document.queues.iter().filter_map(|queue| named(&queue.name, &queue.value));
-    let pools = document.pools.iter().filter_map(|pool| named(&pool.name, &pool.value));
-    let programs = document.programs.iter().filter_map(|program| named(&program.name, &program.value));
-    let schedules = document.schedules.iter().filter_map(|schedule| named(&schedule.name, &schedule.value));
-    let own = queues
-        .chain(pools)
-        .chain(programs)
-        .chain(schedules)
-        .next()
-        .and_then(|value| value.child_at(&["depends-on"]));
-    let list = own.or_else(|| document.root.child_at(&["defaults", "depends-on"]))?;
+    let list = document.written_at(&group.name, "depends-on")?;
     let items = list.list_or_one()?;
     items.iter().find(|item| item.line().as_deref() == Some(name)).cloned().or(Some(list))
 }

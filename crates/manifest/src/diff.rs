@@ -28,6 +28,7 @@ pub const IN_PLACE: &[&str] = &[
     "essential",
     "exitcodes",
     "kill-after",
+    "kill-as-group",
     "max-delay",
     "max-jobs",
     "max-time",
@@ -40,8 +41,10 @@ pub const IN_PLACE: &[&str] = &[
     "snooze-age",
     "snooze-max",
     "start-wait",
+    "retry-fatal",
     "startretries",
     "startsecs",
+    "stop-as-group",
     "stop-signal",
     "stop-wait",
     "timeout",
@@ -248,7 +251,11 @@ impl Notes {
             autorestart,
             exitcodes,
             essential,
+            retry_fatal,
             stop_signal,
+            stop_again,
+            stop_as_group,
+            kill_as_group,
             stop_wait,
             kill_after,
             user,
@@ -258,6 +265,7 @@ impl Notes {
             nice,
             limits,
             environment,
+            env_files,
             inherit_environment,
             redirect_stderr,
         } = from;
@@ -275,7 +283,11 @@ impl Notes {
         let signal = |number: &i32| {
             crate::signals::name(*number).map_or_else(|| number.to_string(), ToOwned::to_owned)
         };
+        self.limit("retry-fatal", retry_fatal, &to.retry_fatal);
         self.value("stop-signal", stop_signal, &to.stop_signal, signal);
+        self.hidden("stop-signal", stop_again, &to.stop_again);
+        self.plain("stop-as-group", stop_as_group, &to.stop_as_group);
+        self.plain("kill-as-group", kill_as_group, &to.kill_as_group);
         self.duration("stop-wait", stop_wait, &to.stop_wait);
         self.duration("kill-after", kill_after, &to.kill_after);
         self.word("user", user, &to.user);
@@ -290,6 +302,7 @@ impl Notes {
         self.value("nice", nice, &to.nice, |nice| nice.unwrap_or(0).to_string());
         self.hidden("limits", limits, &to.limits);
         self.hidden("environment", environment, &to.environment);
+        self.hidden("env-file", env_files, &to.env_files);
         let kind = |inherit: &bool| if *inherit { "inherit" } else { "clean" }.to_owned();
         self.value("env", inherit_environment, &to.inherit_environment, kind);
         self.plain("redirect-stderr", redirect_stderr, &to.redirect_stderr);

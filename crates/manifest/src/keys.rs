@@ -43,6 +43,7 @@ pub const TABLES: &[&Table] = &[
     &RATE_LIMIT,
     &POOL,
     &PROGRAM,
+    &STOP_STEP,
     &SCHEDULE,
     &ONCE,
     &LIMITS,
@@ -142,6 +143,7 @@ const PROCESS: &[&str] = &[
     "depends-on",
     "autostart",
     "startretries",
+    "retry-fatal",
     "essential",
     "stop-wait",
     "user",
@@ -151,6 +153,7 @@ const PROCESS: &[&str] = &[
     "nice",
     "limits",
     "environment",
+    "env-file",
     "env",
 ];
 
@@ -291,6 +294,8 @@ pub const PROGRAM: Table = Table {
             "autorestart",
             "exitcodes",
             "stop-signal",
+            "stop-as-group",
+            "kill-as-group",
             "redirect-stderr",
         ],
         PROCESS,
@@ -317,8 +322,8 @@ const PROGRAM_INSTEAD: &[(&str, &str)] = &[
     ("stderr_events_enabled", "remove it: events have no counterpart"),
     ("stdout_syslog", "remove it: output goes to ours, which the service manager can log"),
     ("stderr_syslog", "remove it: output goes to ours, which the service manager can log"),
-    ("stopasgroup", "remove it: a program's whole process group is always meant"),
-    ("killasgroup", "remove it: a program's whole process group is always meant"),
+    ("stopasgroup", "write `stop-as-group`; left out, a program's whole process group is meant"),
+    ("killasgroup", "write `kill-as-group`; left out, a program's whole process group is meant"),
     ("serverurl", "remove it: the commands find the control socket themselves"),
     ("kill-after", "write `stop-wait`: how long ending may take before SIGKILL"),
     ("argv", "write `command`, as one line or as a list"),
@@ -327,8 +332,16 @@ const PROGRAM_INSTEAD: &[(&str, &str)] = &[
     ("overlap", "only schedules have it; processes of a program run beside each other"),
     ("once", "only schedules have it; what runs at dates is written under `schedules`"),
     ("restart", "write `autorestart`"),
-    ("env-file", "read it with the service manager, and pass values on with `environment`"),
+    ("env_file", "write `env-file`"),
 ];
+
+/// One of several signals that ask a program to end.
+pub const STOP_STEP: Table = Table {
+    section: "programs.NAME.stop-signal[]",
+    known: &[&["signal", "wait"]],
+    later: &[],
+    instead: &[("timeout", "write `wait`"), ("after", "write `wait` on the signal before it")],
+};
 
 /// A command that runs at its dates.
 pub const SCHEDULE: Table = Table {
@@ -355,6 +368,7 @@ pub const SCHEDULE: Table = Table {
         "nice",
         "limits",
         "environment",
+        "env-file",
         "env",
     ]],
     later: &[],

@@ -17,6 +17,7 @@ pub mod keys;
 mod meant;
 mod names;
 mod partly;
+pub mod per_process;
 pub mod problem;
 pub mod queue;
 pub mod secret;

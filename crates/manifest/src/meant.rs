@@ -19,19 +19,19 @@ use crate::written::connection;
 use crate::written::document::{Document, Named};
 use crate::written::node;
 use crate::written::pool::PoolWritten;
-use crate::written::process::ProcessWritten;
+use crate::written::process::{ProcessWritten, STOP_WAIT};
 use crate::written::program::ProgramWritten;
 use crate::written::queue::{QueueWritten, WorkerWritten, process_keys};
 use crate::written::schedule::{self, OnceWritten, ScheduleWritten};
 
 const TIMEOUT: Duration = Duration::from_secs(60);
 const SLEEP: Duration = Duration::from_secs(3);
-const STOP_WAIT: Duration = Duration::from_secs(30);
 const START_WAIT: Duration = Duration::from_secs(30);
 const KILL_AFTER: Duration = Duration::from_secs(10);
 const DAY: Duration = Duration::from_secs(86_400);
 const SNOOZE_MAX: u32 = 100;
 const STARTRETRIES: u32 = 3;
+const RETRY_FATAL: Duration = Duration::from_secs(600);
 const PRIORITY: i32 = 999;
 
 /// A queue with everything said about it, in any layer.
@@ -73,6 +73,7 @@ pub(crate) fn resolve(document: &Document<'_>) -> Manifest {
     check::one_family_a_queue(&connections, &lanes);
     check::together_on_a_cluster(&connections, &lanes);
     dependencies::check(document, &groups, &lanes);
+    check::env_files_have_a_place(document, &groups);
     check::warnings(document, &connections, &groups, &lanes);
     Manifest {
         groups,
@@ -303,14 +304,21 @@ impl Shared<'_> {
 
 fn program_group(program: &Named<'_, ProgramWritten>) -> Group {
     let written = &program.written;
+    let stop_wait = written.stop.whole_wait.or(written.process.stop_wait);
     let process = ProcessSettings {
         numprocs_start: written.numprocs_start,
         startsecs: written.startsecs,
         autorestart: written.autorestart,
         exitcodes: written.exitcodes.clone(),
-        stop_signal: written.stop_signal,
+        stop_signal: written.stop.signal,
+        stop_again: written.stop.again.clone(),
+        stop_as_group: written.stop_as_group,
+        kill_as_group: written.kill_as_group,
         redirect_stderr: written.redirect_stderr,
-        ..process_settings(&written.process, &WorkerWritten::default())
+        ..process_settings(
+            &ProcessWritten { stop_wait, ..written.process.clone() },
+            &WorkerWritten::default(),
+        )
     };
     Group { name: program.name.clone(), process, work: Work::Program { argv: written.argv.clone() } }
 }
@@ -328,6 +336,7 @@ fn schedule_group(
         // It runs at its dates, and a run that ends is over.
         autostart: false,
         startretries: 0,
+        retry_fatal: None,
         autorestart: Autorestart::Never,
         exitcodes: written.exitcodes.clone(),
         stop_signal: written.stop_signal,
@@ -391,7 +400,11 @@ fn process_settings(written: &ProcessWritten, worker: &WorkerWritten) -> Process
         autorestart: Autorestart::Always,
         exitcodes: vec![0],
         essential: written.essential.unwrap_or(false),
+        retry_fatal: written.retry_fatal.unwrap_or(Some(RETRY_FATAL)),
         stop_signal: 15,
+        stop_again: Vec::new(),
+        stop_as_group: true,
+        kill_as_group: true,
         stop_wait: written.stop_wait.unwrap_or(STOP_WAIT),
         kill_after: worker.kill_after.unwrap_or(KILL_AFTER),
         user: written.user.clone(),
@@ -401,6 +414,7 @@ fn process_settings(written: &ProcessWritten, worker: &WorkerWritten) -> Process
         nice: written.nice,
         limits: written.limits.clone(),
         environment: written.environment.clone(),
+        env_files: written.env_files.clone().unwrap_or_default(),
         inherit_environment: written.inherit_environment.unwrap_or(true),
         redirect_stderr: false,
     }

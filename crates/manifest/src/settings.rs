@@ -9,6 +9,7 @@ use jiff::tz::TimeZone;
 use qfleet_model::name::ProcessName;
 pub use qfleet_model::process::Autorestart;
 pub use qfleet_model::schedule::{Missed, Overlap};
+pub use qfleet_model::start::EnvFile;
 use serde::{Deserialize, Serialize};
 
 use crate::problem::Problem;
@@ -140,6 +141,9 @@ pub struct ProcessSettings {
     pub startsecs: Duration,
     /// Retries before FATAL.
     pub startretries: u32,
+    /// Pause after which what is FATAL is tried once more, longer each time; `None`: never.
+    #[serde(default)]
+    pub retry_fatal: Option<Duration>,
     /// How long a worker may take until it is ready.
     pub start_wait: Duration,
     /// What to do when it ends by itself.
@@ -150,6 +154,15 @@ pub struct ProcessSettings {
     pub essential: bool,
     /// Signal number that asks it to end.
     pub stop_signal: i32,
+    /// Further signals, each so long after the first one (programs).
+    #[serde(default)]
+    pub stop_again: Vec<(Duration, i32)>,
+    /// These go to the whole process group, not to the program alone.
+    #[serde(default = "yes")]
+    pub stop_as_group: bool,
+    /// The same of SIGKILL.
+    #[serde(default = "yes")]
+    pub kill_as_group: bool,
     /// How long ending may take.
     pub stop_wait: Duration,
     /// After a forced stop of jobs, how long until SIGKILL.
@@ -168,6 +181,9 @@ pub struct ProcessSettings {
     pub limits: BTreeMap<String, (u64, u64)>,
     /// Variables on top of the inherited ones.
     pub environment: BTreeMap<String, String>,
+    /// Files of variables, read at each start; `environment` is on top of them, later files on earlier ones.
+    #[serde(default)]
+    pub env_files: Vec<EnvFile>,
     /// Inherit the daemon's variables, less those named in secrets; `false`: PATH, HOME, LANG, TZ only.
     pub inherit_environment: bool,
     /// Standard error goes where standard output goes (programs).
@@ -182,6 +198,11 @@ pub struct Overall {
     pub shutdown_timeout: Option<Duration>,
     /// Processes that may be missing at once because they are being replaced; `None`: a tenth of all.
     pub replace_at_once: Option<u32>,
+}
+
+/// Settings written by a version that did not have them.
+const fn yes() -> bool {
+    true
 }
 
 /// Settings of one worker process, as they travel to it.

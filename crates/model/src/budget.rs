@@ -85,11 +85,14 @@ mod tests {
         let worker = ProcessPolicy {
             kind: ProcessKind::Worker,
             startsecs: Duration::ZERO,
+            ready_within: None,
             startretries: 3,
+            retry_fatal: None,
             start_wait: Duration::from_secs(30),
             autorestart: Autorestart::Always,
             exitcodes: vec![],
             stop_signal: 15,
+            stop_again: vec![],
             stop_wait: Duration::from_secs(30),
             kill_after: Duration::from_secs(10),
         };

@@ -21,6 +21,11 @@
 //! once with `startsecs: 0` burns a core for ever. Here the second such exit in a row waits: always 1 s after an expected
 //! exit code, and 1, 2, 4 … 60 s after another one. Workers are up when they say so; the first crash is followed by a
 //! new worker at once, a crash within 10 s of such a start by one after 1, 2, 4 … 60 s.
+//!
+//! Three more things supervisord does not have. A program may be up only when somebody says that it is ready; one that
+//! is not in time has failed to start. One that is up and turns out to be unhealthy is asked to end like any other, and
+//! what follows is as after a crash. And what was given up is tried once more after a pause, unless somebody stops it:
+//! FATAL is not for ever.
 
 use std::time::Duration;
 
@@ -52,8 +57,14 @@ pub struct ProcessPolicy {
     pub kind: ProcessKind,
     /// Programs: up after living this long; zero: as soon as it is executed.
     pub startsecs: Duration,
+    /// Programs: somebody says when it is ready, and has so long to do so. `None`: nobody does.
+    #[serde(default)]
+    pub ready_within: Option<Duration>,
     /// Failed starts in a row that are followed by another attempt.
     pub startretries: u32,
+    /// Pause after which what was given up is tried once more; longer each time. `None`: never.
+    #[serde(default)]
+    pub retry_fatal: Option<Duration>,
     /// Workers: one that is not ready after this long is killed; waiting for an earlier worker is free.
     pub start_wait: Duration,
     /// Programs: what follows an exit nobody asked for. Workers are always started again.
@@ -62,6 +73,9 @@ pub struct ProcessPolicy {
     pub exitcodes: Vec<i32>,
     /// Programs: asks it to end.
     pub stop_signal: Signal,
+    /// Programs: asks it again, each so long after it was asked first.
+    #[serde(default)]
+    pub stop_again: Vec<(Duration, Signal)>,
     /// How long ending may take.
     pub stop_wait: Duration,
     /// Workers: from the end of `stop_wait` until their jobs are surely gone.
@@ -109,6 +123,9 @@ pub enum ProcessState {
         since: Moment,
         /// Programs: the command has been executed.
         executed: bool,
+        /// Programs: somebody said that it is ready.
+        #[serde(default)]
+        ready: bool,
         /// Workers: the earlier worker it waits for.
         old_worker: Option<Pid>,
         /// What it said about why it cannot go on; it ends right after.
@@ -137,8 +154,17 @@ pub enum ProcessState {
         kill_at: Option<Moment>,
         /// SIGKILL was sent.
         killed: bool,
+        /// Programs: when it was asked first.
+        #[serde(default)]
+        asked_at: Option<Moment>,
+        /// Programs: how often it was asked again.
+        #[serde(default)]
+        asked_again: usize,
         /// What follows.
         then: Then,
+        /// Why it has to be replaced, where that is its own fault: what follows is as after a crash.
+        #[serde(default)]
+        fault: Option<Fault>,
     },
     /// Tried again after a pause.
     Backoff {
@@ -160,7 +186,26 @@ pub enum ProcessState {
     Fatal {
         /// What went wrong.
         why: String,
+        /// When, if it is tried again after a long pause; `None`: somebody stopped it since.
+        #[serde(default)]
+        since: Option<Moment>,
+        /// How often in a row.
+        #[serde(default)]
+        times: u32,
     },
+}
+
+/// Why a living process is replaced, and what there was before.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fault {
+    /// In words.
+    pub why: String,
+    /// It was up; else its start has failed.
+    pub was_up: bool,
+    /// When it was spawned.
+    pub spawned: Moment,
+    /// Troubles so far.
+    pub past: Past,
 }
 
 /// Troubles in a row.
@@ -170,6 +215,9 @@ pub struct Past {
     pub failed_starts: u32,
     /// Exits, each soon after the one before.
     pub crashes: u32,
+    /// How often it was given up since it was up last.
+    #[serde(default)]
+    pub given_up: u32,
 }
 
 /// What is wanted of a child that is being spawned.
@@ -236,8 +284,13 @@ pub enum ProcessEvent {
         /// Why.
         why: String,
     },
-    /// The worker takes jobs from now on.
+    /// The worker takes jobs from now on; the program is ready.
     Ready,
+    /// The program is up and does not do what it should.
+    Unhealthy {
+        /// What it does, or does not.
+        why: String,
+    },
     /// The child has ended.
     Ended {
         /// Its number.
@@ -267,22 +320,31 @@ impl ProcessState {
     #[must_use]
     pub fn due(&self, policy: &ProcessPolicy) -> Option<Moment> {
         match self {
-            Self::Starting { since, executed: true, .. } if policy.kind == ProcessKind::Program => {
-                Some(*since + policy.startsecs)
+            Self::Starting { since, executed: true, ready, .. } if policy.kind == ProcessKind::Program => {
+                let wait = match policy.ready_within {
+                    Some(within) if !ready => within.max(policy.startsecs),
+                    Some(_) | None => policy.startsecs,
+                };
+                Some(*since + wait)
             }
             Self::Starting { since, old_worker: None, failure: None, .. }
                 if policy.kind == ProcessKind::Worker =>
             {
                 Some(*since + policy.start_wait)
             }
-            Self::Stopping { kill_at, .. } => *kill_at,
+            Self::Stopping { kill_at, killed: true, .. } => *kill_at,
+            Self::Stopping { kill_at, killed: false, asked_at, asked_again, .. } => {
+                let next = policy.stop_again.get(*asked_again);
+                let next = next.zip(*asked_at).map(|((after, _), asked)| asked + *after);
+                next.into_iter().chain(*kill_at).min()
+            }
+            Self::Fatal { since, times, .. } => Some((*since)? + pause_when_given_up(*times, policy)?),
             Self::Backoff { until, .. } => Some(*until),
             Self::Starting { .. }
             | Self::Stopped
             | Self::Spawning { .. }
             | Self::Running { .. }
-            | Self::Exited { .. }
-            | Self::Fatal { .. } => None,
+            | Self::Exited { .. } => None,
         }
     }
 
@@ -341,11 +403,21 @@ impl ProcessState {
         )
     }
 
-    /// No child lives, and none will without somebody asking.
+    /// No child lives, and none will for a long time unless somebody asks.
     #[must_use]
     pub const fn is_at_rest(&self) -> bool {
         matches!(self, Self::Stopped | Self::Exited { .. } | Self::Fatal { .. })
     }
+}
+
+/// No pause after giving up is longer, unless the first one is.
+const LONGEST_FATAL: Duration = Duration::from_secs(3600);
+
+/// How long one that was given up so often in a row is left alone; `None`: for ever.
+fn pause_when_given_up(times: u32, policy: &ProcessPolicy) -> Option<Duration> {
+    let first = policy.retry_fatal?;
+    let doubled = 1_u32.checked_shl(times.saturating_sub(1)).unwrap_or(u32::MAX);
+    Some(first.saturating_mul(doubled).min(LONGEST_FATAL.max(first)))
 }
 
 /// How a process ended, in words: `with exit code 1`, `by signal KILL`.

@@ -77,8 +77,21 @@ pub struct Preparation {
     pub limits: BTreeMap<String, (u64, u64)>,
     /// Control group to move into, made by the daemon. Where that fails the child goes on without.
     pub cgroup: Option<PathBuf>,
+    /// Files of variables; relative ones are in `cwd`.
+    pub env_files: Vec<EnvFile>,
+    /// Variables that no such file changes.
+    pub fixed_variables: Vec<String>,
     /// Signal the kernel sends when the daemon dies; `None` for workers, which watch their link.
     pub parent_death: Option<i32>,
+}
+
+/// A file of variables.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EnvFile {
+    /// Where it is.
+    pub path: PathBuf,
+    /// It need not be there.
+    pub optional: bool,
 }
 
 /// A user, resolved to numbers.

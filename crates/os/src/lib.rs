@@ -14,6 +14,7 @@
 pub mod cgroup;
 pub mod clock;
 pub mod descriptors;
+mod env_file;
 pub mod exit;
 pub mod job_child;
 pub mod limits;

@@ -17,9 +17,9 @@ use nix::sys::prctl;
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::{self, Gid, Uid};
 use qfleet_model::link::FromChild;
-use qfleet_model::start::{Identity, Preparation};
+use qfleet_model::start::{EnvFile, Identity, Preparation};
 
-use crate::{cgroup, descriptors, limits, raw, socket};
+use crate::{cgroup, descriptors, env_file, limits, raw, socket};
 
 /// A step of the preparation that failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -112,8 +112,27 @@ pub fn prepare(preparation: &Preparation, link: &UnixStream) -> Result<(), StepE
     if let Some(cwd) = &preparation.cwd {
         step(&format!("enter `{}`", cwd.display()), unistd::chdir(cwd))?;
     }
+    preparation.env_files.iter().try_for_each(|file| add_variables(file, &preparation.fixed_variables))?;
     raw::reset_signals().map_err(|error| StepError::new("reset signals", &error))?;
     descriptors::close_others_on_exec().map_err(|error| StepError::new("close descriptors", &error))
+}
+
+/// Takes the variables of a file into the environment, but for those that no file changes.
+fn add_variables(file: &EnvFile, fixed: &[String]) -> Result<(), StepError> {
+    let doing = || format!("read `{}`", file.path.display());
+    let own = |name: &str| std::env::var(name).ok();
+    let variables = match env_file::read(&file.path, &own) {
+        Ok(variables) => variables,
+        Err(error) if file.optional && error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(StepError::new(doing(), &error)),
+    };
+    for (name, value) in variables.iter().filter(|(name, _)| !fixed.contains(name)) {
+        if value.contains('\0') {
+            return Err(StepError::said(doing(), None, format!("the value of `{name}` has a zero byte")));
+        }
+        raw::set_variable(name, value);
+    }
+    Ok(())
 }
 
 fn set_limits(preparation: &Preparation) -> Result<(), StepError> {

@@ -254,6 +254,13 @@ pub(crate) fn nice() -> i32 {
     unsafe { libc::getpriority(libc::PRIO_PROCESS, 0) }
 }
 
+/// Sets a variable of this process' environment. For a process that has one thread, as a child that prepares itself. A
+/// name that is empty or has `=`, and a zero byte anywhere, would panic.
+pub(crate) fn set_variable(name: &str, value: &str) {
+    // SAFETY: nobody reads the environment at the same time, since there is no other thread.
+    unsafe { std::env::set_var(name, value) }
+}
+
 /// Sets the nice value of this process.
 pub(crate) fn set_nice(value: i32) -> io::Result<()> {
     // SAFETY: takes numbers and touches no memory of ours.

@@ -40,11 +40,15 @@ fn process(numprocs: u32) -> ProcessSettings {
         autostart: true,
         startsecs: Duration::from_secs(1),
         startretries: 3,
+        retry_fatal: Some(Duration::from_secs(600)),
         start_wait: Duration::from_secs(30),
         autorestart: Autorestart::Unexpected,
         exitcodes: vec![0],
         essential: false,
         stop_signal: TERM,
+        stop_again: vec![],
+        stop_as_group: true,
+        kill_as_group: true,
         stop_wait: Duration::from_secs(30),
         kill_after: Duration::from_secs(10),
         user: None,
@@ -54,6 +58,7 @@ fn process(numprocs: u32) -> ProcessSettings {
         nice: None,
         limits: BTreeMap::new(),
         environment: BTreeMap::new(),
+        env_files: vec![],
         inherit_environment: true,
         redirect_stderr: false,
     }
@@ -310,7 +315,7 @@ impl World {
 
     fn spawn(&mut self, effect: Effect) -> Event {
         match effect {
-            Effect::Spawn { slot, name, group, ledger, after, run } => {
+            Effect::Spawn { slot, name, group, ledger, after, run, number: _ } => {
                 if let Some(run) = run {
                     let (name, date) = (group.name.as_str(), run.date);
                     let last = self.ran.insert(name.to_owned(), date);
@@ -890,7 +895,9 @@ fn began(ledgers: Vec<String>, earlier: Vec<String>) -> Event {
 fn some_groups(with_schedules: bool) -> Vec<Group> {
     let mut last = queue("last", 2);
     last.process.priority = 1000;
-    let redis = program("redis", 1);
+    let mut redis = program("redis", 1);
+    redis.process.stop_again = vec![(Duration::from_secs(10), 3)];
+    redis.process.retry_fatal = Some(Duration::from_secs(5));
     let mut messages = queue("messages", 3);
     messages.process.depends_on = vec!["redis".to_owned()];
     let mut web = program("web", 1);

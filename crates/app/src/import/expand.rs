@@ -46,6 +46,7 @@ pub(super) fn expand(text: &str, names: &Names) -> Result<String, String> {
         let (flags, after) = after.split_at(form);
         let value = value(name, names)?;
         out.push_str(&match after.chars().next() {
+            Some('s' | 'd') if value == OPEN_NUMBER => open_number(flags),
             Some('s') => padded(&value, flags.trim_start_matches('0'), ' '),
             Some('d' | 'i') if value.parse::<i64>().is_ok() => {
                 padded(&value, flags, if flags.starts_with('0') { '0' } else { ' ' })
@@ -58,6 +59,24 @@ pub(super) fn expand(text: &str, names: &Names) -> Result<String, String> {
     }
     out.push_str(rest);
     Ok(out)
+}
+
+/// Stands for the number of a process that is not known yet: the manifest's own way to say it.
+pub(super) const OPEN_NUMBER: &str = "{process_num}";
+
+/// Whether every number of a process in the text can be said in the manifest's own way.
+pub(super) fn number_can_stay_open(text: &str) -> bool {
+    text.split("%(process_num)")
+        .skip(1)
+        .all(|after| matches!(after.as_bytes(), [b's' | b'd', ..] | [b'0', b'1'..=b'9', b'd', ..]))
+}
+
+/// The open number with as many digits as `%(process_num)02d` asks for.
+fn open_number(flags: &str) -> String {
+    match flags {
+        "" => OPEN_NUMBER.to_owned(),
+        flags => OPEN_NUMBER.replace('}', &format!(":{flags}}}")),
+    }
 }
 
 fn value(name: &str, names: &Names) -> Result<String, String> {

@@ -1,8 +1,8 @@
 //! `[program:x]`: how many programs it becomes, and what they are called.
 
-use super::artisan::Line;
+use super::artisan::{self, Line};
 use super::daemon::Base;
-use super::expand::{Names, is_open};
+use super::expand::{Names, OPEN_NUMBER, is_open, number_can_stay_open};
 use super::ini::Section;
 use super::notes::{Notes, Place};
 use super::section::Reading;
@@ -54,15 +54,23 @@ pub(super) fn read(section: &Section, around: Around<'_>, notes: &mut Notes) -> 
     }
     let numbered =
         |key: &str| section.get(key).is_some_and(|setting| setting.value.contains("%(process_num"));
-    let differ = count > 1 && ["command", "environment", "directory"].into_iter().any(numbered);
+    let differing: Vec<&str> =
+        ["command", "environment", "directory"].into_iter().filter(|key| numbered(key)).collect();
+    // A queue is named by its line, so each of these processes has another one.
+    let line = Reading::new(section, with_number(&names, first)).text("command", notes);
+    let is_queue = line.is_some_and(|line| artisan::read(&line).is_some()) && differing.contains(&"command");
+    let fits = |key: &&str| section.get(key).is_none_or(|setting| number_can_stay_open(&setting.value));
+    let stays_open = !is_queue && differing.iter().all(fits);
+    let differ = count > 1 && !differing.is_empty() && !stays_open;
     let fitting = fitting_name(name);
     if fitting != name {
         notes.remark(&section.place, format_args!("[{}] is called `{fitting}`", section.name));
     }
     if !differ {
-        let one =
-            One { reading: Reading::new(section, with_number(&names, first)), around, alone: count == 1 };
-        check_name(&one.reading, &fitting, (count > 1).then_some(first), notes);
+        let reading = Reading::new(section, with_number(&names, first));
+        check_name(&reading, &fitting, (count > 1).then_some(first), notes);
+        let open = if count > 1 { with_open_number(&names) } else { reading.names };
+        let one = One { reading: Reading::new(section, open), around, alone: count == 1 };
         return vec![one.program(fitting, notes)];
     }
     let last = first + count - 1;
@@ -118,6 +126,12 @@ fn names(section: &Section, around: Around<'_>, notes: &mut Notes) -> Names {
 fn with_number(names: &Names, number: i64) -> Names {
     let mut names = names.clone();
     names.values.insert("process_num", number.to_string());
+    names
+}
+
+fn with_open_number(names: &Names) -> Names {
+    let mut names = names.clone();
+    names.values.insert("process_num", OPEN_NUMBER.to_owned());
     names
 }
 

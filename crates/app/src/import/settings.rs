@@ -93,6 +93,8 @@ impl One<'_> {
             "stopwaitsecs" => Some(("stop-wait", unless(reading.seconds(key, notes)?, "30s")?)),
             "autorestart" => Some(("autorestart", self.autorestart(notes)?)),
             "exitcodes" => Some(("exitcodes", self.exitcodes(notes)?)),
+            "stopasgroup" => Some(("stop-as-group", self.only_when_off(key, notes)?)),
+            "killasgroup" => Some(("kill-as-group", self.only_when_off(key, notes)?)),
             "stopsignal" => Some(("stop-signal", self.stop_signal(notes)?)),
             "user" => Some(("user", Value::Text(reading.text(key, notes)?))),
             "directory" => Some(("cwd", self.directory(setting, notes)?)),
@@ -107,15 +109,15 @@ impl One<'_> {
         }
     }
 
+    /// `true` is what holds anyway; what the file does not say is left so, because it is better.
+    fn only_when_off(&self, key: &str, notes: &mut Notes) -> Option<Value> {
+        (!self.reading.flag(key, notes)?).then(|| Value::Plain("false".to_owned()))
+    }
+
     fn without_counterpart(&self, key: &str, notes: &mut Notes) {
         let reading = &self.reading;
         match key {
             "process_name" => {}
-            "stopasgroup" | "killasgroup" => {
-                if reading.flag(key, notes) == Some(false) {
-                    reading.remark(key, "signals always go to the whole process group", notes);
-                }
-            }
             "serverurl" => {
                 if reading.text(key, notes).is_some_and(|url| !url.eq_ignore_ascii_case("auto")) {
                     reading.remark(key, "processes are not told where the control socket is; set a variable of your own in `environment`", notes);

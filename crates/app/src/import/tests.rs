@@ -2,10 +2,14 @@
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods)]
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use qfleet_manifest::World;
+use qfleet_manifest::per_process::OneProcess;
 use qfleet_manifest::settings::{Manifest, Work};
+
+use qfleet_model::name::ProcessName;
 
 use super::{Handler, Imported, Source, gather, import};
 
@@ -246,12 +250,19 @@ fn as_imported(name: &str) -> Vec<serde_json::Value> {
     let of_group = |group: &qfleet_manifest::settings::Group| {
         let Work::Program { argv } = &group.work else { panic!("{} is no program", group.name) };
         let process = &group.process;
-        let one = serde_json::json!({
-            "argv": argv, "environment": process.environment, "cwd": process.cwd, "autostart": process.autostart,
+        let one = |name: ProcessName| {
+            let full = name.to_string();
+            let one = OneProcess { group: &group.name, name: &full, number: name.number };
+            let argv: Vec<String> = argv.iter().map(|word| one.fill(word)).collect();
+            let environment = process.environment.iter().map(|(name, value)| (name, one.fill(value)));
+            let environment: BTreeMap<_, _> = environment.collect();
+            serde_json::json!({
+            "argv": argv, "environment": environment, "cwd": process.cwd, "autostart": process.autostart,
             "startsecs": process.startsecs.as_secs(), "startretries": process.startretries,
             "exitcodes": process.exitcodes, "stopsignal": process.stop_signal, "redirect": process.redirect_stderr,
-        });
-        vec![one; process.numprocs as usize]
+            })
+        };
+        group.names(process.numprocs).into_iter().map(one).collect::<Vec<_>>()
     };
     manifest.groups.iter().flat_map(of_group).collect()
 }

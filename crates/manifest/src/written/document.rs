@@ -43,7 +43,23 @@ pub(crate) struct Document<'c> {
     queue_names: Vec<String>,
 }
 
-impl Document<'_> {
+impl<'c> Document<'c> {
+    /// Where a key of a group is written: with the group, or in the layer below.
+    pub(crate) fn written_at(&self, group: &str, key: &str) -> Option<Value<'c>> {
+        let named = |of: &str, value: &Value<'c>| (of == group).then(|| value.clone());
+        let queues = self.queues.iter().filter_map(|queue| named(&queue.name, &queue.value));
+        let pools = self.pools.iter().filter_map(|pool| named(&pool.name, &pool.value));
+        let programs = self.programs.iter().filter_map(|program| named(&program.name, &program.value));
+        let schedules = self.schedules.iter().filter_map(|schedule| named(&schedule.name, &schedule.value));
+        let own = queues
+            .chain(pools)
+            .chain(programs)
+            .chain(schedules)
+            .next()
+            .and_then(|value| value.child_at(&[key]));
+        own.or_else(|| self.root.child_at(&["defaults", key]))
+    }
+
     /// Whether a queue of this name is in the file, right or wrong.
     pub(crate) fn queue_is_named(&self, name: &str) -> bool {
         self.queue_names.iter().any(|known| known == name)

@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::keys;
+use crate::per_process;
 use crate::section::Section;
+use crate::settings::EnvFile;
 use crate::value::Value;
 
 /// No group has more processes than this.
@@ -13,6 +15,9 @@ pub(crate) const MOST_PROCESSES: i64 = 1_000;
 
 /// A day is the longest that ending may take.
 pub(crate) const LONGEST_STOP: Duration = Duration::from_secs(86_400);
+
+/// How long ending may take, unless the file says so.
+pub(crate) const STOP_WAIT: Duration = Duration::from_secs(30);
 
 /// What is said of processes; the rest comes from the layer below.
 #[derive(Debug, Clone, Default)]
@@ -22,6 +27,7 @@ pub(crate) struct ProcessWritten {
     pub(crate) depends_on: Option<Vec<String>>,
     pub(crate) autostart: Option<bool>,
     pub(crate) startretries: Option<u32>,
+    pub(crate) retry_fatal: Option<Option<Duration>>,
     pub(crate) essential: Option<bool>,
     pub(crate) stop_wait: Option<Duration>,
     pub(crate) user: Option<String>,
@@ -31,6 +37,7 @@ pub(crate) struct ProcessWritten {
     pub(crate) nice: Option<i32>,
     pub(crate) limits: BTreeMap<String, (u64, u64)>,
     pub(crate) environment: BTreeMap<String, String>,
+    pub(crate) env_files: Option<Vec<EnvFile>>,
     pub(crate) inherit_environment: Option<bool>,
 }
 
@@ -50,6 +57,7 @@ impl ProcessWritten {
             depends_on: self.depends_on.or_else(|| below.depends_on.clone()),
             autostart: self.autostart.or(below.autostart),
             startretries: self.startretries.or(below.startretries),
+            retry_fatal: self.retry_fatal.or(below.retry_fatal),
             essential: self.essential.or(below.essential),
             stop_wait: self.stop_wait.or(below.stop_wait),
             user: self.user.or_else(|| below.user.clone()),
@@ -59,6 +67,7 @@ impl ProcessWritten {
             nice: self.nice.or(below.nice),
             limits,
             environment,
+            env_files: self.env_files.or_else(|| below.env_files.clone()),
             inherit_environment: self.inherit_environment.or(below.inherit_environment),
         }
     }
@@ -70,6 +79,7 @@ pub(crate) fn read(section: &Section<'_>) -> ProcessWritten {
         autostart: section.read("autostart", Value::flag),
         essential: section.read("essential", Value::flag),
         startretries: section.read("startretries", |value| value.number(0..=1_000_000)),
+        retry_fatal: section.read("retry-fatal", |value| switchable(value, read_pause)),
         ..read_run(section)
     }
 }
@@ -83,14 +93,61 @@ pub(crate) fn read_run(section: &Section<'_>) -> ProcessWritten {
         stop_wait: section.read("stop-wait", |value| value.duration(Duration::ZERO..=LONGEST_STOP)),
         user,
         group,
-        cwd: section.read("cwd", Value::absolute_path),
+        cwd: section.read("cwd", read_cwd),
         umask: section.read("umask", read_umask),
         nice: section.read("nice", |value| value.number(-20..=19)),
         limits: section.read("limits", read_limits).unwrap_or_default(),
-        environment: section.read("environment", Value::variables).unwrap_or_default(),
+        environment: section.read("environment", read_environment).unwrap_or_default(),
+        env_files: section.read("env-file", read_env_files),
         inherit_environment: section.read("env", read_inherit),
         ..ProcessWritten::default()
     }
+}
+
+/// `0` and `off` switch a setting off.
+pub(crate) fn switchable<T>(
+    value: &Value<'_>,
+    read: impl FnOnce(&Value<'_>) -> Option<T>,
+) -> Option<Option<T>> {
+    if ["0", "off"].contains(&value.written()) { Some(None) } else { read(value).map(Some) }
+}
+
+fn read_pause(value: &Value<'_>) -> Option<Duration> {
+    value.duration(Duration::from_secs(1)..=LONGEST_STOP)
+}
+
+fn read_cwd(value: &Value<'_>) -> Option<PathBuf> {
+    let path = value.absolute_path()?;
+    check_form(value, &path.to_string_lossy());
+    Some(path)
+}
+
+fn read_environment(value: &Value<'_>) -> Option<BTreeMap<String, String>> {
+    let variables = value.variables()?;
+    let entries = if value.is_map() { value.entries().unwrap_or_default() } else { Vec::new() };
+    entries.iter().for_each(|(_, value)| check_form(value, value.written()));
+    Some(variables)
+}
+
+/// Notes a `{process_num:…}` that says nothing.
+pub(crate) fn check_form(value: &Value<'_>, text: &str) {
+    if let Some(bad) = per_process::bad_form(text) {
+        value.problem_with_hint(
+            format!("`{{{bad}}}` says nothing about the number of digits"),
+            "write `{process_num:02}` for two digits with zeros in front, or `{process_num}`",
+        );
+    }
+}
+
+/// One path or a list; a `?` in front of one that need not be there.
+fn read_env_files(value: &Value<'_>) -> Option<Vec<EnvFile>> {
+    let file = |item: &Value<'_>| {
+        let text = item.line()?;
+        check_form(item, &text);
+        let path = text.strip_prefix('?');
+        Some(EnvFile { optional: path.is_some(), path: PathBuf::from(path.unwrap_or(&text)) })
+    };
+    Some(value.list_or_one()?.iter().filter_map(file).collect())
 }
 
 fn read_numprocs(value: &Value<'_>) -> Option<u32> {

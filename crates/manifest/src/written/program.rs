@@ -6,7 +6,7 @@ use crate::keys;
 use crate::section::Section;
 use crate::settings::Autorestart;
 use crate::value::Value;
-use crate::written::process::{self, ProcessWritten};
+use crate::written::process::{self, ProcessWritten, STOP_WAIT, check_form};
 
 /// What a program has beyond its processes.
 pub(crate) struct ProgramWritten {
@@ -15,10 +15,24 @@ pub(crate) struct ProgramWritten {
     pub(crate) startsecs: Duration,
     pub(crate) autorestart: Autorestart,
     pub(crate) exitcodes: Vec<i32>,
-    pub(crate) stop_signal: i32,
+    pub(crate) stop: StopWritten,
+    pub(crate) stop_as_group: bool,
+    pub(crate) kill_as_group: bool,
     pub(crate) redirect_stderr: bool,
     pub(crate) process: ProcessWritten,
 }
+
+/// How a program is asked to end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct StopWritten {
+    pub(crate) signal: i32,
+    /// Further signals, each so long after the first.
+    pub(crate) again: Vec<(Duration, i32)>,
+    /// From the first signal to SIGKILL, when each of several says how long it is waited for.
+    pub(crate) whole_wait: Option<Duration>,
+}
+
+const TERM: i32 = 15;
 
 pub(crate) fn read(value: &Value<'_>) -> Option<ProgramWritten> {
     let section = value.section(&keys::PROGRAM)?;
@@ -32,7 +46,9 @@ pub(crate) fn read(value: &Value<'_>) -> Option<ProgramWritten> {
         startsecs: section.read("startsecs", read_startsecs).unwrap_or(Duration::from_secs(1)),
         autorestart: section.read("autorestart", read_autorestart).unwrap_or(Autorestart::Unexpected),
         exitcodes: read_exitcodes(&section).unwrap_or_else(|| vec![0]),
-        stop_signal: section.read("stop-signal", Value::signal).unwrap_or(15),
+        stop: read_stop(&section),
+        stop_as_group: section.read("stop-as-group", Value::flag).unwrap_or(true),
+        kill_as_group: section.read("kill-as-group", Value::flag).unwrap_or(true),
         redirect_stderr: section.read("redirect-stderr", Value::flag).unwrap_or(false),
         process: process::read(&section),
     })
@@ -45,6 +61,57 @@ pub(crate) fn without_expansions(section: &Section<'_>) {
         values.iter().for_each(|(_, value)| no_expansion_of_supervisord(value, value.written()));
         Some(())
     });
+}
+
+/// One signal, or a list of `{signal, wait}`.
+fn read_stop(section: &Section<'_>) -> StopWritten {
+    let plain = |signal| StopWritten { signal, again: Vec::new(), whole_wait: None };
+    let Some(value) = section.get("stop-signal") else { return plain(TERM) };
+    if !value.is_list() {
+        return plain(value.signal().unwrap_or(TERM));
+    }
+    read_steps(section, value).unwrap_or_else(|| plain(TERM))
+}
+
+fn read_steps(section: &Section<'_>, value: &Value<'_>) -> Option<StopWritten> {
+    let items = value.list()?;
+    let steps: Vec<Section<'_>> =
+        items.iter().map(|item| item.section(&keys::STOP_STEP)).collect::<Option<_>>()?;
+    if steps.is_empty() {
+        value.problem_with_hint(
+            "names no signal",
+            "write `TERM`, or `[{signal: TERM, wait: 20s}, {signal: QUIT}]`",
+        );
+        return None;
+    }
+    let mut signals = Vec::new();
+    let mut after = Duration::ZERO;
+    let mut whole = None;
+    for (at, step) in steps.iter().enumerate() {
+        if step.get("signal").is_none() {
+            step.missing("signal", "like `{signal: TERM, wait: 20s}`");
+        }
+        let signal = step.read("signal", Value::signal)?;
+        signals.push((after, signal));
+        let wait = step.read("wait", |value| value.duration(Duration::ZERO..=process::LONGEST_STOP));
+        let is_last = at + 1 == steps.len();
+        match (wait, step.get("wait"), section.get("stop-wait")) {
+            (Some(_), _, Some(other)) if is_last => other.problem_at_key(
+                "`stop-wait` and the `wait` of the last signal are the same limit; give one",
+                None,
+            ),
+            (Some(wait), ..) => after = after.saturating_add(wait),
+            (None, None, own) if is_last => {
+                let own = own.and_then(|value| value.duration(Duration::ZERO..=process::LONGEST_STOP));
+                after = after.saturating_add(own.unwrap_or(STOP_WAIT));
+            }
+            (None, None, _) => step.missing("wait", "how long this signal is waited for before the next one"),
+            (None, Some(_), _) => return None,
+        }
+        whole = Some(after);
+    }
+    let ((_, first), again) = signals.split_first()?;
+    Some(StopWritten { signal: *first, again: again.to_vec(), whole_wait: whole })
 }
 
 fn read_startsecs(value: &Value<'_>) -> Option<Duration> {
@@ -78,7 +145,10 @@ pub(crate) fn read_command(value: &Value<'_>) -> Option<Vec<String>> {
     if value.is_list() {
         let words: Option<Vec<String>> = value.list()?.iter().map(Value::text_or_number).collect();
         let words = words?;
-        words.iter().for_each(|word| no_expansion_of_supervisord(value, word));
+        words.iter().for_each(|word| {
+            no_expansion_of_supervisord(value, word);
+            check_form(value, word);
+        });
         if words.first().is_none_or(String::is_empty) {
             value.problem("names no program");
             return None;
@@ -87,6 +157,7 @@ pub(crate) fn read_command(value: &Value<'_>) -> Option<Vec<String>> {
     }
     let line = value.text_or_number()?;
     no_expansion_of_supervisord(value, &line);
+    check_form(value, &line);
     let Some(words) = shlex::split(&line) else {
         value.problem_with_hint(
             "has a quote or `\\` that is not closed",
@@ -120,10 +191,15 @@ fn no_expansion_of_supervisord(value: &Value<'_>, text: &str) {
                 format!("`%({name})s` is supervisord's way"),
                 format!("write `${{{variable}}}`"),
             );
-        } else if ["process_num", "numprocs", "program_name", "group_name", "here", "host_node_name"]
-            .contains(&name)
-        {
-            value.problem_with_hint(format!("`%({name})…` is supervisord's way"), "not yet in this version");
+            continue;
         }
+        let hint = match name {
+            "process_num" => "write `{process_num}`, or `{process_num:02}` for two digits",
+            "program_name" | "group_name" => "write `{group_name}`",
+            "process_name" => "write `{process_name}`",
+            "numprocs" | "here" | "host_node_name" => "write what it stands for",
+            _ => continue,
+        };
+        value.problem_with_hint(format!("`%({name})…` is supervisord's way"), hint);
     }
 }

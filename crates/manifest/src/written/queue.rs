@@ -142,11 +142,13 @@ pub(crate) fn process_keys<'c>(value: &Value<'c>) -> Vec<(String, Value<'c>)> {
 pub(crate) fn read_worker(section: &Section<'_>) -> WorkerWritten {
     WorkerWritten {
         max_time: section.read("max-time", |value| {
-            switchable(value, |value| value.duration(Duration::from_secs(1)..=YEAR))
+            process::switchable(value, |value| value.duration(Duration::from_secs(1)..=YEAR))
         }),
-        max_jobs: section.read("max-jobs", |value| switchable(value, |value| value.number(1..=i64::MAX))),
-        memory: section
-            .read("memory", |value| switchable(value, |value| value.size(4 * 1024 * 1024..=1 << 50))),
+        max_jobs: section
+            .read("max-jobs", |value| process::switchable(value, |value| value.number(1..=i64::MAX))),
+        memory: section.read("memory", |value| {
+            process::switchable(value, |value| value.size(4 * 1024 * 1024..=1 << 50))
+        }),
         start_wait: section
             .read("start-wait", |value| value.duration(Duration::from_secs(1)..=Duration::from_secs(3_600))),
         kill_after: section
@@ -160,11 +162,6 @@ pub(crate) fn read_concurrency(value: &Value<'_>) -> Option<u32> {
 
 pub(crate) fn read_sleep(value: &Value<'_>) -> Option<Duration> {
     value.duration(Duration::from_millis(10)..=Duration::from_secs(3_600))
-}
-
-/// `0` and `off` switch a limit off.
-fn switchable<T>(value: &Value<'_>, read: impl FnOnce(&Value<'_>) -> Option<T>) -> Option<Option<T>> {
-    if ["0", "off"].contains(&value.written()) { Some(None) } else { read(value).map(Some) }
 }
 
 fn read_tries(value: &Value<'_>) -> Option<u32> {

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::{
-    Action, Autorestart, Past, Patience, Pid, ProcessEvent, ProcessKind, ProcessPolicy, ProcessState,
+    Action, Autorestart, Fault, Past, Patience, Pid, ProcessEvent, ProcessKind, ProcessPolicy, ProcessState,
     SIGKILL, Then, WORKER_MARGIN, Wanted, said,
 };
 use crate::snapshot::Exit;
@@ -20,6 +20,9 @@ const WORKER_TROUBLE: Duration = Duration::from_secs(10);
 /// The same for a program that counts as started.
 const PROGRAM_TROUBLE: Duration = Duration::from_secs(1);
 
+/// One that is unhealthy sooner than this after its start is no better than the one before.
+const HEALTH_TROUBLE: Duration = Duration::from_secs(300);
+
 /// No pause is longer.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
@@ -31,7 +34,7 @@ impl ProcessState {
     pub fn step(self, event: ProcessEvent, policy: &ProcessPolicy, now: Moment) -> (Self, Vec<Action>) {
         let woken = self.due(policy);
         let (state, mut actions) = match self {
-            Self::Stopped | Self::Exited { .. } | Self::Fatal { .. } => self.at_rest(&event),
+            Self::Stopped | Self::Exited { .. } | Self::Fatal { .. } => self.at_rest(&event, policy, now),
             Self::Spawning { wanted, past } => spawning(wanted, past, event, policy, now),
             Self::Starting { .. } => self.starting(event, policy, now),
             Self::Running { .. } => self.running(event, policy, now),
@@ -46,10 +49,36 @@ impl ProcessState {
         (state, actions)
     }
 
-    fn at_rest(self, event: &ProcessEvent) -> Step {
+    fn at_rest(self, event: &ProcessEvent, policy: &ProcessPolicy, now: Moment) -> Step {
+        match (event, self) {
+            (ProcessEvent::Start | ProcessEvent::Restart(_), _) => spawn(Past::default()),
+            (ProcessEvent::Stop(_), Self::Fatal { why, times, .. }) => {
+                silent(Self::Fatal { why, since: None, times })
+            }
+            (ProcessEvent::TimePassed, state) if state.due(policy).is_some_and(|due| due <= now) => {
+                state.tried_once_more(policy)
+            }
+            (event, state) => state.unmoved(event),
+        }
+    }
+
+    /// Its one more attempt; another failure gives it up again, for longer.
+    fn tried_once_more(self, policy: &ProcessPolicy) -> Step {
+        match self {
+            Self::Fatal { times, .. } => {
+                spawn(Past { failed_starts: policy.startretries, crashes: 0, given_up: times })
+            }
+            other => silent(other),
+        }
+    }
+
+    /// What changes nothing for a process at rest.
+    fn unmoved(self, event: &ProcessEvent) -> Step {
         match event {
-            ProcessEvent::Start | ProcessEvent::Restart(_) => spawn(Past::default()),
-            ProcessEvent::Stop(_)
+            ProcessEvent::Start
+            | ProcessEvent::Restart(_)
+            | ProcessEvent::Stop(_)
+            | ProcessEvent::Unhealthy { .. }
             | ProcessEvent::Spawned(_)
             | ProcessEvent::SpawnFailed { .. }
             | ProcessEvent::Recalled
@@ -63,7 +92,7 @@ impl ProcessState {
     }
 
     fn starting(mut self, event: ProcessEvent, policy: &ProcessPolicy, now: Moment) -> Step {
-        let Self::Starting { pid, since, executed, old_worker, failure, past } = &mut self else {
+        let Self::Starting { pid, since, executed, ready, old_worker, failure, past } = &mut self else {
             return silent(self);
         };
         match event {
@@ -79,7 +108,10 @@ impl ProcessState {
             }
             ProcessEvent::Ready => match policy.kind {
                 ProcessKind::Worker => silent(up(*pid, *since, now, *past)),
-                ProcessKind::Program => silent(self),
+                ProcessKind::Program => {
+                    *ready = true;
+                    self.rise(policy, now)
+                }
             },
             ProcessEvent::Executed => {
                 // The link also closes when a child that failed ends.
@@ -97,7 +129,9 @@ impl ProcessState {
             ProcessEvent::TimePassed => self.rise(policy, now),
             ProcessEvent::Ended { pid: ended, exit } if ended == *pid => {
                 // The timer that would have made it RUNNING may simply not have been looked at yet.
-                let was_up = policy.kind == ProcessKind::Program && now >= *since + policy.startsecs;
+                let was_ready = *ready || policy.ready_within.is_none();
+                let was_up =
+                    policy.kind == ProcessKind::Program && was_ready && now >= *since + policy.startsecs;
                 match failure.take() {
                     None if was_up => after_running(*since, exit, *past, policy, now),
                     None => failed_start(too_early(&exit, policy), *past, policy, now),
@@ -105,6 +139,7 @@ impl ProcessState {
                 }
             }
             ProcessEvent::Start
+            | ProcessEvent::Unhealthy { .. }
             | ProcessEvent::Spawned(_)
             | ProcessEvent::SpawnFailed { .. }
             | ProcessEvent::Recalled
@@ -120,13 +155,22 @@ impl ProcessState {
         (self, vec![action])
     }
 
-    /// A program that was executed and has lived long enough is up.
+    /// A program that was executed, has lived long enough, and is ready where somebody says so, is up. One that is not
+    /// ready in time is asked to end, and has failed to start.
     fn rise(self, policy: &ProcessPolicy, now: Moment) -> Step {
+        let due = self.due(policy).is_some_and(|due| due <= now);
         match self {
-            Self::Starting { pid, since, executed: true, past, .. }
-                if policy.kind == ProcessKind::Program && now >= since + policy.startsecs =>
+            Self::Starting { pid, since, executed: true, ready, past, .. }
+                if due && policy.kind == ProcessKind::Program =>
             {
-                silent(up(pid, since, now, past))
+                match policy.ready_within {
+                    Some(within) if !ready => {
+                        let why = format!("not ready within {} s", within.as_secs_f64());
+                        let fault = Fault { why, was_up: false, spawned: since, past };
+                        replace(pid, fault, policy, now)
+                    }
+                    Some(_) | None => silent(up(pid, since, now, past)),
+                }
             }
             other => silent(other),
         }
@@ -139,6 +183,9 @@ impl ProcessState {
             ProcessEvent::Restart(patience) => ask_to_end(pid, patience, Then::StartAgain, policy, now),
             ProcessEvent::Ended { pid: ended, exit } if ended == pid => {
                 after_running(spawned, exit, past, policy, now)
+            }
+            ProcessEvent::Unhealthy { why } => {
+                replace(pid, Fault { why, was_up: true, spawned, past }, policy, now)
             }
             ProcessEvent::Start
             | ProcessEvent::Spawned(_)
@@ -153,22 +200,24 @@ impl ProcessState {
         }
     }
 
-    fn stopping(self, event: &ProcessEvent, policy: &ProcessPolicy, now: Moment) -> Step {
-        let Self::Stopping { pid, patience, kill_at, killed, then } = self else { return silent(self) };
+    fn stopping(mut self, event: &ProcessEvent, policy: &ProcessPolicy, now: Moment) -> Step {
+        let Self::Stopping { pid, kill_at, then, fault, .. } = &mut self else { return silent(self) };
         match event {
             ProcessEvent::Start => {
-                silent(Self::Stopping { pid, patience, kill_at, killed, then: Then::StartAgain })
+                (*then, *fault) = (Then::StartAgain, None);
+                silent(self)
             }
             ProcessEvent::Stop(wanted) => self.hurry(*wanted, Then::Stay, policy, now),
             ProcessEvent::Restart(wanted) => self.hurry(*wanted, Then::StartAgain, policy, now),
-            ProcessEvent::Ended { pid: ended, .. } if *ended == pid => match then {
-                Then::Stay => silent(Self::Stopped),
-                Then::StartAgain => spawn(Past::default()),
+            ProcessEvent::Ended { pid: ended, .. } if ended == pid => match (then, fault.take()) {
+                (Then::Stay, _) => silent(Self::Stopped),
+                (Then::StartAgain, None) => spawn(Past::default()),
+                (Then::StartAgain, Some(fault)) => after_fault(fault, policy, now),
             },
-            ProcessEvent::TimePassed if kill_at.is_some_and(|due| due <= now) => (
-                Self::Stopping { pid, patience, kill_at: Some(now + KILL_AGAIN), killed: true, then },
-                vec![Action::Send(pid, SIGKILL)],
-            ),
+            ProcessEvent::TimePassed if kill_at.is_some_and(|due| due <= now) => self.kill(now),
+            ProcessEvent::TimePassed if self.due(policy).is_some_and(|due| due <= now) => {
+                self.ask_again(policy)
+            }
             ProcessEvent::Spawned(_)
             | ProcessEvent::SpawnFailed { .. }
             | ProcessEvent::Recalled
@@ -176,25 +225,46 @@ impl ProcessState {
             | ProcessEvent::Executed
             | ProcessEvent::Failed { .. }
             | ProcessEvent::Ready
+            | ProcessEvent::Unhealthy { .. }
             | ProcessEvent::Ended { .. }
             | ProcessEvent::TimePassed => silent(self),
         }
     }
 
+    fn kill(mut self, now: Moment) -> Step {
+        let Self::Stopping { pid, kill_at, killed, .. } = &mut self else { return silent(self) };
+        (*kill_at, *killed) = (Some(now + KILL_AGAIN), true);
+        let action = Action::Send(*pid, SIGKILL);
+        (self, vec![action])
+    }
+
+    /// The next of its signals.
+    fn ask_again(mut self, policy: &ProcessPolicy) -> Step {
+        let Self::Stopping { pid, asked_again, .. } = &mut self else { return silent(self) };
+        let Some((_, signal)) = policy.stop_again.get(*asked_again) else { return silent(self) };
+        *asked_again += 1;
+        let action = Action::Send(*pid, *signal);
+        (self, vec![action])
+    }
+
     /// Changes what follows the end; a stricter limit replaces the one under way, a milder one does not.
-    fn hurry(self, wanted: Patience, then: Then, policy: &ProcessPolicy, now: Moment) -> Step {
-        let Self::Stopping { pid, patience, kill_at, killed, .. } = self else { return silent(self) };
-        if wanted >= patience || killed {
-            return silent(Self::Stopping { pid, patience, kill_at, killed, then });
+    fn hurry(mut self, wanted: Patience, follows: Then, policy: &ProcessPolicy, now: Moment) -> Step {
+        let Self::Stopping { pid, patience, kill_at, killed, then, fault, .. } = &mut self else {
+            return silent(self);
+        };
+        (*then, *fault) = (follows, None);
+        if wanted >= *patience || *killed {
+            return silent(self);
         }
         match (policy.kind, wanted) {
             // A program was asked already, and all its limits but this one are the same.
             (ProcessKind::Program, Patience::Limited | Patience::JobsOwn) => {
-                silent(Self::Stopping { pid, patience: wanted, kill_at, killed, then })
+                *patience = wanted;
+                silent(self)
             }
             (ProcessKind::Program, Patience::AtOnce) | (ProcessKind::Worker, _) => {
-                let (mut state, actions) = ask_to_end(pid, wanted, then, policy, now);
-                if let (Self::Stopping { kill_at: due @ Some(_), .. }, Some(earlier)) = (&mut state, kill_at)
+                let (mut state, actions) = ask_to_end(*pid, wanted, follows, policy, now);
+                if let (Self::Stopping { kill_at: due @ Some(_), .. }, Some(earlier)) = (&mut state, *kill_at)
                 {
                     *due = (*due).min(Some(earlier));
                 }
@@ -210,6 +280,7 @@ impl ProcessState {
             ProcessEvent::Stop(_) => silent(Self::Stopped),
             ProcessEvent::TimePassed if until <= now => spawn(past),
             ProcessEvent::TimePassed
+            | ProcessEvent::Unhealthy { .. }
             | ProcessEvent::Spawned(_)
             | ProcessEvent::SpawnFailed { .. }
             | ProcessEvent::Recalled
@@ -236,6 +307,7 @@ fn spawning(wanted: Wanted, past: Past, event: ProcessEvent, policy: &ProcessPol
                 pid,
                 since: now,
                 executed: false,
+                ready: false,
                 old_worker: None,
                 failure: None,
                 past,
@@ -252,6 +324,7 @@ fn spawning(wanted: Wanted, past: Past, event: ProcessEvent, policy: &ProcessPol
             Wanted::Up | Wanted::Gone { then: Then::StartAgain, .. } => spawn(past),
         },
         ProcessEvent::Waiting { .. }
+        | ProcessEvent::Unhealthy { .. }
         | ProcessEvent::Executed
         | ProcessEvent::Failed { .. }
         | ProcessEvent::Ready
@@ -279,12 +352,21 @@ fn spawn(past: Past) -> Step {
 }
 
 const fn up(pid: Pid, spawned: Moment, now: Moment, past: Past) -> ProcessState {
-    let past = Past { failed_starts: 0, crashes: past.crashes };
+    let past = Past { failed_starts: 0, given_up: 0, ..past };
     ProcessState::Running { pid, spawned, since: now, past }
 }
 
 fn ask_to_end(pid: Pid, patience: Patience, then: Then, policy: &ProcessPolicy, now: Moment) -> Step {
-    let stopping = |kill_at, killed| ProcessState::Stopping { pid, patience, kill_at, killed, then };
+    let stopping = |kill_at, killed| ProcessState::Stopping {
+        pid,
+        patience,
+        kill_at,
+        killed,
+        asked_at: (policy.kind == ProcessKind::Program).then_some(now),
+        asked_again: 0,
+        then,
+        fault: None,
+    };
     match (policy.kind, patience) {
         (ProcessKind::Worker, Patience::JobsOwn) => {
             (stopping(None, false), vec![Action::Drain(pid, DrainLimit::JobsOwn)])
@@ -306,7 +388,8 @@ fn ask_to_end(pid: Pid, patience: Patience, then: Then, policy: &ProcessPolicy, 
 fn failed_start(why: String, past: Past, policy: &ProcessPolicy, now: Moment) -> Step {
     let failed = past.failed_starts.saturating_add(1);
     if failed > policy.startretries {
-        return silent(ProcessState::Fatal { why });
+        let times = past.given_up.saturating_add(1);
+        return silent(ProcessState::Fatal { why, since: Some(now), times });
     }
     let until = now + Duration::from_secs(u64::from(failed)).min(LONGEST_PAUSE);
     silent(ProcessState::Backoff { until, why, past: Past { failed_starts: failed, ..past } })
@@ -330,13 +413,36 @@ fn after_running(spawned: Moment, exit: Exit, past: Past, policy: &ProcessPolicy
     }
     let soon = now.since(spawned) < trouble;
     let crashes = if soon { past.crashes.saturating_add(1) } else { 1 };
-    let past = Past { failed_starts: 0, crashes };
+    let past = Past { failed_starts: 0, crashes, given_up: 0 };
     match pause_after(crashes, expected) {
         None => spawn(past),
         Some(pause) => {
             let why = format!("ended again soon after its start, {}", said(&exit));
             silent(ProcessState::Backoff { until: now + pause, why, past })
         }
+    }
+}
+
+/// Asks a living program to end because of what it does, or does not; what follows is as after a crash.
+fn replace(pid: Pid, because: Fault, policy: &ProcessPolicy, now: Moment) -> Step {
+    let (mut state, actions) = ask_to_end(pid, Patience::Limited, Then::StartAgain, policy, now);
+    if let ProcessState::Stopping { fault, .. } = &mut state {
+        *fault = Some(because);
+    }
+    (state, actions)
+}
+
+fn after_fault(fault: Fault, policy: &ProcessPolicy, now: Moment) -> Step {
+    let Fault { why, was_up, spawned, past } = fault;
+    if !was_up {
+        return failed_start(why, past, policy, now);
+    }
+    let soon = now.since(spawned) < HEALTH_TROUBLE;
+    let crashes = if soon { past.crashes.saturating_add(1) } else { 1 };
+    let past = Past { failed_starts: 0, crashes, given_up: 0 };
+    match pause_after(crashes, false) {
+        None => spawn(past),
+        Some(pause) => silent(ProcessState::Backoff { until: now + pause, why, past }),
     }
 }
 
@@ -350,6 +456,9 @@ fn pause_after(crashes: u32, expected: bool) -> Option<Duration> {
 fn too_early(exit: &Exit, policy: &ProcessPolicy) -> String {
     match policy.kind {
         ProcessKind::Worker => format!("ended before it was ready, {}", said(exit)),
+        ProcessKind::Program if policy.ready_within.is_some() => {
+            format!("ended before it was ready, {}", said(exit))
+        }
         ProcessKind::Program => format!("exited too quickly, {}", said(exit)),
     }
 }

@@ -10,11 +10,14 @@ fn program() -> ProcessPolicy {
     ProcessPolicy {
         kind: ProcessKind::Program,
         startsecs: Duration::from_secs(1),
+        ready_within: None,
         startretries: 3,
+        retry_fatal: None,
         start_wait: Duration::from_secs(30),
         autorestart: Autorestart::Unexpected,
         exitcodes: vec![0],
         stop_signal: TERM,
+        stop_again: vec![],
         stop_wait: Duration::from_secs(30),
         kill_after: Duration::from_secs(10),
     }
@@ -95,7 +98,7 @@ fn a_program_that_dies_early_is_tried_again_after_1_2_and_3_seconds_and_then_giv
         life.tell(now, ProcessEvent::Spawned(2));
     }
     assert_eq!(life.ended(now + 0.1, code(3)), StateWord::Fatal);
-    let ProcessState::Fatal { why } = &life.state else { panic!("{:?}", life.state) };
+    let ProcessState::Fatal { why, .. } = &life.state else { panic!("{:?}", life.state) };
     assert_eq!(why, "exited too quickly, with exit code 3");
     assert_eq!(life.tell(1e6, ProcessEvent::TimePassed), StateWord::Fatal);
     assert_eq!(life.tell(1e6, ProcessEvent::Start), StateWord::Starting);
@@ -117,7 +120,7 @@ fn what_cannot_be_executed_is_given_up_with_the_reason_even_without_startsecs() 
         life.tell(now + 1.0, ProcessEvent::TimePassed);
         life.tell(now + 1.0, ProcessEvent::Spawned(2));
     }
-    assert_eq!(life.state, ProcessState::Fatal { why });
+    assert_eq!(life.state, ProcessState::Fatal { why, since: Some(at(1.0)), times: 1 });
 }
 
 #[test]
@@ -256,6 +259,108 @@ fn a_program_is_asked_by_its_signal_and_killed_after_stop_wait() {
 }
 
 #[test]
+fn a_program_is_asked_with_one_signal_after_the_other_before_it_is_killed() {
+    let (quit, int) = (3, 2);
+    let stop_again = vec![(Duration::from_secs(20), quit), (Duration::from_secs(25), int)];
+    let mut life = Life::spawned(ProcessPolicy { stop_again, ..program() }, 1);
+    life.tell(0.0, ProcessEvent::Stop(Patience::Limited));
+    assert_eq!(life.actions, [Action::Send(1, TERM), Action::WakeAt(at(20.0))]);
+    life.tell(1.0, ProcessEvent::Stop(Patience::Limited));
+    assert_eq!(life.actions, [], "asking twice does not begin anew");
+    life.tell(20.0, ProcessEvent::TimePassed);
+    assert_eq!(life.actions, [Action::Send(1, quit), Action::WakeAt(at(25.0))]);
+    life.tell(25.0, ProcessEvent::TimePassed);
+    assert_eq!(life.actions, [Action::Send(1, int), Action::WakeAt(at(30.0))]);
+    life.tell(30.0, ProcessEvent::TimePassed);
+    assert_eq!(life.actions, [Action::Send(1, SIGKILL), Action::WakeAt(at(40.0))]);
+    assert_eq!(life.ended(31.0, code(0)), StateWord::Stopped);
+}
+
+#[test]
+fn what_was_given_up_is_tried_once_more_after_growing_pauses_unless_somebody_stops_it() {
+    let policy = ProcessPolicy { startretries: 0, retry_fatal: Some(Duration::from_secs(600)), ..program() };
+    let mut life = Life::spawned(policy, 1);
+    let mut now = 0.0;
+    for pause in [600.0, 1200.0, 2400.0, 3600.0, 3600.0] {
+        assert_eq!(life.ended(now, code(1)), StateWord::Fatal);
+        assert_eq!(life.actions, [Action::WakeAt(at(now + pause))]);
+        now += pause;
+        assert_eq!(life.tell(now, ProcessEvent::TimePassed), StateWord::Starting);
+        assert_eq!(life.actions, [Action::Spawn]);
+        life.tell(now, ProcessEvent::Spawned(1));
+    }
+    life.tell(now, ProcessEvent::Executed);
+    assert_eq!(life.tell(now + 1.0, ProcessEvent::TimePassed), StateWord::Running);
+    life.tell(now, ProcessEvent::Restart(Patience::Limited));
+    life.ended(now, code(0));
+    life.tell(now, ProcessEvent::Spawned(1));
+    life.ended(now, code(1));
+    assert_eq!(life.actions, [Action::WakeAt(at(now + 600.0))], "it had been up");
+    assert_eq!(life.tell(now, ProcessEvent::Stop(Patience::Limited)), StateWord::Fatal);
+    assert_eq!(life.tell(now + 601.0, ProcessEvent::TimePassed), StateWord::Fatal);
+    assert_eq!(life.tell(now, ProcessEvent::Start), StateWord::Starting);
+}
+
+#[test]
+fn a_program_that_says_when_it_is_ready_is_up_then_and_has_so_long_for_it() {
+    let policy = ProcessPolicy { ready_within: Some(Duration::from_secs(60)), ..program() };
+    let mut life = Life::spawned(policy.clone(), 1);
+    life.tell(0.0, ProcessEvent::Executed);
+    assert_eq!(life.actions, [Action::WakeAt(at(60.0))]);
+    assert_eq!(life.tell(0.5, ProcessEvent::Ready), StateWord::Starting, "`startsecs` holds too");
+    assert_eq!(life.actions, [Action::WakeAt(at(1.0))]);
+    assert_eq!(life.tell(1.0, ProcessEvent::TimePassed), StateWord::Running);
+
+    let mut life = Life::spawned(policy.clone(), 1);
+    life.tell(0.0, ProcessEvent::Executed);
+    assert_eq!(life.tell(30.0, ProcessEvent::Ready), StateWord::Running);
+
+    let mut life = Life::spawned(policy, 1);
+    life.tell(0.0, ProcessEvent::Executed);
+    assert_eq!(life.tell(60.0, ProcessEvent::TimePassed), StateWord::Stopping);
+    assert_eq!(life.actions[0], Action::Send(1, TERM));
+    assert_eq!(life.ended(61.0, code(0)), StateWord::Backoff);
+    let ProcessState::Backoff { why, past, .. } = &life.state else { panic!("{:?}", life.state) };
+    assert_eq!((why.as_str(), past.failed_starts), ("not ready within 60 s", 1));
+
+    life.tell(62.0, ProcessEvent::TimePassed);
+    life.tell(62.0, ProcessEvent::Spawned(2));
+    life.tell(62.0, ProcessEvent::Executed);
+    assert_eq!(life.ended(90.0, code(0)), StateWord::Backoff, "it was never up");
+    let ProcessState::Backoff { why, .. } = &life.state else { panic!("{:?}", life.state) };
+    assert_eq!(why, "ended before it was ready, with exit code 0");
+}
+
+#[test]
+fn one_that_is_unhealthy_is_replaced_as_after_a_crash() {
+    let mut life = Life::spawned(ProcessPolicy { autorestart: Autorestart::Never, ..program() }, 1);
+    life.tell(0.0, ProcessEvent::Unhealthy { why: "too early".to_owned() });
+    assert_eq!(life.actions, []);
+    life.tell(0.0, ProcessEvent::Executed);
+    life.tell(1.0, ProcessEvent::TimePassed);
+    let mut now = 1000.0;
+    for pause in [0.0, 1.0, 2.0] {
+        let why = "unhealthy: it does not answer".to_owned();
+        assert_eq!(life.tell(now, ProcessEvent::Unhealthy { why }), StateWord::Stopping);
+        assert_eq!(life.actions[0], Action::Send(1, TERM));
+        life.ended(now + 2.0, code(0));
+        if pause > 0.0 {
+            assert_eq!(life.actions, [Action::WakeAt(at(now + 2.0 + pause))]);
+            life.tell(now + 2.0 + pause, ProcessEvent::TimePassed);
+        }
+        assert_eq!(life.actions, [Action::Spawn]);
+        now += 2.0 + pause;
+        life.tell(now, ProcessEvent::Spawned(1));
+        life.tell(now, ProcessEvent::Executed);
+        assert_eq!(life.tell(now + 1.0, ProcessEvent::TimePassed), StateWord::Running);
+        now += 100.0;
+    }
+    life.tell(now, ProcessEvent::Unhealthy { why: String::new() });
+    life.tell(now, ProcessEvent::Stop(Patience::Limited));
+    assert_eq!(life.ended(now, code(0)), StateWord::Stopped, "who stops it has the last word");
+}
+
+#[test]
 fn a_mind_changed_while_spawning_is_carried_out_when_the_child_is_there() {
     let mut life = Life::new(program());
     life.tell(0.0, ProcessEvent::Start);
@@ -292,6 +397,9 @@ impl World {
             kind,
             startsecs: Duration::from_secs(random.u64(0..3)),
             startretries: random.u32(0..4),
+            ready_within: random.bool().then(|| Duration::from_secs(random.u64(1..9))),
+            retry_fatal: random.bool().then(|| Duration::from_secs(random.u64(1..99))),
+            stop_again: (0..random.u64(0..3)).map(|at| (Duration::from_secs(at * 5), 3)).collect(),
             autorestart: [Autorestart::Always, Autorestart::Unexpected, Autorestart::Never]
                 [random.usize(0..3)],
             ..program()
@@ -357,7 +465,7 @@ impl World {
 
     fn anything(&mut self) {
         let patience = [Patience::AtOnce, Patience::Limited, Patience::JobsOwn][self.random.usize(0..3)];
-        match self.random.u8(0..14) {
+        match self.random.u8(0..15) {
             0 => self.tell(ProcessEvent::Start),
             1 => self.tell(ProcessEvent::Stop(patience)),
             2 => self.tell(ProcessEvent::Restart(patience)),
@@ -371,6 +479,7 @@ impl World {
             6 => self.tell(ProcessEvent::Executed),
             7 => self.tell(ProcessEvent::Ready),
             8 | 9 => self.end_child(),
+            14 => self.tell(ProcessEvent::Unhealthy { why: "it does not answer".to_owned() }),
             _ => {
                 self.now = self.now + Duration::from_millis(self.random.u64(0..4000));
                 self.tell(ProcessEvent::TimePassed);
@@ -381,7 +490,7 @@ impl World {
     /// From wherever it is, a stop and the passing of time end in rest, without any signal of its own will.
     fn comes_to_rest(mut self) {
         self.tell(ProcessEvent::Stop(Patience::Limited));
-        for _ in 0..8 {
+        for _ in 0..12 {
             if self.asked_spawns > 0 {
                 self.answer_spawn(true);
             }

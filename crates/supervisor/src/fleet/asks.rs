@@ -92,7 +92,7 @@ fn up(slot: &Slot, word: &str) -> Option<Goal> {
         ProcessState::Backoff { why, .. } => {
             Some(Goal::failed(slot.trouble(), format!("{why}; it is tried again")))
         }
-        ProcessState::Fatal { why } => Some(Goal::failed(slot.trouble(), why.clone())),
+        ProcessState::Fatal { why, .. } => Some(Goal::failed(slot.trouble(), why.clone())),
         ProcessState::Exited { expected: true, .. } => Some(Goal::done(true, word)),
         ProcessState::Exited { exit, expected: false } => {
             Some(Goal::failed(Trouble::StartFailed, format!("ended {}", said(exit))))

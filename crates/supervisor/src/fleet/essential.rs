@@ -41,7 +41,7 @@ impl Fleet {
 /// One that failed is enough; that all is done takes all of them.
 fn over(slots: &[&Slot]) -> Option<Why> {
     let failed = slots.iter().find_map(|slot| match &slot.state {
-        ProcessState::Fatal { why } => Some(format!("`{}` {why}", slot.label)),
+        ProcessState::Fatal { why, .. } => Some(format!("`{}` {why}", slot.label)),
         ProcessState::Exited { exit, expected: false } => {
             Some(format!("`{}` ended {}", slot.label, said(exit)))
         }

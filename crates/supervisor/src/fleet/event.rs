@@ -143,6 +143,8 @@ pub enum Effect {
         slot: SlotId,
         /// The slot's full name.
         name: Arc<str>,
+        /// Its number in the group.
+        number: u32,
         /// What to run, and how.
         group: Arc<GroupSettings>,
         /// Workers: the file name of its ledger.

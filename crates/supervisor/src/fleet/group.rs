@@ -42,11 +42,14 @@ impl From<Arc<GroupSettings>> for Spec {
         let policy = ProcessPolicy {
             kind,
             startsecs: process.startsecs,
+            ready_within: None,
             startretries: process.startretries,
+            retry_fatal: process.retry_fatal,
             start_wait: process.start_wait,
             autorestart: process.autorestart,
             exitcodes: process.exitcodes.clone(),
             stop_signal: process.stop_signal,
+            stop_again: process.stop_again.clone(),
             stop_wait: process.stop_wait,
             kill_after: process.kill_after,
         };

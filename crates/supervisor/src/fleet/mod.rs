@@ -274,6 +274,8 @@ impl Fleet {
                 continue;
             }
             match timer {
+                // The end is no time for another attempt.
+                Timer::Slot(slot) if self.phase.is_ending() && self.rests(slot) => {}
                 Timer::Slot(slot) => self.tell(slot, ProcessEvent::TimePassed, now),
                 Timer::Recovery(recovery) => self.retry_recovery(recovery, at),
                 Timer::Turns => self.turns_at = None,
@@ -282,6 +284,10 @@ impl Fleet {
                 Timer::Schedule(group) => self.alarm(group, now),
             }
         }
+    }
+
+    fn rests(&self, slot: SlotId) -> bool {
+        self.slots.get(&slot).is_some_and(|slot| slot.state.is_at_rest())
     }
 
     fn wake(&mut self, at: Moment, timer: Timer) {

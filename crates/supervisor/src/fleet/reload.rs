@@ -257,8 +257,7 @@ impl Fleet {
         for id in group.slots.clone() {
             let Some(slot) = self.slots.get_mut(&id) else { continue };
             slot.spec = spec.clone();
-            let Some(pid) = slot.state.pid() else { continue };
-            if slot.is_worker() {
+            if let Some(pid) = slot.state.pid().filter(|_| slot.is_worker()) {
                 self.effects.push(Effect::Tune { pid, group: spec.settings.clone() });
             }
             if let Some(due) = self.slots.get(&id).and_then(super::slot::Slot::due) {

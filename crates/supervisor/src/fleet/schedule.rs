@@ -340,7 +340,7 @@ impl Fleet {
         };
         let end = match (&slot.state, run.cut) {
             _ if run.elsewhere => RunEnd::Elsewhere,
-            (ProcessState::Fatal { why }, _) => RunEnd::NotStarted { why: why.clone() },
+            (ProcessState::Fatal { why, .. }, _) => RunEnd::NotStarted { why: why.clone() },
             (_, Some(Cut::TimedOut)) => RunEnd::TimedOut,
             (_, Some(Cut::Replaced)) => RunEnd::Replaced,
             (ProcessState::Exited { exit, expected }, None) => {

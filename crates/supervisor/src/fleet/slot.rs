@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use qfleet_manifest::settings::Group as GroupSettings;
+use qfleet_manifest::units::shown;
 use qfleet_model::command::Trouble;
 use qfleet_model::link::{FromChild, Report};
 use qfleet_model::name::ProcessName;
 use qfleet_model::process::{
-    Action, CUT_OFF, Past, Pid, ProcessEvent, ProcessKind, ProcessState, Then, Wanted, said,
+    Action, CUT_OFF, Past, Pid, ProcessEvent, ProcessKind, ProcessState, SIGKILL, Then, Wanted, said,
 };
 use qfleet_model::rollout::Standing;
 use qfleet_model::snapshot::{Exit, StateWord};
@@ -94,6 +95,12 @@ impl Slot {
         }
     }
 
+    /// Its number, as its process is told.
+    fn number(&self) -> u32 {
+        let is_single = self.name.group == self.name.process;
+        if is_single { self.spec.settings.process.numprocs_start } else { self.name.number }
+    }
+
     pub(super) fn is_worker(&self) -> bool {
         self.spec.policy.kind == ProcessKind::Worker
     }
@@ -171,7 +178,9 @@ impl Slot {
         }
         match &self.state {
             ProcessState::Running { .. } => self.error = None,
-            ProcessState::Backoff { why, .. } | ProcessState::Fatal { why } => self.error = Some(why.clone()),
+            ProcessState::Backoff { why, .. } | ProcessState::Fatal { why, .. } => {
+                self.error = Some(why.clone());
+            }
             ProcessState::Exited { exit, expected: false } => {
                 self.error = Some(format!("ended {}", said(exit)));
             }
@@ -203,14 +212,21 @@ impl Fleet {
         for action in actions {
             self.act(id, &action, now);
         }
-        self.announce(id, before);
+        self.announce(id, before, now);
         self.note_run_over(id, now);
     }
 
     fn act(&mut self, id: SlotId, action: &Action, now: Now) {
         match *action {
             Action::Spawn => self.ask_for_child(id, now),
-            Action::Send(pid, signal) => self.effects.push(Effect::Signal { pid, signal, group: true }),
+            Action::Send(pid, signal) => {
+                let settings = self.slots.get(&id).map(|slot| &slot.spec.settings.process);
+                let group = settings.is_none_or(|process| match signal {
+                    SIGKILL => process.kill_as_group,
+                    _ => process.stop_as_group,
+                });
+                self.effects.push(Effect::Signal { pid, signal, group });
+            }
             Action::Drain(pid, limit) => self.effects.push(Effect::Drain { pid, limit }),
             Action::WakeAt(at) => self.wake(at, Timer::Slot(id)),
         }
@@ -243,6 +259,7 @@ impl Fleet {
         self.effects.push(Effect::Spawn {
             slot: id,
             name: slot.label.clone(),
+            number: slot.number(),
             group: slot.spec.settings.clone(),
             ledger: slot.ledger.clone(),
             after: slot.after.clone(),
@@ -349,7 +366,7 @@ impl Fleet {
     }
 
     /// One log line for each change of state that an operator may look for later.
-    fn announce(&mut self, id: SlotId, before: StateWord) {
+    fn announce(&mut self, id: SlotId, before: StateWord, now: Now) {
         if self.is_elsewhere(id) {
             return;
         }
@@ -358,7 +375,13 @@ impl Fleet {
             state if state.word() == before => return,
             ProcessState::Running { .. } => (false, String::from("running")),
             ProcessState::Backoff { why, .. } => (true, format!("{why}; it is tried again after a pause")),
-            ProcessState::Fatal { why } => (true, format!("given up: {why}")),
+            ProcessState::Fatal { why, .. } => match slot.due() {
+                Some(at) => {
+                    let pause = shown(at.since(now.moment));
+                    (true, format!("given up: {why}; it is tried once more in {pause}"))
+                }
+                None => (true, format!("given up: {why}")),
+            },
             ProcessState::Stopping { then: Then::StartAgain, .. } => (false, String::from("being replaced")),
             ProcessState::Stopping { then: Then::Stay, .. } => (false, String::from("stopping")),
             ProcessState::Stopped

@@ -9,6 +9,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use qfleet_manifest::settings::Work;
+use qfleet_manifest::units::shown;
 use qfleet_model::name::ProcessName;
 use qfleet_model::process::{Pid, ProcessState};
 use qfleet_model::snapshot::{
@@ -53,6 +54,8 @@ pub struct ProcessSeen {
     spawned: Option<Moment>,
     /// What the description ends with.
     suffix: String,
+    /// When it is tried once more, after it was given up.
+    tried_at: Option<Moment>,
     /// What the start of its process waits for.
     waits: Option<Arc<str>>,
 }
@@ -134,6 +137,7 @@ fn process_seen(slot: &Slot, scaled: &str, schedule: Option<&ScheduleView>) -> P
         | ProcessState::Exited { .. }
         | ProcessState::Fatal { .. } => (None, None),
     };
+    let tried_at = slot.due().filter(|_| matches!(slot.state, ProcessState::Fatal { .. }));
     let view = ProcessView {
         name: slot.label.to_string(),
         group: slot.name.group.clone(),
@@ -151,7 +155,15 @@ fn process_seen(slot: &Slot, scaled: &str, schedule: Option<&ScheduleView>) -> P
         tree: Keeping::default(),
         schedule: schedule.cloned(),
     };
-    ProcessSeen { slot: slot.id, name: slot.name.clone(), view, spawned, suffix: suffix(slot, scaled), waits }
+    ProcessSeen {
+        slot: slot.id,
+        name: slot.name.clone(),
+        view,
+        spawned,
+        tried_at,
+        suffix: suffix(slot, scaled),
+        waits,
+    }
 }
 
 /// The snapshot for somebody who looks now, with dates in their time zone.
@@ -198,6 +210,9 @@ fn describe(process: &ProcessSeen, now: Moment, zone: &TimeZone) -> String {
         },
         (StateWord::Running | StateWord::Unknown, _) => String::new(),
     };
+    if let Some(at) = process.tried_at {
+        text.push_str(&format!("; tried once more in {}", rounded(at.since(now))));
+    }
     if let Some(schedule) = &view.schedule {
         for part in dates(schedule, view.state.is_down(), zone) {
             text.push_str(", ");
@@ -229,6 +244,12 @@ fn dates(schedule: &ScheduleView, at_rest: bool, zone: &TimeZone) -> Vec<String>
         (false, None, None) => String::from("has no more dates"),
     });
     parts
+}
+
+/// A pause as people say it.
+fn rounded(pause: Duration) -> String {
+    let seconds = pause.as_secs();
+    shown(Duration::from_secs(if seconds > 3600 { seconds - seconds % 60 } else { seconds }))
 }
 
 /// `0:00:03`, `23:59:59`, `1 day, 2:03:04`, `2 days, 0:00:00`.

@@ -7,6 +7,7 @@ use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use qfleet_manifest::per_process::OneProcess;
 use qfleet_manifest::settings::{Group, Logging, Manifest, Work};
 use qfleet_model::link::ToChild;
 use qfleet_model::process::{Pid, SIGKILL, Signal};
@@ -129,8 +130,9 @@ impl World {
 
     fn start(&mut self, effect: Effect) -> Option<Event> {
         match effect {
-            Effect::Spawn { slot, name, group, ledger, after, run } => {
-                let plan = self.plan_slot(slot, name, &group, ledger.as_deref(), &after, run);
+            Effect::Spawn { slot, name, number, group, ledger, after, run } => {
+                let one = OneProcess { group: &group.name, name: &name, number };
+                let plan = self.plan_slot(slot, one, &group, ledger.as_deref(), &after, run);
                 Some(match plan.and_then(|plan| self.launch(plan)) {
                     Ok(pid) => Event::Spawned { slot, pid },
                     Err(why) => Event::SpawnFailed { slot, why },

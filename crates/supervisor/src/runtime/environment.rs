@@ -11,6 +11,9 @@ use qfleet_os::tree::MARK;
 /// What a child with a clean environment still gets.
 const ALWAYS: [&str; 4] = ["PATH", "HOME", "LANG", "TZ"];
 
+/// What tells a child which process it is.
+pub(super) const OWN_VARIABLES: [&str; 2] = ["QFLEET_PROCESS_NAME", "QFLEET_GROUP_NAME"];
+
 /// The daemon's own variables without those that are not for children.
 pub(super) fn inherited<'a>(
     own: &'a [(OsString, OsString)],
@@ -43,8 +46,9 @@ pub(super) fn environment(
         set("USER", user.name.clone().map(Into::into));
         set("LOGNAME", user.name.clone().map(Into::into));
     }
-    variables.insert("QFLEET_PROCESS_NAME".into(), process_name.into());
-    variables.insert("QFLEET_GROUP_NAME".into(), group.name.clone().into());
+    let [own_name, group_name] = OWN_VARIABLES;
+    variables.insert(own_name.into(), process_name.into());
+    variables.insert(group_name.into(), group.name.clone().into());
     variables.extend(group.process.environment.iter().map(|(name, value)| (name.into(), value.into())));
     variables.into_iter().collect()
 }

@@ -2,15 +2,17 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use qfleet_manifest::per_process::OneProcess;
 use qfleet_manifest::settings::{Group, ScheduleSettings, Work};
-use qfleet_model::start::{Identity, Preparation, Role};
+use qfleet_model::start::{EnvFile, Identity, Preparation, Role};
 use qfleet_os::tree::MARK;
 use serde::Serialize;
 
 use super::effects::World;
-use super::environment::{environment, inherited};
+use super::environment::{OWN_VARIABLES, environment, inherited};
 use super::trees::{Kind, Tree};
 use crate::fleet::{RunFor, SlotId};
 
@@ -39,14 +41,14 @@ impl World {
     pub(super) fn plan_slot(
         &mut self,
         slot: SlotId,
-        name: Arc<str>,
+        one: OneProcess<'_>,
         group: &Arc<Group>,
         ledger: Option<&str>,
         after: &[String],
         run: Option<RunFor>,
     ) -> Result<ChildPlan, String> {
         let user = self.identities.of(group)?;
-        let mut preparation = self.preparation(group, user.clone());
+        let mut preparation = self.preparation(group, one, user.clone());
         let role = match (&group.work, ledger) {
             (Work::Queue(settings) | Work::Pool(settings), Some(own)) => Role::Worker {
                 settings: json(settings)?,
@@ -58,7 +60,7 @@ impl World {
             },
             (Work::Program { argv }, _) => {
                 preparation.parent_death = Some(group.process.stop_signal);
-                Role::Program { argv: argv.clone() }
+                Role::Program { argv: argv.iter().map(|word| one.fill(word)).collect() }
             }
             (Work::Schedule(schedule), _) => {
                 preparation.parent_death = Some(group.process.stop_signal);
@@ -68,13 +70,18 @@ impl World {
         };
         let is_program = matches!(group.work, Work::Program { .. } | Work::Schedule(_));
         let kind = if is_program { Kind::Program } else { Kind::Worker };
-        let tree = self.trees.plant(kind, &name);
+        let tree = self.trees.plant(kind, one.name);
         preparation.cgroup = tree.leaf.as_ref().map(|leaf| leaf.path().to_owned());
-        let mut environment = self.environment_of(group, &name, user.as_ref());
+        let mut environment = self.environment_of(group, one.name, user.as_ref());
+        for (name, value) in &mut environment {
+            if let Some(written) = name.to_str().and_then(|name| group.process.environment.get(name)) {
+                *value = one.fill(written).into();
+            }
+        }
         environment.extend(variables_of_run(group, run));
         environment.push((MARK.into(), tree.mark.clone().into()));
         Ok(ChildPlan {
-            name,
+            name: Arc::from(one.name),
             role,
             preparation,
             environment,
@@ -149,18 +156,30 @@ impl World {
         environment(&self.child.environment, &self.manifest.secret_variables, group, name, user)
     }
 
-    fn preparation(&self, group: &Group, user: Option<Identity>) -> Preparation {
+    fn preparation(&self, group: &Group, one: OneProcess<'_>, user: Option<Identity>) -> Preparation {
         let process = &group.process;
+        let filled = |path: &Path| match path.to_str() {
+            Some(text) => PathBuf::from(one.fill(text)),
+            None => path.to_owned(),
+        };
+        let env_files = process.env_files.iter();
         let mut limits = process.limits.clone();
         // The daemon has raised its own; some programs break above what they are used to.
         limits.entry("nofile".to_owned()).or_insert((self.child.open_files.soft, self.child.open_files.hard));
         Preparation {
             user,
-            cwd: process.cwd.clone(),
+            cwd: process.cwd.as_deref().map(filled),
             umask: Some(process.umask.unwrap_or(UMASK)),
             nice: process.nice,
             limits,
             cgroup: None,
+            env_files: env_files.map(|file| EnvFile { path: filled(&file.path), ..*file }).collect(),
+            fixed_variables: OWN_VARIABLES
+                .iter()
+                .chain([&MARK])
+                .map(|name| (*name).to_owned())
+                .chain(process.environment.keys().cloned())
+                .collect(),
             parent_death: None,
         }
     }

@@ -8,6 +8,7 @@
 mod child;
 mod daemon;
 mod harness;
+mod options;
 mod outside;
 mod programs;
 mod trees;
@@ -24,5 +25,5 @@ fn main() -> std::process::ExitCode {
 }
 
 fn cases() -> Vec<harness::Case> {
-    [programs::CASES, workers::CASES, trees::CASES, outside::CASES].concat()
+    [programs::CASES, options::CASES, workers::CASES, trees::CASES, outside::CASES].concat()
 }
