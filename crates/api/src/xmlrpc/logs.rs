@@ -158,7 +158,8 @@ pub(super) fn clear_all(caller: &Caller<'_>) -> Value {
         let cleared = caller.dispatch.clear_logs(caller.peer, process);
         result(process, cleared.err().map(|failure| Kind::Failed.of(failure.to_string())))
     };
-    Value::List(caller.dispatch.status().processes.iter().map(clear).collect())
+    let fleet = caller.dispatch.status();
+    Value::List(caller.chosen(&fleet, None, |_any| true).into_iter().map(clear).collect())
 }
 
 /// The daemon's own log, of which the last lines are kept in memory.

@@ -131,13 +131,25 @@ pub(super) async fn signal(caller: &Caller<'_>, name: &str, word: &str) -> Resul
 
 pub(super) async fn signal_group(caller: &Caller<'_>, name: &str, word: &str) -> Result<Value, Fault> {
     let group = find_group(&caller.dispatch.status(), name)?;
-    let signal = number(word)?;
-    caller.several(Some(&group), can_be_signalled, |names| Command::Signal { names, signal }, true).await
+    signal_several(caller, Some(&group), word).await
 }
 
 pub(super) async fn signal_all(caller: &Caller<'_>, word: &str) -> Result<Value, Fault> {
-    let signal = number(word)?;
-    caller.several(None, can_be_signalled, |names| Command::Signal { names, signal }, true).await
+    signal_several(caller, None, word).await
+}
+
+/// A signal that there is not is told of each process: a fault about all of them would end `supervisorctl signal X all`.
+async fn signal_several(caller: &Caller<'_>, group: Option<&str>, word: &str) -> Result<Value, Fault> {
+    match number(word) {
+        Ok(signal) => {
+            caller.several(group, can_be_signalled, |names| Command::Signal { names, signal }, true).await
+        }
+        Err(fault) => {
+            let fleet = caller.dispatch.status();
+            let chosen = caller.chosen(&fleet, group, can_be_signalled);
+            Ok(Value::List(chosen.into_iter().map(|process| result(process, Some(fault.clone()))).collect()))
+        }
+    }
 }
 
 /// A signal by name or number; 0 only asks whether there is anybody.
@@ -174,6 +186,22 @@ impl Caller<'_> {
         Ok(Vec::new())
     }
 
+    /// Those processes of a group, or of all, that are in a fitting state; in the order of their priority, as supervisord
+    /// lists them.
+    pub(super) fn chosen<'f>(
+        &self,
+        fleet: &'f FleetSnapshot,
+        group: Option<&str>,
+        fits: impl Fn(StateWord) -> bool,
+    ) -> Vec<&'f ProcessView> {
+        let manifest = self.dispatch.manifest();
+        let of_group = |process: &&ProcessView| group.is_none_or(|group| process.group == group);
+        let fitting = fleet.processes.iter().filter(of_group).filter(|process| fits(process.state));
+        let mut chosen: Vec<&ProcessView> = fitting.collect();
+        chosen.sort_by_cached_key(|process| manifest.group(&process.group).map(|it| it.process.priority));
+        chosen
+    }
+
     /// Has the fleet do something with those processes of a group, or of all, that are in a fitting state.
     async fn several(
         &self,
@@ -183,9 +211,7 @@ impl Caller<'_> {
         wait: bool,
     ) -> Result<Value, Fault> {
         let fleet = self.dispatch.status();
-        let of_group = |process: &&ProcessView| group.is_none_or(|group| process.group == group);
-        let chosen: Vec<&ProcessView> =
-            fleet.processes.iter().filter(of_group).filter(|process| fits(process.state)).collect();
+        let chosen = self.chosen(&fleet, group, fits);
         if chosen.is_empty() {
             return Ok(Value::List(Vec::new()));
         }

@@ -134,10 +134,17 @@ fn steering(ctl: &Ctl) {
     );
     ctl.says(&["restart", "nope"], &["nope: ERROR (no such process)", "nope: ERROR (no such process)"], 1);
     ctl.says(&["signal", "BOGUS", "cat"], &["cat: ERROR (bad signal name)"], 1);
+    ctl.says(
+        &["signal", "BOGUS", "worker:*"],
+        &["worker:worker_00: ERROR (bad signal name)", "worker:worker_01: ERROR (bad signal name)"],
+        1,
+    );
+    let all = ctl.mentions(&["signal", "BOGUS", "all"], "cat: ERROR (bad signal name)", 1);
+    assert!(!all.contains("Fault"), "told of each process, not of all as one: {all}");
     ctl.says(&["signal", "CONT", "manual"], &["manual: ERROR (not running)"], 7);
     ctl.says(&["signal", "0", "cat"], &["cat: signalled"], 0);
     let all = ctl.mentions(&["signal", "CONT", "all"], "cat: signalled", 0);
-    assert!(all.contains("worker:worker_00: signalled") && !all.contains("manual"), "{all}");
+    assert!(all.starts_with("worker:worker_00: signalled") && !all.contains("manual"), "by priority: {all}");
     ctl.says(
         &["signal", "sigcont", "worker:*"],
         &["worker:worker_00: signalled", "worker:worker_01: signalled"],
