@@ -17,7 +17,7 @@ const MOST: usize = 10_000;
 /// # Errors
 /// A file that cannot be read, or whose `[include]` cannot be understood.
 pub(crate) fn gather(file: &Path, host: &str) -> Result<Vec<Source>, Problem> {
-    let main = if file == Path::new("-") { standard_input()? } else { read(file)? };
+    let main = if file == Path::new("-") { standard_input()? } else { read(file, |_any| true)? };
     let parsed = ini::parse(&main)?;
     let Some(setting) = parsed.section("include").and_then(|section| section.get("files")) else {
         return Ok(vec![main]);
@@ -32,23 +32,25 @@ pub(crate) fn gather(file: &Path, host: &str) -> Result<Vec<Source>, Problem> {
     }
     let base = PathBuf::from(&main.here);
     let mut sources = vec![main];
+    let too_many = || Problem::at(&setting.place, format_args!("`files` stands for more than {MOST} files"));
     for pattern in patterns.split_whitespace() {
-        for path in matches(&base.join(pattern)) {
+        for path in matches(&base.join(pattern)).ok_or_else(too_many)? {
             if sources.len() > MOST {
-                return Err(Problem::at(
-                    &setting.place,
-                    format_args!("`files` stands for more than {MOST} files"),
-                ));
+                return Err(too_many());
             }
-            sources.push(read(&path)?);
+            sources.push(read(&path, std::fs::FileType::is_file)?);
         }
     }
     Ok(sources)
 }
 
-fn read(path: &Path) -> Result<Source, Problem> {
+/// Reads a file of a fitting kind: whoever names a pipe wants it read, a pattern that finds one would wait for its writer.
+fn read(path: &Path, fits: fn(&std::fs::FileType) -> bool) -> Result<Source, Problem> {
     let shown = path.display();
     let problem = |error: io::Error| Problem(format!("`{shown}` cannot be read: {error}"));
+    if !fits(&std::fs::metadata(path).map_err(problem)?.file_type()) {
+        return Err(problem(io::Error::other("it is no plain file")));
+    }
     let file = std::fs::File::open(path).map_err(problem)?;
     let text = text_of(file).map_err(problem)?;
     let absolute = std::path::absolute(path).map_err(problem)?;
@@ -72,8 +74,8 @@ fn text_of(from: impl Read) -> io::Result<String> {
     String::from_utf8(bytes).map_err(|_| io::Error::other("it is not UTF-8 text"))
 }
 
-/// Every file a path with patterns stands for, sorted.
-fn matches(pattern: &Path) -> Vec<PathBuf> {
+/// Every file a path with patterns stands for, sorted; `None` when that is more than anybody means, on the way there, too.
+fn matches(pattern: &Path) -> Option<Vec<PathBuf>> {
     let mut found = vec![PathBuf::new()];
     for part in pattern.components() {
         let name = match part {
@@ -87,15 +89,18 @@ fn matches(pattern: &Path) -> Vec<PathBuf> {
             found.iter_mut().for_each(|path| path.push(&name));
             continue;
         }
-        found = found.iter().flat_map(|folder| entries(folder, &name)).collect();
+        found = found.iter().flat_map(|folder| entries(folder, &name)).take(MOST + 1).collect();
+        if found.len() > MOST {
+            return None;
+        }
     }
     found.retain(|path| path.exists());
     found.sort();
-    found
+    Some(found)
 }
 
-fn entries(folder: &Path, pattern: &str) -> Vec<PathBuf> {
+fn entries(folder: &Path, pattern: &str) -> impl Iterator<Item = PathBuf> {
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
-    let fitting = entries.filter(|entry| glob::fits(pattern, &entry.file_name().to_string_lossy()));
-    fitting.map(|entry| entry.path()).collect()
+    let fitting = entries.filter(move |entry| glob::fits(pattern, &entry.file_name().to_string_lossy()));
+    fitting.map(|entry| entry.path())
 }

@@ -102,3 +102,20 @@ fn what_cannot_be_read_is_told_and_nothing_is_written() {
     assert_eq!(output.status.code(), Some(1));
     assert!(text(&output.stderr).contains("none.conf` cannot be read: "), "{}", text(&output.stderr));
 }
+
+#[test]
+fn a_pattern_that_finds_a_pipe_or_half_the_disk_does_not_hang() {
+    let dir = Scratch::new();
+    nix::unistd::mkfifo(&dir.join("pipe"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+    for (files, part) in [
+        ("p*", "pipe` cannot be read: it is no plain file"),
+        ("/*", "it is no plain file"),
+        // Whatever is there: a word about it, or nothing found, and soon.
+        ("/*/*/*/*/*", ""),
+    ] {
+        let conf = dir.write("s.conf", format!("[include]\nfiles={files}\n[program:a]\ncommand=true\n"));
+        let output = import(&conf, &[]);
+        let said = text(&output.stderr);
+        assert!(said.contains(part) && matches!(output.status.code(), Some(0 | 1)), "{files}: {said}");
+    }
+}
