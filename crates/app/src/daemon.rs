@@ -166,7 +166,7 @@ impl Daemon<'_> {
             if !ended.again {
                 return Ok(Exit::of_daemon(ended.code));
             }
-            let manifest = manifest_file::read(&self.file).unwrap_or_else(|problems| {
+            let manifest = manifest_file::read_again(&self.file).unwrap_or_else(|problems| {
                 tracing::error!("the manifest has problems now, going on with it as it was:\n{problems}");
                 in_force.clone()
             });
@@ -280,7 +280,7 @@ impl Daemon<'_> {
         let (level, file) = (manifest.logging.level, self.file.clone());
         Ok(Setup {
             manifest,
-            reload: Arc::new(move || manifest_file::read(&file)),
+            reload: Arc::new(move || manifest_file::read_again(&file)),
             image: OwnImage::open().map_err(NotStarted::internal("open our own program file"))?,
             child_args: vec!["child".to_owned()],
             environment: environment(level),

@@ -1,6 +1,7 @@
 //! The manifest on disk, read with this machine as its outside.
 
 use std::fs;
+use std::io::{self, Read};
 use std::path::Path;
 
 use qfleet_manifest::problem::Problems;
@@ -11,18 +12,55 @@ use crate::world::Machine;
 /// A manifest larger than this is somebody's mistake; in bytes.
 const LARGEST: u64 = 4 * 1024 * 1024;
 
-/// Reads and judges a manifest.
+/// Reads and judges a manifest. `file` may be a pipe, whose writer is waited for.
 ///
 /// # Errors
 /// Every problem at once; also when the file cannot be read.
 pub(crate) fn read(file: &Path) -> Result<Manifest, Problems> {
-    let shown = file.display().to_string();
-    let whole = |what: String| Problems::of_file(&shown, what);
-    let size = fs::metadata(file).map_err(|error| whole(format!("cannot be read: {error}")))?.len();
-    if size > LARGEST {
-        return Err(whole(format!("has {size} bytes; a manifest may have {LARGEST}")));
+    judge(file, &text_of(file)?)
+}
+
+/// The same for a fleet that runs. A pipe is refused: it has been read, and is empty now or would hold up every later
+/// reload. So is a file without any setting: it was cut short (by a full disk, or while it is written), and would end
+/// every process there is.
+///
+/// # Errors
+/// Every problem at once; also when the file cannot be read, or says nothing.
+pub(crate) fn read_again(file: &Path) -> Result<Manifest, Problems> {
+    let metadata = fs::metadata(file).map_err(|error| problem(file, format!("cannot be read: {error}")))?;
+    if !metadata.is_file() {
+        return Err(problem(file, "is no plain file, so it cannot be read again"));
     }
-    let bytes = fs::read(file).map_err(|error| whole(format!("cannot be read: {error}")))?;
-    let text = String::from_utf8(bytes).map_err(|_| whole("is not UTF-8 text".to_owned()))?;
-    qfleet_manifest::load(&shown, &text, &Machine)
+    let text = text_of(file)?;
+    let says = |line: &str| !matches!(line.trim_start().chars().next(), None | Some('#'));
+    if !text.lines().any(says) {
+        let what = "is empty; for a fleet without processes write `programs: {}`, and to end this one use \
+            `qfleet shutdown`";
+        return Err(problem(file, what));
+    }
+    judge(file, &text)
+}
+
+fn problem(file: &Path, what: impl Into<String>) -> Problems {
+    Problems::of_file(&file.display().to_string(), what)
+}
+
+fn text_of(file: &Path) -> Result<String, Problems> {
+    let unreadable = |error: io::Error| problem(file, format!("cannot be read: {error}"));
+    let open = fs::File::open(file).map_err(unreadable)?;
+    let size = open.metadata().map_err(unreadable)?.len();
+    let mut bytes = Vec::new();
+    if size <= LARGEST {
+        // What is no plain file does not say how large it is.
+        open.take(LARGEST + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+    }
+    let size = size.max(bytes.len() as u64);
+    if size > LARGEST {
+        return Err(problem(file, format!("has {size} bytes; a manifest may have {LARGEST}")));
+    }
+    String::from_utf8(bytes).map_err(|_| problem(file, "is not UTF-8 text"))
+}
+
+fn judge(file: &Path, text: &str) -> Result<Manifest, Problems> {
+    qfleet_manifest::load(&file.display().to_string(), text, &Machine)
 }

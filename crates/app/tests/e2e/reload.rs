@@ -83,3 +83,30 @@ fn a_second_daemon_at_the_same_socket_ends_with_73() {
     assert_eq!(fleet.state("idle"), "RUNNING", "and disturbs nobody");
     assert_eq!(fleet.stop(), 0);
 }
+
+#[test]
+fn a_manifest_cut_to_nothing_or_read_from_a_pipe_ends_no_process() {
+    let mut fleet = Fleet::start_and_wait("programs:\n  steady: {command: sleep 1000, startsecs: 0}\n");
+    let steady = fleet.pid_of("steady");
+    let file = fleet.dir.join("qfleet.yaml");
+    let refused = |part: &str| {
+        let output = fleet.qfleet(&["reload"]);
+        let said = text(&output.stderr);
+        assert!(output.status.code() == Some(78) && said.contains(part), "{said}");
+        assert_eq!(fleet.pid_of("steady"), steady);
+    };
+    for nothing in ["", "\n\n", "# what is left of a long file\n"] {
+        std::fs::write(&file, nothing).unwrap();
+        refused("is empty; for a fleet without processes write `programs: {}`");
+    }
+    std::fs::remove_file(&file).unwrap();
+    nix::unistd::mkfifo(&file, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    // Nobody writes into it: whoever opens it would wait, and everybody behind him.
+    refused("is no plain file, so it cannot be read again");
+    refused("is no plain file, so it cannot be read again");
+    std::fs::remove_file(&file).unwrap();
+    refused("cannot be read: No such file");
+    fleet.rewrite("programs: {}\n");
+    assert!(fleet.ok(&["reload"]).contains("steady: removed"));
+    assert_eq!(fleet.stop(), 0);
+}
