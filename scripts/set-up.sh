@@ -37,6 +37,7 @@ test)
     need systemd has systemd-analyze
     need procps has ps
     need python3 has python3
+    need python3-venv python3 -c 'import ensurepip'
     need supervisor has supervisorctl
     need nodejs has node
     need npm has npm
@@ -104,5 +105,18 @@ if [ "$purpose" = test ] || [ "$purpose" = bench ]; then
         cp $source/package.json $source/package-lock.json $modules/
         npm install --no-audit --no-fund --loglevel error --prefix $modules
         cp $source/package-lock.json $modules/installed-lock.json
+    fi
+fi
+
+# The newest supervisorctl beside Debian's, once. Where pip cannot fetch it the tests run with Debian's alone.
+if [ "$purpose" = test ]; then
+    version=4.3.0
+    folder=target/supervisor
+    if ! grep -qx $version $folder/installed 2>/dev/null; then
+        if python3 -m venv $folder && $folder/bin/pip install --quiet --disable-pip-version-check supervisor==$version; then
+            echo $version >$folder/installed
+        else
+            echo "set-up: supervisor $version is not to be had by pip; its client is tested in Debian's version only" >&2
+        fi
     fi
 fi

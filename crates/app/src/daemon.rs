@@ -11,7 +11,7 @@ use std::ffi::OsString;
 use std::fs::{self, DirBuilder};
 use std::io;
 use std::net::TcpListener;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
@@ -27,7 +27,7 @@ use qfleet_os::lock::{InstanceLock, LockError};
 use qfleet_os::replace::{self, Handed};
 use qfleet_os::service::Service;
 use qfleet_os::spawn::OwnImage;
-use qfleet_os::{descriptors, signal, socket, users};
+use qfleet_os::{descriptors, mask, signal, socket, users};
 use qfleet_supervisor::{Ended, Handle, Lived, Setup, State, Supervisor};
 
 use crate::args::Options;
@@ -79,6 +79,7 @@ fn start(options: &Options) -> Result<Exit, NotStarted> {
     signal::hold().map_err(NotStarted::internal("keep signals for later"))?;
     let handed = replace::handed().map_err(NotStarted::internal("take the running daemon's place"))?;
     descriptors::ensure_standard().map_err(NotStarted::internal("open the standard descriptors"))?;
+    mask::keep_files_ours();
     match handed {
         None => begin(options),
         Some(Handed::Rehearsal) => Ok(handover::rehearse()),
@@ -366,10 +367,12 @@ impl Place {
         })?;
         let socket =
             std::path::absolute(&socket).map_err(NotStarted::internal("resolve the socket's path"))?;
-        if let Some(folder) = socket.parent() {
-            DirBuilder::new().recursive(true).mode(0o755).create(folder).map_err(|error| {
-                NotStarted::new(Exit::Taken, format!("cannot make `{}`: {error}", folder.display()))
-            })?;
+        if let Some(folder) = socket.parent().filter(|folder| !folder.exists()) {
+            // Everybody may pass, whatever our mask takes from them: the socket has a mode of its own.
+            let made = DirBuilder::new().recursive(true).mode(0o755).create(folder);
+            made.and_then(|()| fs::set_permissions(folder, fs::Permissions::from_mode(0o755))).map_err(
+                |error| NotStarted::new(Exit::Taken, format!("cannot make `{}`: {error}", folder.display())),
+            )?;
         }
         Ok(Self { socket })
     }

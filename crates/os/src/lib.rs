@@ -7,7 +7,7 @@
 //!
 //! | For the daemon | For a worker | For both |
 //! | --- | --- | --- |
-//! | [`spawn`], [`reap`], [`replace`], [`lock`], [`socket`], [`service`], [`users`], [`wall`] | [`prepare`], [`job_child`], [`locked_map`] | [`signal`], [`tree`], [`cgroup`], [`exit`], [`limits`], [`descriptors`], [`usage`], [`clock`] |
+//! | [`spawn`], [`reap`], [`replace`], [`lock`], [`socket`], [`service`], [`users`], [`wall`], [`mask`] | [`prepare`], [`job_child`], [`locked_map`] | [`signal`], [`tree`], [`cgroup`], [`exit`], [`limits`], [`descriptors`], [`usage`], [`clock`] |
 //!
 //! `unsafe` stands in two files: the raw system calls, and the mapped file.
 
@@ -20,6 +20,7 @@ pub mod job_child;
 pub mod limits;
 pub mod lock;
 pub mod locked_map;
+pub mod mask;
 pub mod prepare;
 mod raw;
 pub mod reap;

@@ -1,5 +1,6 @@
 //! Daemons that somebody started with odd things inherited.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::time::{Duration, Instant};
 
 use qfleet_testkit::eventually;
@@ -18,6 +19,30 @@ os.set_inheritable(reader, True)
 os.dup2(writer, 1)
 os.dup2(writer, 2)
 os.execv(sys.argv[1], sys.argv[1:])";
+
+/// Executes its arguments with a mask that takes nothing, or everything, from new files.
+const MASK: &str = "import os, sys
+os.umask(int(sys.argv[1], 8))
+os.execv(sys.argv[2], sys.argv[2:])";
+
+#[test]
+fn files_of_a_daemon_started_with_any_mask_are_its_own_to_write_and_nobody_elses() {
+    for (mask, folder, file) in [("0", 0o755, 0o644), ("077", 0o700, 0o600), ("777", 0o700, 0o600)] {
+        let mut fleet = Fleet::start_through(
+            &["python3", "-c", MASK, mask],
+            "programs:\n  a: {command: \"sh -c 'umask; exec sleep 1000'\", startsecs: 0}\nlogging: {dir: '{dir}/logs'}\n",
+        );
+        let log = fleet.dir.join("logs/a.log");
+        eventually(SOON, "a line in the log", || {
+            std::fs::read_to_string(&log).is_ok_and(|text| text.contains("0022")).then_some(())
+        });
+        let mode = |path: &std::path::Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!((mode(log.parent().unwrap()), mode(&log)), (folder, file), "started with {mask}");
+        let ledgers = mode(&fleet.dir.join("q.sock.slots"));
+        assert_eq!(ledgers, 0o711, "started with {mask}: workers of other users pass through to their own");
+        assert_eq!(fleet.stop(), 0);
+    }
+}
 
 #[test]
 fn signals_that_the_starter_had_blocked_do_not_keep_the_daemon_from_reaping_and_ending() {

@@ -1,6 +1,6 @@
 //! supervisorctl with a configuration of its own, over either door.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use qfleet_testkit::{Guarded, Scratch};
@@ -10,9 +10,13 @@ use crate::support::{Fleet, text};
 /// The password of `admin` over TCP.
 pub(crate) const PASSWORD: &str = "s3:cret";
 
+/// Where `scripts/set-up.sh` installs the newest supervisorctl, beside Debian's.
+const NEWEST: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../target/supervisor/bin/supervisorctl");
+
 /// One way to a daemon.
 pub(crate) struct Ctl {
     dir: Scratch,
+    program: &'static str,
 }
 
 impl Ctl {
@@ -30,11 +34,16 @@ impl Ctl {
         let dir = Scratch::new();
         let login = password.map(|password| format!("username=admin\npassword={password}\n"));
         dir.write("ctl.conf", format!("[supervisorctl]\nserverurl={url}\n{}", login.unwrap_or_default()));
-        Self { dir }
+        Self { dir, program: "supervisorctl" }
+    }
+
+    /// The same way with the newest client, if it could be installed.
+    pub(crate) fn newest(self) -> Option<Self> {
+        Path::new(NEWEST).exists().then_some(Self { program: NEWEST, ..self })
     }
 
     fn command(&self, words: &[&str]) -> Command {
-        let mut command = Command::new("supervisorctl");
+        let mut command = Command::new(self.program);
         command.arg("-c").arg(self.dir.join("ctl.conf")).args(words).current_dir(self.dir.path());
         command.env("PYTHONUNBUFFERED", "1").stdin(Stdio::null());
         command

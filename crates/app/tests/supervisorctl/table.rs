@@ -42,11 +42,14 @@ fn fleet(more: &str) -> Fleet {
 fn over_the_socket() {
     let fleet = fleet("");
     let ctl = Ctl::unix(&fleet);
-    looking(&fleet, &ctl);
-    steering(&ctl);
-    logs(&ctl);
-    groups(&ctl);
-    ending(fleet, &ctl);
+    whole_table(fleet, &ctl);
+}
+
+#[test]
+fn over_the_socket_with_the_newest_client() {
+    let fleet = fleet("");
+    let Some(ctl) = Ctl::unix(&fleet).newest() else { return };
+    whole_table(fleet, &ctl);
 }
 
 #[test]
@@ -63,12 +66,15 @@ fn over_tcp_with_a_password() {
     let nobody = Ctl::at(&format!("http://127.0.0.1:{port}"), None);
     nobody.mentions(&["start", "manual"], "Server requires authentication", 1);
     assert_eq!(fleet.state("manual"), "STOPPED");
-    let ctl = Ctl::tcp(port);
-    looking(&fleet, &ctl);
-    steering(&ctl);
-    logs(&ctl);
-    groups(&ctl);
-    ending(fleet, &ctl);
+    whole_table(fleet, &Ctl::tcp(port));
+}
+
+fn whole_table(fleet: Fleet, ctl: &Ctl) {
+    looking(&fleet, ctl);
+    steering(ctl);
+    logs(ctl);
+    groups(ctl);
+    ending(fleet, ctl);
 }
 
 fn looking(fleet: &Fleet, ctl: &Ctl) {
@@ -156,7 +162,9 @@ fn logs(ctl: &Ctl) {
     ctl.says(&["tail", "nope"], &["nope: ERROR (no such process name)"], 1);
     ctl.says(&["tail", "nolog", "stderr"], &["nolog: ERROR (no log file)"], 1);
     ctl.says(&["tail", "-11", "chatty"], &["abcdefghij", ""], 0);
+    ctl.says(&["tail", "-20", "chatty"], &["123456789abcdefghij", ""], 0);
     ctl.says(&["tail", "chatty", "stderr"], &["oops", ""], 0);
+    ctl.mentions(&["tail", "chatty", "neither"], "Error: bad channel 'neither'", 1);
     ctl.mentions(&["tail", "-f", "nope"], "Cannot read, status code 404", 0);
     ctl.mentions(&["maintail", "-8000"], "asked over", 0);
     ctl.says(&["clear", "worker:*"], &["worker:None: ERROR (no such process)"], 1);

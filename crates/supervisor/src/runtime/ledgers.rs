@@ -3,9 +3,9 @@
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
-use std::fs::{self, DirBuilder};
+use std::fs::{self, DirBuilder, Permissions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, chown};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 
 use qfleet_model::start::Identity;
@@ -30,8 +30,11 @@ impl Ledgers {
     /// # Errors
     /// It cannot be made.
     pub(super) fn new(dir: PathBuf) -> io::Result<Self> {
-        // Others may pass through to their own directory below, and see nothing.
-        DirBuilder::new().recursive(true).mode(0o711).create(&dir).map_err(|error| {
+        // Others may pass through to their own directory below, and see nothing; whatever the daemon's mask takes from them,
+        // as that of a hardened unit does: a worker of another user could make no ledger and never start.
+        let mode = Permissions::from_mode(0o711);
+        let made = DirBuilder::new().recursive(true).mode(0o700).create(&dir);
+        made.and_then(|()| fs::set_permissions(&dir, mode)).map_err(|error| {
             io::Error::new(error.kind(), format!("make the state directory `{}`: {error}", dir.display()))
         })?;
         Ok(Self { dir, paths: HashMap::new() })
