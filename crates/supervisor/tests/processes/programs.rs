@@ -225,9 +225,14 @@ programs:
 }
 
 fn signals_to_the_daemon_drain_it() {
+    // Takes its time, so that the second signal comes before the end.
+    let manifest = "
+programs:
+  slow: {command: \"sh -c 'trap \\\"exec sleep 1\\\" TERM; echo up; while :; do sleep 0.05; done'\", startsecs: 0}
+";
     for number in [15, 2, 3] {
-        let code = daemon(SLEEPER, move |tester| {
-            tester.until_up();
+        let code = daemon(manifest, move |tester| {
+            tester.until_said("slow", Stream::Stdout, "up\n");
             let own = i32::try_from(std::process::id()).unwrap();
             signal::send(own, number).unwrap();
             signal::send(own, number).unwrap();
