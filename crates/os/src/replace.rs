@@ -25,7 +25,7 @@ use nix::unistd::{execve, pipe2};
 
 use crate::{descriptors, raw};
 
-/// Names what is handed over: `rehearsal`, or the numbers of the descriptors of state and old program.
+/// Names what is handed over: `rehearsal`, or the numbers of the descriptors of the state, the old program and the new one.
 pub const HANDED_OVER: &str = "QFLEET_HANDED_OVER";
 
 /// Why a new program gave everything back to the old one.
@@ -154,7 +154,7 @@ pub fn replace(
     keep: &[BorrowedFd<'_>],
     given_back: Option<&str>,
 ) -> io::Result<Infallible> {
-    let handed = format!("{},{}", state.as_raw_fd(), old.as_raw_fd());
+    let handed = [state, old, program.as_fd()].map(|descriptor| descriptor.as_raw_fd().to_string()).join(",");
     let text = |text: &[u8]| CString::new(text).map_err(io::Error::other);
     let arguments =
         env::args_os().map(|argument| text(argument.as_bytes())).collect::<io::Result<Vec<_>>>()?;
@@ -229,11 +229,15 @@ pub fn handed() -> io::Result<Option<Handed>> {
     if handed == REHEARSAL {
         return Ok(Some(Handed::Rehearsal));
     }
-    let numbers = handed.to_str().and_then(|text| text.split_once(','));
-    let numbers = numbers.and_then(|(state, old)| Some((state.parse().ok()?, old.parse().ok()?)));
-    let (state, old): (RawFd, RawFd) = numbers.ok_or_else(|| {
-        io::Error::other(format!("`{HANDED_OVER}` is set by a daemon that is being replaced, by nobody else"))
-    })?;
+    let numbers = handed.to_str().unwrap_or_default().split(',').map(|number| number.parse().ok());
+    let [Some(state), Some(old), Some(own)] = numbers.collect::<Vec<Option<RawFd>>>()[..] else {
+        let text = format!("`{HANDED_OVER}` is set by a daemon that is being replaced, by nobody else");
+        return Err(io::Error::other(text));
+    };
+    if own != old {
+        // Only the interpreter of a script needed it.
+        drop(raw::inherited(own));
+    }
     let given_back = env::var_os(GIVEN_BACK).map(|why| why.to_string_lossy().into_owned());
     Ok(Some(Handed::Over {
         state: File::from(raw::inherited(state)?),

@@ -3,7 +3,6 @@
 #![allow(clippy::unwrap_used, clippy::missing_panics_doc)]
 
 mod support;
-mod trees;
 
 mod answers;
 mod bounds;
@@ -22,4 +21,6 @@ mod probe;
 mod programs;
 mod reload;
 mod rolling;
+mod trees;
+mod upgrade;
 mod users;

@@ -275,7 +275,7 @@ impl Supervisor {
         let trees = Trees::new(&setup.state_dir, setup.use_cgroups);
         let now = Now { moment: clock::now(), wall: carried.started_at };
         let (mut supervisor, handle) =
-            Self::assemble(setup, carried.fleet, ledgers, trees, open_files, now, Beginning::TakenOver)?;
+            Self::assemble(setup, carried.fleet, ledgers, trees, open_files, now, Beginning::Over)?;
         let in_force = Arc::new(carried.manifest);
         supervisor.world.identities = Identities::resume(carried.identities);
         supervisor.put_in_force(in_force.clone());
@@ -296,6 +296,7 @@ impl Supervisor {
             None => upgrade,
         });
         supervisor.telling.resume(&carried.telling);
+        supervisor.go_on();
         Ok((supervisor, handle))
     }
 
@@ -354,8 +355,10 @@ impl Supervisor {
         Ok(())
     }
 
-    /// The first thing after a take-over: says so, reads on, writes on, and notices who has ended meanwhile.
-    pub(super) fn go_on(&mut self) {
+    /// The end of a take-over: says so, reads on, writes on, and notices who has ended meanwhile, before anybody looks.
+    fn go_on(&mut self) {
+        let local = self.local.clone();
+        let _tasks_go_there = local.enter();
         if let Some(Upgrade { from, to, kept, error, .. }) = &self.upgrade {
             match error {
                 None => tracing::info!("upgraded from {from} to {to}: {kept} processes were kept"),
@@ -386,6 +389,7 @@ impl Supervisor {
             }
         }
         self.publish = true;
+        self.publish();
     }
 }
 

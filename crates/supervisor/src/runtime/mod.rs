@@ -169,9 +169,7 @@ pub enum Lived {
 enum Beginning {
     /// What the fleet's beginning asks for.
     Fresh(Vec<Effect>),
-    /// Going on where another program was.
-    TakenOver,
-    /// Nothing any more.
+    /// Nothing (any more).
     Over,
 }
 

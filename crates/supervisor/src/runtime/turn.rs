@@ -49,10 +49,8 @@ impl Supervisor {
 
     /// How the fleet ended; `None`: another program is to take our place.
     async fn live(&mut self) -> Option<Ended> {
-        match std::mem::replace(&mut self.beginning, Beginning::Over) {
-            Beginning::Fresh(effects) => self.begin(effects).await,
-            Beginning::TakenOver => self.go_on(),
-            Beginning::Over => {}
+        if let Beginning::Fresh(effects) = std::mem::replace(&mut self.beginning, Beginning::Over) {
+            self.begin(effects).await;
         }
         let mut woken = Woken::Look;
         loop {
