@@ -20,7 +20,13 @@ pub(crate) struct Library {
     pub(crate) scripts: fn() -> Scripts,
     /// A key that every queue with jobs to look at has.
     pub(crate) sign: &'static str,
-    /// Writes into the options of a new job what the library itself writes there, at this date (ms).
+    /// Options of a new job that take more than adding it.
+    pub(crate) unpushable: &'static [&'static str],
+    /// The library takes no number above this.
+    pub(crate) highest_priority: u64,
+    /// Why it takes no new job of this id.
+    pub(crate) bad_id: fn(&str) -> Option<&'static str>,
+    /// Writes into the options of a new job what the library itself writes there, at this date (ms), and as it names it.
     pub(crate) complete: fn(&mut Map<String, Value>, i64),
     /// Reads a job's hash as its scripts hand it out.
     pub(crate) row: fn(Reply) -> Row,

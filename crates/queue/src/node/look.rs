@@ -6,6 +6,7 @@ use qfleet_model::time::WallTime;
 use serde_json::Value;
 
 use super::held::Held;
+use super::options::Options;
 use super::queues::Queues;
 use super::{compose, settle};
 use crate::clock;
@@ -27,24 +28,17 @@ impl Queues {
                 .insert("delay".into(), Value::from(u64::try_from(delay.as_millis()).unwrap_or(u64::MAX)));
         }
         let now = clock::now().as_millis();
-        (self.library.complete)(&mut new.opts, now);
-        let number = |name: &str| new.opts.get(name).and_then(Value::as_u64).unwrap_or_default();
-        let (delay, priority) = (number("delay"), number("priority"));
-        let first = new.opts.get("lifo").and_then(Value::as_bool) == Some(true);
-        let wanted = new.opts.get("jobId").and_then(Value::as_str).unwrap_or_default().to_owned();
-        // The library keeps numbers for ids of its own, and `0:` for what old versions put among them.
-        if wanted.parse::<i64>().is_ok() || wanted.starts_with("0:") {
-            return Err(QueueError::Refused(format!("`{wanted}` is no `jobId`: it must not be a number")));
-        }
-        let opts = Value::Object(new.opts).to_string();
+        let data = new.data.get();
+        let opts = Options::read(self.library, new.opts, data, now).map_err(QueueError::Refused)?;
         let mut call = Call::default();
         call.key(self.keys.meta(queue)).own(now).own(self.keys.base(queue));
-        call.arg(&new.name).arg(new.data.get()).arg(&opts).own(delay).own(priority).own(u8::from(first));
-        call.arg(&wanted);
+        call.arg(&new.name).arg(data).arg(&opts.stored).own(opts.delay).own(opts.priority);
+        call.own(u8::from(opts.first)).arg(&opts.id);
         match self.link.run(&self.scripts.push, &call).await?.bytes() {
             Some(id) => Ok(Some(String::from_utf8_lossy(&id).into_owned())),
             None => Err(QueueError::Refused(format!(
-                "`{queue}` has a job with the id `{wanted}` already; give it another `jobId`"
+                "`{queue}` has a job with the id `{}` already; give it another `jobId`",
+                opts.id
             ))),
         }
     }

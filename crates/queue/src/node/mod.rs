@@ -19,6 +19,7 @@ pub(crate) mod keys;
 mod library;
 mod look;
 mod lost;
+mod options;
 mod pause;
 mod presence;
 pub(crate) mod queues;

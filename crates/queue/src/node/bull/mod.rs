@@ -8,12 +8,17 @@ use qfleet_model::job::Format;
 use serde_json::{Map, Value};
 
 use super::library::{Library, Scripts, script, scripts};
+use super::options;
 
 /// The library.
 pub(crate) static BULL: Library = Library {
     format: Format::Bull,
     scripts,
     sign: "failed",
+    unpushable: &["repeat", "debounce"],
+    // In a sorted set every number up to here is exact.
+    highest_priority: 1 << 53,
+    bad_id: options::kept_for_the_library,
     complete,
     row: job::row,
     refusal,
@@ -27,9 +32,10 @@ fn scripts() -> Scripts {
 }
 
 fn complete(opts: &mut Map<String, Value>, now: i64) {
-    for (name, value) in [("attempts", 1), ("delay", 0), ("timestamp", now)] {
+    for (name, value) in [("attempts", 1), ("delay", 0)] {
         opts.entry(name).or_insert_with(|| Value::from(value));
     }
+    opts.insert("timestamp".into(), now.into());
 }
 
 fn refusal(name: &str, text: &str) -> String {
