@@ -13,8 +13,10 @@ use super::{Delivery, body};
 /// The variable with the delivery's id, by which whatever a job has left behind is found.
 pub(crate) const DELIVERY: &str = "JOB_DELIVERY";
 
+/// What is encoded in any header value.
+const PLAIN: &AsciiSet = &CONTROLS.add(b'%');
 /// Commas separate tags.
-const TAG: &AsciiSet = &CONTROLS.add(b',');
+const TAG: &AsciiSet = &PLAIN.add(b',');
 /// What CloudEvents wants encoded in header values.
 const EVENT: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'%');
 
@@ -143,9 +145,14 @@ fn producer(text: &str) -> Option<(&str, &str)> {
     valid.then_some((trace, flags))
 }
 
-/// Values are ASCII; anything else goes percent-encoded, control characters too, so that no value can end its line.
+/// Values are ASCII; anything else goes percent-encoded, control characters too, so that no value can end its line. What
+/// comes out decodes to what went in, so `%` is encoded as well, and spaces where HTTP would drop them.
 pub(crate) fn ascii(text: &str) -> String {
-    utf8_percent_encode(text, CONTROLS).to_string()
+    let value = utf8_percent_encode(text, PLAIN).to_string();
+    let rest = value.trim_start_matches(' ');
+    let inner = rest.trim_end_matches(' ');
+    let spaces = |count: usize| "%20".repeat(count);
+    format!("{}{inner}{}", spaces(value.len() - rest.len()), spaces(rest.len() - inner.len()))
 }
 
 fn seconds(limit: Duration) -> String {
@@ -238,6 +245,17 @@ mod tests {
         assert_eq!(header(&delivery, Body::Raw, "job-tags").as_deref(), Some("a%2Cb,%C3%BC"));
         let variables = variables(&delivery, &Trace::of(&delivery, TRACE));
         assert!(variables.contains(&("JOB_NAME", String::from("App\\Jobs\\Grüße\r\nX-Evil: 1"))));
+    }
+
+    #[test]
+    fn a_header_decodes_to_the_name_it_was() {
+        for name in ["50%", "%20", " a b ", "  ", "", "grün %C3%BC", "a\tb\n"] {
+            let value = ascii(name);
+            assert_eq!(value.trim(), value, "`{name}` survives its way");
+            let decoded = percent_encoding::percent_decode_str(&value).decode_utf8().unwrap();
+            assert_eq!(decoded, name);
+        }
+        assert_eq!(ascii("resize me"), "resize me");
     }
 
     #[test]
