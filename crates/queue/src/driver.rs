@@ -153,6 +153,15 @@ pub enum Renewal {
     Lost,
 }
 
+/// How a wait ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Waited {
+    /// One of the lanes may have a job.
+    Woken,
+    /// Nothing was heard of any.
+    TimedOut,
+}
+
 /// What a ledger says a dead worker was doing with a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DeadState {
@@ -293,11 +302,12 @@ pub trait QueueDriver: Send + Sync + fmt::Debug {
     /// [`QueueError::Unreachable`]: repeat the same settlements; whether they took effect is then told correctly.
     async fn turn(&self, settle: &[Settlement], asks: &[Ask], mark: Mark) -> Result<Turn, QueueError>;
 
-    /// Sleeps in the store until one of `lanes` may have a job, or `at_most` has passed. May return early.
+    /// Sleeps in the store until one of `lanes` may have a job, or `at_most` has passed. May return earlier, when the driver
+    /// has something of its own to do in a turn.
     ///
     /// # Errors
     /// [`QueueError::Unreachable`] when the wake-up connection is lost.
-    async fn wait(&self, lanes: &[LaneId], at_most: Duration) -> Result<(), QueueError>;
+    async fn wait(&self, lanes: &[LaneId], at_most: Duration) -> Result<Waited, QueueError>;
 
     /// Renews all of `held` in one call; one answer each, in the same order. A job that is still in the store under
     /// our name is ours, however late we are.

@@ -18,7 +18,7 @@
 //! | `leave`, `report` | the end; what the daemon is told |
 //! | `slots`, `source`, `lanes` | jobs in hand; a connection and what is under way there; queues with their handlers |
 //! | `hold` | the ledger, and recovery from it |
-//! | `prefetch`, `drain`, `outage`, `recycle`, [`gate`] | rules, pure |
+//! | `prefetch`, `drain`, `outage`, `wakes`, `recycle`, [`gate`] | rules, pure |
 //! | [`handler`] | who does the work |
 
 mod attempt;
@@ -44,5 +44,6 @@ mod sleep;
 mod slots;
 mod source;
 mod take;
+mod wakes;
 
 pub use begin::{Link, RecoverySettings, recover, run};

@@ -22,7 +22,7 @@ use qfleet_model::start::DrainLimit;
 use qfleet_model::time::Moment;
 use qfleet_os::clock;
 use qfleet_os::signal::Incoming;
-use qfleet_queue::driver::{Renewal, Turn};
+use qfleet_queue::driver::{Renewal, Turn, Waited};
 use qfleet_queue::error::QueueError;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 use tracing::{debug, info, warn};
@@ -65,8 +65,8 @@ pub(crate) enum Event {
         source: usize,
         /// Which wait.
         number: u64,
-        /// Whether it could wait.
-        answer: Result<(), QueueError>,
+        /// What ended it, if it could wait.
+        answer: Result<Waited, QueueError>,
     },
     /// Handlers have said something of their jobs.
     Said,

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use qfleet_model::time::Moment;
+use qfleet_queue::driver::Waited;
 use qfleet_queue::error::QueueError;
 use tracing::{debug, warn};
 
@@ -24,13 +25,13 @@ impl Worker {
         if lanes.is_empty() || !asked || source.wait.is_some() {
             return;
         }
-        if let Some(quiet) = source.quiet_until(now) {
+        if let Some(quiet) = source.wakes.quiet_until(now) {
             self.wake_at(quiet);
             return;
         }
         let sleep = self.settings.sleep;
         let at_most = source.next_due.map_or(sleep, |due| due.since(now).min(sleep)).max(SHORTEST_WAIT);
-        source.begin_wait(at, lanes, at_most, now, &self.events);
+        source.begin_wait(at, lanes, at_most, &self.events);
     }
 
     /// The lanes that could start a job now.
@@ -45,9 +46,8 @@ impl Worker {
     }
 
     /// A wait has ended: whatever was empty may have something now.
-    pub(crate) fn waited(&mut self, at: usize, number: u64, answer: Result<(), QueueError>, now: Moment) {
-        let failed = answer.is_err();
-        if !self.sources[at].wait_ended(number, failed, now, fastrand::f64()) {
+    pub(crate) fn waited(&mut self, at: usize, number: u64, answer: Result<Waited, QueueError>, now: Moment) {
+        if !self.sources[at].wait_ended(number, answer.as_ref().ok().copied(), now, fastrand::f64()) {
             return;
         }
         for lane in self.sources[at].lanes.clone() {
@@ -57,7 +57,7 @@ impl Worker {
         }
         if let Err(error) = answer {
             let source = &self.sources[at];
-            match source.wait_failures() {
+            match source.wakes.failures() {
                 // The turn that follows tells whether it is an outage.
                 1 => debug!(connection = source.name, "cannot sleep in `{}`: {error}", source.shown),
                 3 => {

@@ -11,20 +11,18 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use qfleet_model::time::Moment;
-use qfleet_queue::driver::{Ask, DeadWorker, LaneId, Mark, QueueDriver, Receipt, Settlement};
+use qfleet_queue::driver::{Ask, DeadWorker, LaneId, Mark, QueueDriver, Receipt, Settlement, Waited};
 use qfleet_queue::error::QueueError;
 use qfleet_queue::failed::FailedJobs;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::task::AbortHandle;
 
-use crate::outage::{Reach, pause};
+use crate::outage::Reach;
 use crate::prefetch::{Known, Smoothed};
 use crate::remarks::Outbox;
 use crate::run::Event;
 use crate::slots::HoldId;
-
-/// So many wake-ups in a row that brought nothing are taken for noise.
-const VAIN_WAKES: u32 = 8;
+use crate::wakes::Wakes;
 
 /// One connection.
 #[derive(Debug)]
@@ -57,6 +55,8 @@ pub(crate) struct Source {
     pub(crate) renew_at: Option<Moment>,
     /// The wait under way.
     pub(crate) wait: Option<WaitUnderWay>,
+    /// What came of it.
+    pub(crate) wakes: Wakes,
     /// How long a turn takes.
     pub(crate) round_trip: Smoothed,
     /// When a delayed or expired job becomes due.
@@ -69,9 +69,6 @@ pub(crate) struct Source {
     tag: u32,
     unanswered: Vec<(Mark, Moment)>,
     waits: u64,
-    vain_wakes: u32,
-    wait_failures: u32,
-    quiet_until: Option<Moment>,
 }
 
 /// A turn whose answer is still to come.
@@ -91,8 +88,6 @@ pub(crate) struct TurnUnderWay {
 #[derive(Debug)]
 pub(crate) struct WaitUnderWay {
     number: u64,
-    begun: Moment,
-    at_most: Duration,
     /// The lanes it is for.
     pub(crate) lanes: BTreeSet<usize>,
     task: AbortHandle,
@@ -185,9 +180,7 @@ impl Source {
             tag,
             unanswered: Vec::new(),
             waits: 0,
-            vain_wakes: 0,
-            wait_failures: 0,
-            quiet_until: None,
+            wakes: Wakes::default(),
         }
     }
 
@@ -292,7 +285,6 @@ impl Source {
         at: usize,
         lanes: BTreeSet<usize>,
         at_most: Duration,
-        now: Moment,
         events: &UnboundedSender<Event>,
     ) {
         self.waits += 1;
@@ -309,39 +301,22 @@ impl Source {
             let answer = guarded(driver.wait(&ids, at_most)).await;
             let _ended = events.send(Event::Waited { source: at, number, answer });
         });
-        self.wait = Some(WaitUnderWay { number, begun: now, at_most, lanes, task: task.abort_handle() });
+        self.wait = Some(WaitUnderWay { number, lanes, task: task.abort_handle() });
     }
 
-    /// A wait has ended; whether it is the one that still counts.
-    pub(crate) fn wait_ended(&mut self, number: u64, failed: bool, now: Moment, jitter: f64) -> bool {
-        let Some(wait) = self.wait.take_if(|wait| wait.number == number) else { return false };
-        if failed {
-            self.wait_failures = self.wait_failures.saturating_add(1);
-            self.quiet_until = Some(now + pause(self.wait_failures - 1, jitter));
-        } else {
-            self.wait_failures = 0;
-            let lasted = now.since(wait.begun) >= wait.at_most;
-            self.vain_wakes = if lasted { 0 } else { self.vain_wakes.saturating_add(1) };
-            if self.vain_wakes > VAIN_WAKES {
-                self.quiet_until = Some(now + pause(self.vain_wakes - VAIN_WAKES - 1, jitter));
-            }
+    /// A wait has ended, `None` when it could not go on; whether it is the one that still counts.
+    pub(crate) fn wait_ended(
+        &mut self,
+        number: u64,
+        ended: Option<Waited>,
+        now: Moment,
+        jitter: f64,
+    ) -> bool {
+        if self.wait.take_if(|wait| wait.number == number).is_none() {
+            return false;
         }
+        self.wakes.ended(ended, now, jitter);
         true
-    }
-
-    /// How many waits in a row have failed.
-    pub(crate) fn wait_failures(&self) -> u32 {
-        self.wait_failures
-    }
-
-    /// A turn brought jobs: wake-ups are good for something.
-    pub(crate) fn wakes_are_good(&mut self) {
-        self.vain_wakes = 0;
-    }
-
-    /// When another wait may begin; `None` is at once.
-    pub(crate) fn quiet_until(&self, now: Moment) -> Option<Moment> {
-        self.quiet_until.filter(|until| *until > now)
     }
 }
 

@@ -185,7 +185,7 @@ impl Worker {
         self.tell_broken(at, &sent.asks, &turn.broken);
         self.note_next_due(at, sent, &turn, now);
         if !turn.jobs.is_empty() {
-            self.sources[at].wakes_are_good();
+            self.sources[at].wakes.are_good();
         }
         for job in turn.jobs {
             self.came_in(at, job, now);

@@ -32,7 +32,7 @@ use self::sleeper::NotifyLists;
 use crate::clock;
 use crate::driver::{
     Ask, DeadWorker, Depth, JobState, LaneId, ListedJob, Mark, QueueDriver, Receipt, Recovered, Renewal,
-    Settlement, Turn,
+    Settlement, Turn, Waited,
 };
 use crate::error::QueueError;
 use crate::failed::redis::RedisFailedJobs;
@@ -228,7 +228,7 @@ impl QueueDriver for Laravel {
         self.take_turn(settle, asks, mark).await
     }
 
-    async fn wait(&self, lanes: &[LaneId], at_most: Duration) -> Result<(), QueueError> {
+    async fn wait(&self, lanes: &[LaneId], at_most: Duration) -> Result<Waited, QueueError> {
         let queues = lanes.iter().flat_map(|lane| self.queues_of(*lane).iter().copied()).collect();
         self.sleeper.wait(queues, at_most).await
     }

@@ -22,12 +22,15 @@ use crate::OpenSettings;
 use crate::clock;
 use crate::driver::{
     Ask, DeadWorker, Depth, JobState, LaneId, ListedJob, Mark, QueueDriver, Receipt, Recovered, Remark,
-    Renewal, Settlement, Turn,
+    Renewal, Settlement, Turn, Waited,
 };
 use crate::error::QueueError;
 use crate::lost::Lost;
 use crate::places::Places;
 use crate::redis::{Address, Call, Link, Sleeper};
+
+/// After an outage every worker has tried again within this time: its pauses grow up to 5 s, and a call may take some more.
+const PEERS_COME_BACK: Duration = Duration::from_secs(10);
 
 /// All queues of one connection of one library that one process serves.
 #[derive(Debug)]
@@ -130,6 +133,15 @@ impl Queues {
         due
     }
 
+    /// A call failed, and locks may have run out meanwhile: before anybody looks for those, whoever holds one gets the time
+    /// to come back and renew it.
+    pub(super) fn put_checks_off(&self) {
+        let back = Instant::now() + PEERS_COME_BACK;
+        for next in self.checks.lock().unwrap_or_else(PoisonError::into_inner).iter_mut() {
+            *next = back.max(*next);
+        }
+    }
+
     /// Time until stalled jobs are to be looked for again, which nothing in Redis wakes us for. What is due already comes
     /// with the next turn.
     fn until_check(&self) -> Duration {
@@ -177,7 +189,9 @@ impl Queues {
         call.own(now.as_millis()).own(self.lock_millis());
         self.add_queues(&mut call, places.queues(), &checks);
         call.append(args);
-        let mut answers = self.link.run(&self.scripts.renew, &call).await?.list().into_iter();
+        let answers =
+            self.link.run(&self.scripts.renew, &call).await.inspect_err(|_| self.put_checks_off())?;
+        let mut answers = answers.list().into_iter();
         let mut renewals = Vec::with_capacity(held.len());
         for (receipt, job) in held.iter().zip(jobs) {
             let kept = job.is_some() && answers.next().and_then(|answer| answer.number::<u8>()) == Some(1);
@@ -211,7 +225,7 @@ impl QueueDriver for Queues {
         self.take_turn(settle, asks, mark).await
     }
 
-    async fn wait(&self, lanes: &[LaneId], at_most: Duration) -> Result<(), QueueError> {
+    async fn wait(&self, lanes: &[LaneId], at_most: Duration) -> Result<Waited, QueueError> {
         let queues = lanes.iter().flat_map(|lane| self.lanes.of(*lane).iter().copied()).collect();
         self.sleeper.wait(queues, at_most.min(self.until_check())).await
     }

@@ -74,6 +74,7 @@ impl Queues {
         let reply = match self.link.run(&self.scripts.turn, &call).await {
             Ok(reply) => reply,
             Err(error) => {
+                self.put_checks_off();
                 self.sleeper.reconnect();
                 return Err(error);
             }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use qfleet_manifest::queue::NodeRules;
-use qfleet_queue::driver::{LaneId, QueueDriver};
+use qfleet_queue::driver::{LaneId, QueueDriver, Waited};
 use qfleet_queue::error::QueueError;
 use qfleet_testkit::RedisServer;
 use redis::Commands as _;
@@ -15,7 +15,9 @@ use crate::rig::{DEMO, NodeRig, SOON, complete, open, retry};
 /// Longer than any test waits.
 const LONG: Duration = Duration::from_secs(60);
 
-fn sleep_on(driver: &Arc<dyn QueueDriver>) -> tokio::task::JoinHandle<(Duration, Result<(), QueueError>)> {
+fn sleep_on(
+    driver: &Arc<dyn QueueDriver>,
+) -> tokio::task::JoinHandle<(Duration, Result<Waited, QueueError>)> {
     let driver = Arc::clone(driver);
     tokio::spawn(async move {
         let started = Instant::now();
@@ -31,10 +33,10 @@ async fn with_open_ears(driver: &Arc<dyn QueueDriver>) {
     assert!(take(&**driver, DEMO, 1).await.jobs.is_empty());
 }
 
-async fn woken(sleeper: tokio::task::JoinHandle<(Duration, Result<(), QueueError>)>) -> Duration {
+async fn woken(sleeper: tokio::task::JoinHandle<(Duration, Result<Waited, QueueError>)>) -> Duration {
     let (slept, ended) =
         tokio::time::timeout(SOON, sleeper).await.expect("nothing wakes the sleeper").unwrap();
-    ended.unwrap();
+    assert_eq!(ended.unwrap(), Waited::Woken);
     slept
 }
 

@@ -3,11 +3,15 @@
 use std::time::Duration;
 
 use qfleet_queue::driver::{
-    DeadHold, DeadState, DeadVerdict, DeadWorker, QueueDriver, Recovered, Renewal, Reserved, Settled,
+    Ask, DeadHold, DeadState, DeadVerdict, DeadWorker, QueueDriver, Recovered, Renewal, Reserved, Settled,
+    Waited,
 };
+use qfleet_testkit::Scratch;
 use serde_json::json;
 
 use crate::contract::{job_of, names, settle, take, take_one, take_soon};
+use crate::node::outages::through;
+use crate::proxy::{Cut, Proxy};
 use crate::rig::{DEMO, NodeRig, SOON, complete, hasty, soon};
 
 pub(crate) const STALLED: &str = "job stalled more than allowable limit";
@@ -62,6 +66,62 @@ async fn our_dead_workers_job_comes_to_node() {
              worker.on('completed', () => kit.memory.ended++)",
         );
         soon(&node, "the library's worker", "return kit.memory.ended === 1");
+    }
+}
+
+/// A worker that is woken again and again for nothing stops listening for a while.
+#[tokio::test]
+async fn looking_for_stalled_jobs_is_no_wake_up() {
+    for library in crate::LIBRARIES {
+        let rig = NodeRig::of(library);
+        let node = rig.node(library);
+        let driver = rig.worker_with(1, &hasty());
+        // Bull's messages wake once as soon as they are listened to.
+        for _ in 0..2 {
+            take(&*driver, DEMO, 1).await;
+            let _heard = driver.wait(&[DEMO], Duration::from_millis(300)).await.unwrap();
+        }
+        for _ in 0..3 {
+            take(&*driver, DEMO, 1).await;
+            assert_eq!(driver.wait(&[DEMO], SOON).await.unwrap(), Waited::TimedOut, "{library}");
+        }
+        let patient = rig.worker(2);
+        take(&*patient, DEMO, 1).await;
+        let _heard = patient.wait(&[DEMO], Duration::from_millis(300)).await.unwrap();
+        take(&*patient, DEMO, 1).await;
+        node.run("await kit.queue('demo').add('a', {})");
+        assert_eq!(patient.wait(&[DEMO], SOON).await.unwrap(), Waited::Woken, "{library}");
+    }
+}
+
+/// After an outage that was longer than the locks everybody comes back at another moment.
+#[tokio::test]
+async fn who_comes_back_first_leaves_the_others_their_jobs() {
+    for library in crate::LIBRARIES {
+        let (rig, scratch) = (NodeRig::of(library), Scratch::new());
+        let proxy = Proxy::to(rig.server.socket(), scratch.join("proxy.sock"));
+        let node = rig.node(library);
+        let (late, early) = (rig.worker_with(1, &hasty()), through(&proxy, &rig, &hasty()));
+        node.run("await kit.queue('demo').add('a', {})");
+        let job = take_one(&*late, DEMO).await;
+        // Seen once, it is stalled when it is seen again without a lock.
+        redis::cmd("DEL").arg("bull:demo:stalled-check").exec(&mut rig.redis()).unwrap();
+        take(&*early, DEMO, 1).await;
+        let lock = || redis::cmd("EXISTS").arg("bull:demo:1:lock").query::<u32>(&mut rig.redis()).unwrap();
+        while lock() == 1 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        proxy.cut(Cut::Request);
+        early.turn(&[], &[Ask { lane: DEMO, at_most: 1 }], early.mark()).await.unwrap_err();
+        // Longer than it takes until it looks again.
+        for _ in 0..6 {
+            assert!(take(&*early, DEMO, 1).await.jobs.is_empty(), "{library}");
+            assert!(early.renew(&[]).await.unwrap().is_empty());
+            tokio::time::sleep(Duration::from_millis(120)).await;
+        }
+        let receipt = job.receipt.clone();
+        assert_eq!(late.renew(&[receipt]).await.unwrap(), [Renewal::Held], "{library}");
+        assert_eq!(settle(&*late, &job, complete("1")).await, Settled::Done);
     }
 }
 

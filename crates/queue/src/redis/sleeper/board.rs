@@ -8,6 +8,7 @@ use qfleet_model::time::WallTime;
 use tokio::sync::Notify;
 
 use crate::clock;
+use crate::driver::Waited;
 use crate::error::QueueError;
 
 /// What cannot wake a queue is tried again after this long.
@@ -70,7 +71,7 @@ impl Board {
     }
 
     /// Returns when one of the queues may have a job, or after `at_most`.
-    pub(super) async fn wait(&self, queues: &[usize], at_most: Duration) -> Result<(), QueueError> {
+    pub(super) async fn wait(&self, queues: &[usize], at_most: Duration) -> Result<Waited, QueueError> {
         let deadline = tokio::time::Instant::now() + at_most;
         loop {
             let changed = self.changed.notified();
@@ -85,13 +86,16 @@ impl Board {
             };
             let now = clock::now();
             let until = match due {
-                Some(due) if due <= now => return Ok(()),
+                Some(due) if due <= now => return Ok(Waited::Woken),
                 Some(due) => deadline.min(tokio::time::Instant::now() + due.since(now)),
                 None => deadline,
             };
             tokio::select! {
                 () = changed => {}
-                () = tokio::time::sleep_until(until) => return Ok(()),
+                () = tokio::time::sleep_until(until) => {
+                    // What was known to come due has.
+                    return Ok(if until < deadline { Waited::Woken } else { Waited::TimedOut });
+                }
             }
         }
     }

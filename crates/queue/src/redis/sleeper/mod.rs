@@ -24,6 +24,7 @@ use self::board::Board;
 pub(crate) use self::board::News;
 pub(crate) use self::subscribed::{Channels, Subscribed};
 use self::wish::Wishes;
+use crate::driver::Waited;
 use crate::error::QueueError;
 
 /// Where news of queues comes from.
@@ -55,7 +56,7 @@ impl Sleeper {
     }
 
     /// Returns when one of the queues may have a job, or after `at_most`.
-    pub(crate) async fn wait(&self, queues: Vec<usize>, at_most: Duration) -> Result<(), QueueError> {
+    pub(crate) async fn wait(&self, queues: Vec<usize>, at_most: Duration) -> Result<Waited, QueueError> {
         self.run();
         self.desk.board.forget_fault();
         // What lies in Redis for a queue that rests is left there, for others and for later.
