@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use qfleet_model::outcome::Verdict;
-use qfleet_queue::driver::{QueueDriver, Settlement};
+use qfleet_queue::driver::{QueueDriver, Settlement, Waited};
 use redis::Commands as _;
 
 use crate::contract::{BOTH, OTHER, Rig as _, push, settle, take, take_one};
@@ -12,7 +12,7 @@ use crate::rig::{LaravelRig, notify};
 
 const LONG: Duration = Duration::from_secs(20);
 
-fn sleep_on(driver: &Arc<dyn QueueDriver>) -> tokio::task::JoinHandle<()> {
+fn sleep_on(driver: &Arc<dyn QueueDriver>) -> tokio::task::JoinHandle<Waited> {
     let driver = Arc::clone(driver);
     tokio::spawn(async move { driver.wait(&[OTHER], LONG).await.unwrap() })
 }
