@@ -78,7 +78,8 @@ fn of_ended_jobs(library: Library) {
           ['bad', {}, {attempts: 2}], ['bad once', {}], ['bad cut', {}, {attempts: 3, stackTraceLimit: 1}],
           ['never', {}, {attempts: 3}], ['delayed', {}, {delay: 60}], ['urgent', {}, {priority: 2}],
           ['gone', {}, {removeOnComplete: true}], ['bad and gone', {}, {removeOnFail: true}],
-          ['few', {}, {removeOnComplete: 3}]]",
+          ['bad untraced', {}, {attempts: 2, stackTraceLimit: 0}], ['bad by text', {}, {attempts: '3'}],
+          ['bad by halves', {}, {attempts: 2.5}], ['few', {}, {removeOnComplete: 3}]]",
     );
     alike(&stage, 12);
     assert_eq!(fleet.stop(), 0);

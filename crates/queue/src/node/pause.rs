@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use super::row;
+
 /// The pause (ms) in a job's options, or the name of a rule that only the application knows. `growth` is what an
 /// exponential rule multiplies its delay by.
 pub(super) fn written(opts: &Value, growth: f64) -> (Option<f64>, Option<String>) {
@@ -12,7 +14,7 @@ pub(super) fn written(opts: &Value, growth: f64) -> (Option<f64>, Option<String>
         Some(Value::Number(delay)) => return (Some(delay.as_f64().unwrap_or_default()), None),
         Some(rule) => rule,
     };
-    let delay = rule.get("delay").and_then(Value::as_f64).unwrap_or_default().max(0.0);
+    let delay = rule.get("delay").and_then(row::number).unwrap_or_default().max(0.0);
     match rule.get("type").and_then(Value::as_str) {
         Some("fixed") | None => (Some(delay), None),
         Some("exponential") => (Some((growth * delay).round()), None),

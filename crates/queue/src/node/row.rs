@@ -50,6 +50,21 @@ pub(crate) fn no_json(data: &[u8]) -> Option<String> {
     Some(format!("its `data` is not valid JSON: {problem}"))
 }
 
+/// A number among options, or a text of one: those often come out of an application's environment, and JavaScript reckons
+/// with them all the same.
+pub(crate) fn number(option: &Value) -> Option<f64> {
+    let number = match option {
+        Value::String(text) => text.trim().parse().ok(),
+        other => other.as_f64(),
+    };
+    number.filter(|number: &f64| number.is_finite())
+}
+
+/// So many attempts; the last one may be begun while fewer than that have been made.
+pub(crate) fn attempts(option: f64) -> u32 {
+    option.ceil().clamp(0.0, f64::from(u32::MAX)) as u32
+}
+
 /// Whose job it is.
 #[derive(Clone, Copy)]
 pub(super) struct Origin<'a> {

@@ -39,11 +39,11 @@ fn unreadable(data: &[u8], opts: &Value) -> Option<Unreadable> {
 
 /// The limits in a job's options, for this attempt.
 fn limits(opts: &Value, attempt: u32) -> JobLimits {
-    let number = |name: &str| opts.get(name).and_then(Value::as_f64);
+    let number = |name: &str| opts.get(name).and_then(row::number);
     let growth = 2_f64.powi(i32::try_from(attempt).unwrap_or(i32::MAX)) - 1.0;
     let (pause, unknown_backoff) = pause::written(opts, growth);
     JobLimits {
-        tries: number("attempts").map(|attempts| attempts.clamp(1.0, f64::from(u32::MAX)) as u32),
+        tries: number("attempts").map(|attempts| row::attempts(attempts).max(1)),
         timeout: number("timeout").filter(|limit| *limit > 0.0).map(pause::millis),
         backoff: pause.map(|pause| Backoff::Fixed(pause::millis(pause))),
         unknown_backoff,
@@ -78,6 +78,8 @@ mod tests {
         let of = |opts: Value| limits(&opts, 1);
         assert_eq!(of(json!({"attempts": 1})).tries, Some(1));
         assert_eq!(of(json!({"attempts": 0})).tries, Some(1));
+        assert_eq!(of(json!({"attempts": "3"})).tries, Some(3));
+        assert_eq!(of(json!({"timeout": "1500"})).timeout, Some(Duration::from_millis(1500)));
         assert_eq!(of(json!({})).tries, None);
         assert_eq!(of(json!({"timeout": 1500})).timeout, Some(Duration::from_millis(1500)));
         assert_eq!(of(json!({"timeout": 0})).timeout, None);

@@ -5,6 +5,7 @@ use serde_json::{Map, Value};
 
 use crate::node::cron::Pattern;
 use crate::node::following::digest;
+use crate::node::row;
 use crate::node::turn::Taken;
 
 /// For the schedule script: the repeat key, the id of the new job, its date (ms), its options as JSON. None when the job is
@@ -86,7 +87,7 @@ fn name_of_series(name: &str, rule: &Map<String, Value>, key: &str) -> String {
 }
 
 fn number(value: Option<&Value>) -> Option<i64> {
-    value?.as_f64().map(|number| number as i64)
+    row::number(value?).map(|number| number as i64)
 }
 
 /// A text, or a number as one; nothing where it is empty.

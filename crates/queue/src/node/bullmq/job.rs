@@ -49,14 +49,14 @@ fn unreadable(name: &str, data: &[u8], opts: &Value) -> Option<String> {
 
 /// The limits in a job's options, for this attempt. `luck` is drawn from 0 to 1.
 fn limits(opts: &Value, attempt: u32, luck: f64) -> JobLimits {
-    let attempts = opts.get("attempts").and_then(Value::as_f64).filter(|attempts| *attempts >= 1.0);
+    let attempts = opts.get("attempts").and_then(row::number).filter(|attempts| *attempts > 0.0);
     let growth = 2_f64.powf(f64::from(attempt.saturating_sub(1)));
     let (pause, unknown_backoff) = pause::written(opts, growth);
-    let jitter = opts.pointer("/backoff/jitter").and_then(Value::as_f64).unwrap_or_default().clamp(0.0, 1.0);
+    let jitter = opts.pointer("/backoff/jitter").and_then(row::number).unwrap_or_default().clamp(0.0, 1.0);
     let spread = |whole: f64| (luck * whole * jitter + whole * (1.0 - jitter)).floor();
     let pause = pause.map(|whole| if jitter > 0.0 { spread(whole) } else { whole });
     JobLimits {
-        tries: attempts.map(|attempts| attempts as u32),
+        tries: attempts.map(row::attempts),
         backoff: pause.map(|pause| Backoff::Fixed(pause::millis(pause))),
         unknown_backoff,
         ..JobLimits::default()
@@ -111,6 +111,15 @@ mod tests {
         assert_eq!(tries(json!({"attempts": 0})), None);
         assert_eq!(tries(json!({})), None);
         assert_eq!(tries(json!({"attempts": 3})), Some(3));
+    }
+
+    #[test]
+    fn numbers_in_texts_count_as_in_javascript() {
+        let of = |opts: Value| limits(&opts, 1, 0.5);
+        assert_eq!(of(json!({"attempts": "3"})).tries, Some(3));
+        assert_eq!(of(json!({"attempts": 2.5})).tries, Some(3));
+        assert_eq!(of(json!({"attempts": "many"})).tries, None);
+        assert_eq!(after(&json!({"backoff": {"type": "exponential", "delay": "250"}}), 2, 0.5), Some(500));
     }
 
     #[test]

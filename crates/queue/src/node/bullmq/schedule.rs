@@ -9,6 +9,7 @@ use serde_json::Value;
 use super::spread::spread;
 use crate::node::cron::Pattern;
 use crate::node::following::digest;
+use crate::node::row;
 use crate::node::turn::Taken;
 
 /// For the schedule script: the scheduler, number of the new iteration, its date or '' for one after the interval, the
@@ -18,7 +19,7 @@ pub(super) fn following(taken: &Taken, now: WallTime) -> Option<Vec<String>> {
     let scheduler = taken.row.schedule.clone()?;
     let opts = &taken.row.opts;
     let rule = opts.get("repeat")?;
-    let number = |of: &Value, name: &str| of.get(name).and_then(Value::as_f64).map(|number| number as i64);
+    let number = |of: &Value, name: &str| of.get(name).and_then(row::number).map(|number| number as i64);
     let count = number(rule, "count").unwrap_or_default().saturating_add(1);
     if number(rule, "limit").is_some_and(|limit| count > limit) {
         return None;

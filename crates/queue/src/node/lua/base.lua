@@ -16,8 +16,8 @@ local now = tonumber(stamp)
 -- What each library brings: a queue by the start of its keys, and whether it is one that may be worked; a look at the types
 -- of the keys that a call may change, and of those of a job about to be settled; what a worker reads of a job, what shows
 -- that nobody has started it since, and what its end depends on, with its `name`; the removal of a job that ended; what
--- becomes of one found stalled.
-local queue_at, accepted, probe, row_of, unchanged, ties_of, delete_ended, found_stalled
+-- becomes of one found stalled; how many stack traces a job wants kept.
+local queue_at, accepted, probe, row_of, unchanged, ties_of, delete_ended, found_stalled, trace_limit
 
 local function said(problem)
   if type(problem) == 'table' then return problem.err or 'unknown error' end
@@ -128,7 +128,7 @@ local function keep_rule(opts, name, default)
   local rule = given(opts[name])
   if rule == nil then rule = given(default) end
   if rule == true then return {count = 0} end
-  if type(rule) == 'number' then return {count = whole(rule)} end
+  if type(rule) == 'number' or type(rule) == 'string' then return {count = whole(rule)} end
   if type(rule) ~= 'table' then return {} end
   return {count = whole(rule.count), age = whole(rule.age), limit = whole(rule.limit)}
 end
@@ -189,7 +189,7 @@ end
 local function note_failure(q, id, reason, trace)
   local key = q.base .. id
   local found = redis.call('HMGET', key, 'stacktrace', 'opts')
-  local limit = whole(decoded(found[2]).stackTraceLimit)
+  local limit = trace_limit(decoded(found[2]))
   local rows = {}
   for _, row in ipairs(decoded(found[1])) do
     if type(row) == 'string' then rows[#rows + 1] = cjson.encode(row) end

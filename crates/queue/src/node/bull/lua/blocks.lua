@@ -127,6 +127,12 @@ local function promote(q)
   if score then say(q, 'delayed', tonumber(score) / 4096) end
 end
 
+-- None at all is no limit.
+function trace_limit(opts)
+  local limit = whole(opts.stackTraceLimit)
+  return limit ~= 0 and limit or nil
+end
+
 -- the end of a job ------------------------------------------------------------------------------------------------
 
 function delete_ended(q, id) redis.call('DEL', q.base .. id, q.base .. id .. ':logs') end

@@ -230,6 +230,8 @@ local function store(q, id, job)
   event(q, 'waiting', 'jobId', id)
 end
 
+function trace_limit(opts) return whole(opts.stackTraceLimit) end
+
 -- the end of a job ------------------------------------------------------------------------------------------------
 
 local function end_deduplication(q, id, name)
