@@ -30,6 +30,34 @@ async fn a_snooze_burns_no_attempt() {
     }
 }
 
+/// Somebody else has ended it and knew nothing of our notes.
+#[tokio::test]
+async fn a_new_job_of_an_old_name_has_no_past() {
+    for library in crate::LIBRARIES {
+        let rig = NodeRig::of(library);
+        let (node, driver) = (rig.node(library), rig.worker(1));
+        let add = || node.run("await kit.queue('demo').add('a', {}, {jobId: 'mine'})");
+        let put_off = || Verdict::Snooze {
+            after: Duration::from_millis(1),
+            note: Note { snooze: true, ..Note::default() },
+        };
+        add();
+        for snoozes in 0..3 {
+            let job = take_soon(&*driver, DEMO, SOON).await;
+            assert_eq!(job_of(&job).history.snoozes, snoozes, "{library}");
+            settle(&*driver, &job, put_off()).await;
+        }
+        node.run("await (await kit.queue('demo').getJob('mine')).remove()");
+        add();
+        for snoozes in 0..2 {
+            let job = take_soon(&*driver, DEMO, SOON).await;
+            let history = &job_of(&job).history;
+            assert_eq!((history.snoozes, history.deliveries), (snoozes, snoozes), "{library}");
+            settle(&*driver, &job, put_off()).await;
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_discarded_job_is_completed_with_a_line_in_its_log() {
     for library in crate::LIBRARIES {

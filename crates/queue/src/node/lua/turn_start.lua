@@ -26,6 +26,8 @@ end
 local function remember(lane, job)
   if job.counted ~= '1' then return end
   local key = lane.notes .. job.id
+  -- Of a job of this name that others have ended since.
+  if job.noted ~= '1' then redis.call('DEL', key) end
   -- Deliveries that are counted nowhere else; a crash that ends an attempt is counted twice.
   local uncounted = job.verb == 'later' and 1 or job.c == 'crash' and -1 or 0
   if uncounted ~= 0 then redis.call('HINCRBY', key, 'uncounted', uncounted) end

@@ -89,8 +89,10 @@ local function take_next(q, lane, place)
     end
     return true
   end
+  -- Only a job that was started before can have notes.
+  local started_before = string.sub(row[7], 1, 1) ~= ':'
   activate(q, lane, id, row)
-  jobs[#jobs + 1] = {place, id, row, notes_of(lane, id)}
+  jobs[#jobs + 1] = {place, id, row, started_before and notes_of(lane, id)}
   return true
 end
 
