@@ -3,6 +3,7 @@
 
 pub(crate) mod dumps;
 pub(crate) mod fleet;
+pub(crate) mod keeping;
 pub(crate) mod outages;
 pub(crate) mod presence;
 pub(crate) mod promises;

@@ -141,16 +141,18 @@ local function remove_ended(q, set, ids)
 end
 
 local rooms = {}
+-- Whoever begins to keep less may have millions of jobs: Redis must not stand still for that.
+local MOST_REMOVED = 1000
 
 local function make_room(set)
   local q, rule = rooms[set].q, rooms[set].rule
   rooms[set] = nil
   if rule.age then
-    local old = redis.call('ZREVRANGEBYSCORE', set, now - rule.age * 1000, 0, 'LIMIT', 0, rule.limit or 1000)
+    local old = redis.call('ZREVRANGEBYSCORE', set, now - rule.age * 1000, 0, 'LIMIT', 0, rule.limit or MOST_REMOVED)
     remove_ended(q, set, old)
   end
   if rule.count and rule.count > 0 then
-    remove_ended(q, set, redis.call('ZREVRANGE', set, rule.count, -1))
+    remove_ended(q, set, redis.call('ZREVRANGE', set, rule.count, rule.count + MOST_REMOVED - 1))
   end
 end
 
