@@ -13,6 +13,7 @@ use qfleet_model::job::Job;
 use qfleet_model::outcome::{Output, Verdict};
 use qfleet_model::time::WallTime;
 
+use crate::LaneQueues;
 use crate::error::{QueueError, Unreadable};
 
 /// A queue of the manifest, by its place in the settings the driver was opened with.
@@ -288,6 +289,10 @@ pub trait QueueDriver: Send + Sync + fmt::Debug {
     fn unanswered(&self) -> Vec<Mark> {
         Vec::new()
     }
+
+    /// Takes over what of a lane's settings can change while it is worked: its limit of starts, which finished jobs stay,
+    /// how stalled jobs are looked for, what a delay means. Holds from the next call on; what is counted stays counted.
+    fn tune(&self, lane: LaneId, settings: &LaneQueues);
 
     /// How long a reservation lasts; renew at a third of it.
     fn lease(&self) -> Duration;

@@ -135,6 +135,7 @@ impl Lanes {
             let Some(wanted) = wanted.get(lane.name.as_str()) else { continue };
             lane.concurrency = wanted.concurrency;
             lane.redeliver = wanted.tuning.redeliver;
+            lane.counted = wanted.rate_limit.is_some();
             for (route, server) in &mut lane.routes {
                 let same = wanted.routes.iter().find(|other| other.name == route.name);
                 let handler = same.map_or(&route.handler, |same| &same.handler);

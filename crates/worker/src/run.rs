@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use qfleet_manifest::settings::WorkerSettings;
 use qfleet_model::link::{Recycle, ToChild};
+use qfleet_model::outcome::Verdict;
 use qfleet_model::start::DrainLimit;
 use qfleet_model::time::Moment;
 use qfleet_os::clock;
@@ -32,10 +33,10 @@ use crate::gate::Gates;
 use crate::handler::Ended;
 use crate::hold::ledger::Ledger;
 use crate::lanes::Lanes;
-use crate::prefetch::Pace;
+use crate::prefetch::{Known, Pace};
 use crate::recycle::Limits;
 use crate::report::Speaker;
-use crate::slots::{HoldId, Slots};
+use crate::slots::{Counted, HoldId, Slots};
 use crate::source::{LaneState, Source};
 
 /// Events taken in before the next look at everything.
@@ -270,6 +271,7 @@ impl Worker {
             }
         };
         self.lanes.tune(&settings);
+        self.tune_queues(&settings);
         self.limits.tune(&settings);
         self.settings.concurrency = settings.concurrency;
         self.settings.sleep = settings.sleep;
@@ -278,6 +280,36 @@ impl Worker {
         (self.settings.max_time, self.settings.max_jobs) = (settings.max_time, settings.max_jobs);
         self.settings.memory = settings.memory;
         info!("took over new settings");
+    }
+
+    /// Tells the drivers. A lane whose limit of starts has changed is asked again at once: it may have been resting for
+    /// nothing. What was fetched ahead before starts were counted goes back, to be counted when it starts.
+    fn tune_queues(&mut self, settings: &WorkerSettings) {
+        let (now, mut uncounted) = (clock::now(), Vec::new());
+        for source in &self.sources {
+            for at in &source.lanes {
+                let lane = &self.lanes.all[*at];
+                let Some(wanted) = settings.lanes.iter().find(|wanted| wanted.name == lane.name) else {
+                    continue;
+                };
+                source.driver.tune(lane.id, &wanted.into());
+                let before = self.settings.lanes.iter().find(|old| old.name == lane.name);
+                let before = before.and_then(|old| old.rate_limit);
+                if before == wanted.rate_limit {
+                    continue;
+                }
+                let state = &mut self.lane_states[*at];
+                (state.limited, state.rest) = (lane.counted, None);
+                state.note(Known::Unknown, now);
+                if before.is_none() {
+                    uncounted.extend(self.slots.stock_of(*at));
+                }
+            }
+        }
+        for id in uncounted {
+            self.settle(id, Verdict::GiveBack, Counted::GivenBack);
+        }
+        self.settings.lanes.clone_from(&settings.lanes);
     }
 
     fn recycle(&mut self, now: Moment) {

@@ -226,6 +226,11 @@ impl Slots {
         self.stock[lane].front().copied()
     }
 
+    /// A lane's stock, the oldest first.
+    pub(crate) fn stock_of(&self, lane: usize) -> Vec<HoldId> {
+        self.stock[lane].iter().copied().collect()
+    }
+
     /// So many of the jobs in stock that came in last, leaving out one; in the order in which they came.
     pub(crate) fn newest_in_stock(&self, count: u32, but: Option<HoldId>) -> Vec<HoldId> {
         if count == 0 {

@@ -23,4 +23,5 @@ mod reload;
 mod rolling;
 mod trees;
 mod upgrade;
+mod schedules;
 mod users;

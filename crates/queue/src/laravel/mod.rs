@@ -19,6 +19,7 @@ mod sleeper;
 mod splice;
 mod turn;
 
+use std::sync::{MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -69,9 +70,27 @@ pub(crate) struct Laravel {
 #[derive(Debug)]
 struct Lane {
     queues: Vec<usize>,
+    figures: std::sync::Mutex<Figures>,
+}
+
+/// What is said of a lane and may change while it is worked.
+#[derive(Debug, Clone, Copy, Default)]
+struct Figures {
     delay_as_backoff: bool,
     /// Holds for each of its queues by itself.
     limit: Option<RateLimit>,
+}
+
+impl From<&LaneQueues> for Figures {
+    fn from(lane: &LaneQueues) -> Self {
+        Self { delay_as_backoff: lane.delay_as_backoff, limit: lane.rate_limit }
+    }
+}
+
+impl Lane {
+    fn figures(&self) -> MutexGuard<'_, Figures> {
+        self.figures.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 #[derive(Debug)]
@@ -145,8 +164,8 @@ impl Laravel {
         self.lanes.get(usize::from(lane.0)).map_or(&[], |lane| &lane.queues)
     }
 
-    fn limit_of(&self, lane: LaneId) -> Option<RateLimit> {
-        self.lanes.get(usize::from(lane.0))?.limit
+    fn figures_of(&self, lane: LaneId) -> Figures {
+        self.lanes.get(usize::from(lane.0)).map(|lane| *lane.figures()).unwrap_or_default()
     }
 
     fn place_in_lane(&self, lane: LaneId, queue: usize) -> u16 {
@@ -158,7 +177,7 @@ impl Laravel {
         payload::Place {
             prefix: &self.connection.prefix,
             queue: self.queue_name(queue),
-            delay_as_backoff: self.lanes.get(usize::from(lane.0)).is_some_and(|lane| lane.delay_as_backoff),
+            delay_as_backoff: self.figures_of(lane).delay_as_backoff,
         }
     }
 
@@ -197,8 +216,7 @@ fn lanes(written: &[LaneQueues]) -> (Vec<Lane>, Vec<String>) {
         .iter()
         .map(|lane| Lane {
             queues: lane.queues.iter().map(&mut number).collect(),
-            delay_as_backoff: lane.delay_as_backoff,
-            limit: lane.rate_limit,
+            figures: std::sync::Mutex::new(lane.into()),
         })
         .collect();
     (lanes, names)
@@ -212,6 +230,12 @@ fn score_text(date: WallTime) -> String {
 
 #[async_trait]
 impl QueueDriver for Laravel {
+    fn tune(&self, lane: LaneId, settings: &LaneQueues) {
+        if let Some(lane) = self.lanes.get(usize::from(lane.0)) {
+            *lane.figures() = settings.into();
+        }
+    }
+
     fn mark(&self) -> Mark {
         Mark(self.reservation_end().to_bits())
     }

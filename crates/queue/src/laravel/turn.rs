@@ -115,7 +115,7 @@ impl Laravel {
     }
 
     fn add_limit(&self, lane: LaneId, queue: usize, args: &mut Call<'_>) {
-        let Some(limit) = self.limit_of(lane) else {
+        let Some(limit) = self.figures_of(lane).limit else {
             args.arg("0");
             return;
         };

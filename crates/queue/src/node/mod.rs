@@ -1,5 +1,6 @@
 //! The queues of Node's libraries, and what both families share; and how their queues are numbered.
 
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use qfleet_manifest::queue::{NodeRules, RateLimit};
@@ -41,8 +42,35 @@ pub(crate) struct Lanes {
 #[derive(Debug)]
 pub(crate) struct Queue {
     pub(crate) name: String,
+    figures: Mutex<Figures>,
+}
+
+/// What is said of a queue; some of it may change while it is worked.
+#[derive(Debug, Clone)]
+pub(crate) struct Figures {
     pub(crate) rules: NodeRules,
     pub(crate) limit: Option<RateLimit>,
+}
+
+impl From<&LaneQueues> for Figures {
+    fn from(lane: &LaneQueues) -> Self {
+        Self { rules: lane.node.clone(), limit: lane.rate_limit }
+    }
+}
+
+impl Queue {
+    /// As they are now.
+    pub(crate) fn figures(&self) -> Figures {
+        self.figures.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// How long locks last, who shows up and which versions are worked stays as it was when the queue was opened.
+    fn tune(&self, new: Figures) {
+        let mut figures = self.figures.lock().unwrap_or_else(PoisonError::into_inner);
+        let NodeRules { lock_duration, accept_version, presence, .. } = figures.rules;
+        let rules = NodeRules { lock_duration, accept_version, presence, ..new.rules };
+        *figures = Figures { rules, limit: new.limit };
+    }
 }
 
 impl Lanes {
@@ -51,13 +79,24 @@ impl Lanes {
         let mut queues: Vec<Queue> = Vec::new();
         let mut number = |name: &String, lane: &LaneQueues| {
             queues.iter().position(|known| known.name == *name).unwrap_or_else(|| {
-                queues.push(Queue { name: name.clone(), rules: lane.node.clone(), limit: lane.rate_limit });
+                queues.push(Queue { name: name.clone(), figures: Mutex::new(lane.into()) });
                 queues.len() - 1
             })
         };
         let lanes =
             written.iter().map(|lane| lane.queues.iter().map(|name| number(name, lane)).collect()).collect();
         Self { lanes, queues }
+    }
+
+    /// Takes over changed figures of a lane's queues; those of an earlier lane follow that one.
+    pub(crate) fn tune(&self, lane: LaneId, settings: &LaneQueues) {
+        for number in self.of(lane) {
+            if self.with(*number).next() == Some(lane)
+                && let Some(queue) = self.queues.get(*number)
+            {
+                queue.tune(settings.into());
+            }
+        }
     }
 
     /// Every queue, by number.
@@ -89,7 +128,7 @@ impl Lanes {
 
     /// The shortest lock of any queue.
     pub(crate) fn lock_duration(&self) -> Duration {
-        let locks = self.queues.iter().map(|queue| queue.rules.lock_duration);
+        let locks = self.queues.iter().map(|queue| queue.figures().rules.lock_duration);
         locks.min().unwrap_or_else(|| NodeRules::default().lock_duration).max(Duration::from_millis(1))
     }
 }

@@ -17,8 +17,7 @@ use super::held::{Held, InHand};
 use super::keys::Keys;
 use super::library::{Bed, Library, Scripts};
 use super::presence::Presence;
-use super::{Lanes, compose, settle};
-use crate::OpenSettings;
+use super::{Figures, Lanes, compose, settle};
 use crate::clock;
 use crate::driver::{
     Ask, DeadWorker, Depth, JobState, LaneId, ListedJob, Mark, QueueDriver, Receipt, Recovered, Remark,
@@ -28,6 +27,7 @@ use crate::error::QueueError;
 use crate::lost::Lost;
 use crate::places::Places;
 use crate::redis::{Address, Call, Link, Sleeper};
+use crate::{LaneQueues, OpenSettings};
 
 /// After an outage every worker has tried again within this time: its pauses grow up to 5 s, and a call may take some more.
 const PEERS_COME_BACK: Duration = Duration::from_secs(10);
@@ -74,7 +74,7 @@ impl Queues {
         let (name, names) = match queues {
             [only] => (Some(keys.worker(&only.name)), Vec::new()),
             several => {
-                let seen = several.iter().filter(|queue| queue.rules.presence);
+                let seen = several.iter().filter(|queue| queue.figures().rules.presence);
                 (None, seen.map(|queue| keys.worker(&queue.name)).collect())
             }
         };
@@ -126,7 +126,7 @@ impl Queues {
         let mut due = Vec::new();
         for (number, (next, queue)) in checks.iter_mut().zip(self.lanes.queues()).enumerate() {
             if *next <= now {
-                *next = now + queue.rules.stalled_interval;
+                *next = now + queue.figures().rules.stalled_interval;
                 due.push(number);
             }
         }
@@ -156,13 +156,12 @@ impl Queues {
         call.own(queues.len());
         for number in queues {
             let Some(queue) = self.lanes.queues().get(*number) else { continue };
-            let rules = &queue.rules;
+            let Figures { rules, limit } = queue.figures();
             let check = if checks.contains(number) { rules.stalled_interval.as_millis().max(1) } else { 0 };
             call.key(self.keys.meta(&queue.name));
             call.own(self.keys.base(&queue.name)).own(self.keys.notes(&queue.name));
             call.own(rules.accept_version.map(|major| major.to_string()).unwrap_or_default());
             call.own(rules.max_stalled).own(check);
-            let limit = queue.limit;
             call.own(limit.map_or(0, |limit| limit.max)).own(limit.map_or(0, |limit| limit.per.as_millis()));
             call.own(settle::rule(rules.keep_completed)).own(settle::rule(rules.keep_failed));
             call.own(rules.metrics);
@@ -208,6 +207,10 @@ impl Queues {
 
 #[async_trait]
 impl QueueDriver for Queues {
+    fn tune(&self, lane: LaneId, settings: &LaneQueues) {
+        self.lanes.tune(lane, settings);
+    }
+
     fn mark(&self) -> Mark {
         Mark(self.marks.fetch_add(1, Ordering::Relaxed))
     }

@@ -100,7 +100,8 @@ macro_rules! contract {
             taking: jobs_come_in_order_and_by_importance no_more_than_asked_for an_empty_queue_gives_nothing
                 the_payload_is_what_was_pushed a_taken_job_is_taken_by_nobody_else a_delayed_job_comes_when_it_is_due
                 the_next_due_date_is_told a_paused_queue_is_left_alone a_push_wakes_a_sleeper a_sleeper_gives_up_in_time
-                a_cancelled_wait_loses_no_wakeup an_ended_lease_lets_others_take_the_job sizes_and_listings_are_right;
+                a_cancelled_wait_loses_no_wakeup
+                a_limit_changes_at_once_and_what_has_started_counts an_ended_lease_lets_others_take_the_job sizes_and_listings_are_right;
             settling: a_finished_job_is_gone a_verdict_counts_once a_retried_job_comes_back_counted
                 a_snoozed_job_comes_back_uncounted a_retry_can_be_had_at_once a_renewed_job_stays_ours
                 a_lost_job_cannot_be_settled settling_and_taking_share_a_call counters_are_remembered_and_forgotten

@@ -2,8 +2,10 @@
 
 use std::time::{Duration, Instant};
 
+use qfleet_manifest::queue::{NodeRules, RateLimit};
 use qfleet_model::outcome::Verdict;
-use qfleet_queue::driver::{Ask, JobState};
+use qfleet_queue::LaneQueues;
+use qfleet_queue::driver::{Ask, JobState, QueueDriver};
 
 use super::{BOTH, OTHER, Rig, job_of, names, push, settle, take, take_one, take_soon};
 
@@ -51,6 +53,34 @@ pub(crate) async fn the_payload_is_what_was_pushed(rig: &impl Rig) {
     assert_eq!(job.payload, payload);
     assert_eq!((job.name.as_str(), job.attempt, job.queue.as_str()), ("first", 1, "other"));
     assert_eq!(job.history.deliveries, 0);
+}
+
+pub(crate) async fn a_limit_changes_at_once_and_what_has_started_counts(rig: &impl Rig) {
+    let (driver, other) = (rig.open(1), rig.open(2));
+    let per = Duration::from_secs(600);
+    let limit = |driver: &dyn QueueDriver, max: Option<u32>| {
+        let settings = LaneQueues {
+            name: "other".to_owned(),
+            queues: vec!["other".to_owned()],
+            delay_as_backoff: true,
+            rate_limit: max.map(|max| RateLimit { max, per }),
+            node: NodeRules::default(),
+        };
+        driver.tune(OTHER, &settings);
+    };
+    push(rig, &*driver, OTHER, "other", &["1", "2", "3", "4", "5", "6", "7", "8"]).await;
+    limit(&*driver, Some(2));
+    limit(&*other, Some(2));
+    assert_eq!(take(&*driver, OTHER, 10).await.jobs.len(), 2);
+    assert!(take(&*other, OTHER, 10).await.jobs.is_empty(), "the limit is that of all workers");
+    limit(&*driver, Some(5));
+    assert!(take(&*other, OTHER, 10).await.jobs.is_empty(), "nobody told this one yet");
+    assert_eq!(take(&*driver, OTHER, 10).await.jobs.len(), 3, "two of the window had started before");
+    limit(&*driver, Some(1));
+    let turn = take(&*driver, OTHER, 10).await;
+    assert!(turn.jobs.is_empty() && turn.more.is_empty(), "a stricter limit holds in the window under way");
+    limit(&*driver, None);
+    assert_eq!(take(&*driver, OTHER, 10).await.jobs.len(), 3);
 }
 
 pub(crate) async fn a_taken_job_is_taken_by_nobody_else(rig: &impl Rig) {

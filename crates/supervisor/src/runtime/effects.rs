@@ -86,6 +86,8 @@ pub(super) struct Child {
     pub(super) tree: Option<Tree>,
     /// Descendants that were seen when it was signalled.
     pub(super) descendants: BTreeSet<Member>,
+    /// It was asked to end.
+    pub(super) asked: bool,
     /// It was killed, and whatever it leaves behind is to be killed too.
     pub(super) killed: bool,
     /// Closes when the child has been reaped.
@@ -185,6 +187,7 @@ impl World {
             group: plan.group,
             tree: plan.tree,
             descendants: BTreeSet::new(),
+            asked: false,
             killed: false,
             alive,
         };
@@ -274,6 +277,7 @@ impl World {
 impl Child {
     /// Takes note of who descends from it, before it may leave them behind. A control group knows that by itself.
     fn note_descendants(&mut self, pid: Pid, killed: bool) {
+        self.asked = true;
         self.killed |= killed;
         match self.tree.as_ref().map(|tree| &tree.leaf) {
             Some(None) => {

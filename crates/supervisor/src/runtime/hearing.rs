@@ -3,6 +3,7 @@
 use std::io;
 use std::time::Duration;
 
+use qfleet_manifest::settings::Work;
 use qfleet_model::snapshot::Exit;
 use qfleet_os::clock;
 use qfleet_os::reap::Ended;
@@ -97,13 +98,16 @@ impl Supervisor {
 
 impl Child {
     /// What a program has left behind may end as the program itself would. What a worker has left behind are jobs that are
-    /// about to be given back, and nothing of them may go on.
+    /// about to be given back, and nothing of them may go on. What a run of a schedule has left in the background goes on
+    /// until the daemon ends, unless the run itself was stopped: `artisan schedule:run` starts commands that way.
     fn manner_of_leftovers(&self) -> Manner {
         match &self.group {
-            Some(group) if !self.killed => {
-                Manner { ask: Some(group.process.stop_signal), within: group.process.stop_wait }
-            }
-            Some(_) | None => Manner { ask: None, within: Duration::ZERO },
+            Some(group) if !self.killed => Manner {
+                ask: Some(group.process.stop_signal),
+                within: group.process.stop_wait,
+                goes_on: matches!(group.work, Work::Schedule(_)) && !self.asked,
+            },
+            Some(_) | None => Manner { ask: None, within: Duration::ZERO, goes_on: false },
         }
     }
 }

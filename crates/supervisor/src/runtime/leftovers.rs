@@ -38,10 +38,12 @@ pub(super) struct Manner {
     pub(super) ask: Option<Signal>,
     /// How long it may take.
     pub(super) within: Duration,
+    /// It need not end before the daemon does.
+    pub(super) goes_on: bool,
 }
 
 /// How something ends of which no settings are known.
-const UNKNOWN: Manner = Manner { ask: Some(SIGTERM), within: KILLED };
+const UNKNOWN: Manner = Manner { ask: Some(SIGTERM), within: KILLED, goes_on: false };
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Rest {
@@ -54,6 +56,9 @@ struct Rest {
     asked: BTreeSet<Member>,
     ask: Option<Signal>,
     until: Moment,
+    /// It need not end before the daemon does, and may take this long then.
+    #[serde(default)]
+    goes_on: Option<Duration>,
     /// It was killed, and is waited for until then.
     gone_by: Option<Moment>,
 }
@@ -69,7 +74,7 @@ impl Leftovers {
         now: Moment,
     ) {
         // With nobody left but the leader there is nobody to hear it.
-        if let Some(ask) = manner.ask {
+        if let Some(ask) = manner.ask.filter(|_| !manner.goes_on) {
             let _ = signal::send_group(leader, ask);
         }
         self.rests.push(Rest {
@@ -79,8 +84,21 @@ impl Leftovers {
             asked: BTreeSet::new(),
             ask: manner.ask,
             until: now + manner.within,
+            goes_on: manner.goes_on.then_some(manner.within),
             gone_by: None,
         });
+    }
+
+    /// The daemon ends, and so does everything that could go on until now.
+    pub(super) fn end_all(&mut self, now: Moment) {
+        for rest in &mut self.rests {
+            if let Some(within) = rest.goes_on.take() {
+                rest.until = now + within;
+                if let (Some(group), Some(ask)) = (rest.group, rest.ask) {
+                    let _ = signal::send_group(group, ask);
+                }
+            }
+        }
     }
 
     /// Takes over what is left of the programs of an earlier daemon that was killed: nobody else will end it. Gives the full
@@ -104,6 +122,7 @@ impl Leftovers {
             let manner = settings.map_or(UNKNOWN, |settings| Manner {
                 ask: Some(settings.process.stop_signal),
                 within: settings.process.stop_wait,
+                goes_on: false,
             });
             earlier.insert(tree.mark.clone(), tree.name.clone());
             self.found(tree, members, manner, now);
@@ -124,7 +143,9 @@ impl Leftovers {
 
     fn found(&mut self, tree: Tree, seen: BTreeSet<Member>, manner: Manner, now: Moment) {
         let (ask, until) = (manner.ask, now + manner.within);
-        self.rests.push(Rest { group: None, tree, seen, asked: BTreeSet::new(), ask, until, gone_by: None });
+        let goes_on = manner.goes_on.then_some(manner.within);
+        let asked = BTreeSet::new();
+        self.rests.push(Rest { group: None, tree, seen, asked, ask, until, goes_on, gone_by: None });
     }
 
     /// Asks those who were not asked yet, kills those whose time is over, and forgets those that are gone; gives the trees
@@ -144,7 +165,7 @@ impl Leftovers {
     }
 
     pub(super) fn due(&self) -> Option<Moment> {
-        self.rests.iter().map(|rest| rest.until).min()
+        self.rests.iter().filter(|rest| rest.goes_on.is_none()).map(|rest| rest.until).min()
     }
 
     /// Their time is over now.
@@ -173,6 +194,9 @@ impl Rest {
                 "what it has left behind does not end, though it was killed"
             );
             return true;
+        }
+        if self.goes_on.is_some() {
+            return false;
         }
         if self.until > now {
             self.ask(&members);

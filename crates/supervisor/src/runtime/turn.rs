@@ -200,6 +200,7 @@ impl Supervisor {
         self.publish = true;
         self.publish();
         let now = clock::now();
+        self.leftovers.end_all(now);
         self.leftovers.take_over_orphans(&self.world.trees, |pid| self.world.is_child(pid), now);
         self.reap();
         if let Some(latest) = self.fleet.ends_at() {

@@ -72,6 +72,57 @@ fn without_a_daemon_it_drains_by_itself() {
 }
 
 #[test]
+fn another_limit_of_starts_holds_without_a_new_process() {
+    let stage = Stage::new();
+    let receiver = Receiver::start(|_| Answer::ok());
+    let limited = |max: &str| settings(&stage, &receiver, &format!(", concurrency: 4{max}"));
+    let worker = stage.worker(&limited(", rate-limit: {max: 2, per: 600s}"));
+    let tell = |settings| worker.tell(&ToChild::Tune { settings: serde_json::to_value(settings).unwrap() });
+    for number in 0..12 {
+        stage.push("q", &Job::new(&number.to_string()).bytes());
+    }
+    receiver.wait_for(2, SOON);
+    stage.wait_depth("q", (10, 0, 0));
+    assert_eq!(receiver.count(), 2);
+    tell(limited(", rate-limit: {max: 5, per: 600s}"));
+    receiver.wait_for(5, SOON);
+    stage.wait_depth("q", (7, 0, 0));
+    assert_eq!(receiver.count(), 5, "what had started counts, and it did not sleep until the window's end");
+    tell(limited(", rate-limit: {max: 3, per: 600s}"));
+    // A job of high number would start with any turn that is allowed to take one.
+    std::thread::sleep(Duration::from_millis(300));
+    assert_eq!((receiver.count(), stage.depth("q")), (5, (7, 0, 0)));
+    tell(limited(""));
+    receiver.wait_for(12, SOON);
+    worker.finish();
+}
+
+#[test]
+fn what_was_fetched_before_starts_were_counted_goes_back() {
+    let stage = Stage::new();
+    let receiver = Receiver::start(|_| Answer::ok().after(Duration::from_millis(30)));
+    let worker = stage.worker(&settings(&stage, &receiver, ", concurrency: 10"));
+    for number in 0..400 {
+        stage.push("q", &Job::new(&number.to_string()).bytes());
+    }
+    receiver.wait_for(60, SOON);
+    let after = settings(&stage, &receiver, ", concurrency: 10, rate-limit: {max: 7, per: 600s}");
+    worker.tell(&ToChild::Tune { settings: serde_json::to_value(&after).unwrap() });
+    eventually(SOON, "the new limit to be reached", || {
+        let starts: Option<u32> =
+            redis::cmd("GET").arg("t_qfleet:limiter:q").query(&mut stage.redis.connection()).unwrap();
+        (starts == Some(7) && stage.depth("q").2 == 0).then_some(())
+    });
+    let (ready, delayed, reserved) = stage.depth("q");
+    assert_eq!(
+        (ready + receiver.count() as u64, delayed, reserved),
+        (400, 0, 0),
+        "none is lost, none ran twice"
+    );
+    worker.finish();
+}
+
+#[test]
 fn new_figures_are_taken_over_by_the_next_attempts() {
     let stage = Stage::new();
     let receiver = Receiver::start(|_| Answer::ok().after(Duration::from_millis(200)));
