@@ -193,6 +193,8 @@ struct CarriedChild {
     #[serde(default)]
     descendants: BTreeSet<Member>,
     #[serde(default)]
+    asked: bool,
+    #[serde(default)]
     killed: bool,
 }
 
@@ -307,8 +309,18 @@ impl Supervisor {
         lenient: bool,
     ) -> io::Result<()> {
         for carried in children {
-            let CarriedChild { pid, started_at, link, ledgers, input, group, tree, descendants, killed } =
-                carried;
+            let CarriedChild {
+                pid,
+                started_at,
+                link,
+                ledgers,
+                input,
+                group,
+                tree,
+                descendants,
+                asked,
+                killed,
+            } = carried;
             let heard = self.world.heard.clone();
             let link = link.map(|link| Link::resume(pid, link, inherited, heard)).transpose();
             let input = input.map(|input| Input::resume(input, inherited)).transpose();
@@ -319,6 +331,7 @@ impl Supervisor {
                 group: group.map(|group| self.fleet.known_settings(group)),
                 tree,
                 descendants,
+                asked,
                 killed,
                 alive: watch::channel(()).0,
             };
@@ -404,6 +417,7 @@ impl Child {
             group: self.group.clone(),
             tree: self.tree.clone(),
             descendants: self.descendants.clone(),
+            asked: self.asked,
             killed: self.killed,
         }
     }
