@@ -65,10 +65,10 @@ impl Queue {
     }
 
     /// How long locks last, who shows up and which versions are worked stays as it was when the queue was opened.
-    fn tune(&self, new: Figures) {
+    fn tune(&self, new: &Figures) {
         let mut figures = self.figures.lock().unwrap_or_else(PoisonError::into_inner);
         let NodeRules { lock_duration, accept_version, presence, .. } = figures.rules;
-        let rules = NodeRules { lock_duration, accept_version, presence, ..new.rules };
+        let rules = NodeRules { lock_duration, accept_version, presence, ..new.rules.clone() };
         *figures = Figures { rules, limit: new.limit };
     }
 }
@@ -94,7 +94,7 @@ impl Lanes {
             if self.with(*number).next() == Some(lane)
                 && let Some(queue) = self.queues.get(*number)
             {
-                queue.tune(settings.into());
+                queue.tune(&settings.into());
             }
         }
     }
