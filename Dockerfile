@@ -20,9 +20,9 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry \
     && install -m 755 target/dist/qfleet /usr/local/bin/qfleet
 
 FROM debian:bookworm-slim
-# Roots of trust for `https://` and `rediss://`.
+# Roots of trust for `https://` and `rediss://`; time zones of schedules.
 RUN apt-get update \
-    && apt-get install -y --no-install-recommends ca-certificates \
+    && apt-get install -y --no-install-recommends ca-certificates tzdata \
     && rm -rf /var/lib/apt/lists/*
 # /run/qfleet has the control socket and the ledgers; /etc/qfleet/config.yaml is yours to mount.
 RUN groupadd --gid 10001 qfleet \

@@ -42,10 +42,27 @@ fn groups_come_and_go_without_touching_others() {
 }
 
 #[test]
+fn whatever_changes_in_a_schedule_waits_for_its_next_run() {
+    let schedule = |more: &str| format!("schedules: {{a: {{cron: '* * * * *', command: x{more}}}}}");
+    let from = schedule("");
+    for more in [", overlap: kill", ", timeout: 5", ", cwd: /", ", environment: {A: b}", ", user: www-data"] {
+        assert_eq!(steps(&from, &schedule(more)), ["tell a"], "{more}");
+    }
+    let to =
+        "schedules: {a: {cron: '@daily', timezone: Europe/Paris, command: x, missed: run-once, jitter: 5}}";
+    let (from, to) = (read(&from), read(to));
+    let words = "a: cron `* * * * *` -> `@daily`, timezone UTC -> Europe/Paris, jitter 0s -> 5s, missed skip -> run-once";
+    assert_eq!(describe(&from.groups, &to.groups), [words]);
+    assert_eq!(steps("programs: {a: {command: x}}", &schedule("")), ["restart a"]);
+    assert_eq!(describe(&[], &to.groups), ["a: added, `@daily`"]);
+}
+
+#[test]
 fn numbers_are_told_to_running_workers() {
     for more in [
         "numprocs: 3",
         "concurrency: 4",
+        "rate-limit: {max: 20, per: 60s}",
         "tries: 5",
         "timeout: 5m",
         "backoff: [1, 2]",

@@ -33,7 +33,11 @@ fn tell(printer: Printer, imported: &Imported) {
             "`queue:work` runs as a program: `{names}`; `--handler URL` makes queues of them"
         ));
     }
-    printer.note(&format!("{}, {}", count(imported.queues, "queue"), count(imported.programs, "program")));
+    let mut parts = vec![count(imported.queues, "queue"), count(imported.programs, "program")];
+    if imported.schedules > 0 {
+        parts.push(count(imported.schedules, "schedule"));
+    }
+    printer.note(&parts.join(", "));
 }
 
 fn refused(printer: Printer, problems: &[Problem]) {

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use super::scheduler::{self, Scheduled};
 use super::words;
 
 /// A command line that was recognised.
@@ -23,8 +24,8 @@ pub(super) enum Task {
     Listen,
     /// `horizon`.
     Horizon,
-    /// `schedule:run` or `schedule:work`, perhaps in a loop.
-    Schedule,
+    /// `schedule:run` or `schedule:work`, perhaps in a loop; with what surely runs each minute, if something does.
+    Schedule(Option<Scheduled>),
 }
 
 /// The options of `queue:work`, as they were written.
@@ -65,18 +66,51 @@ const SILENT: &[&str] =
 /// Recognises a command line.
 pub(super) fn read(line: &str) -> Option<Line> {
     if is_loop(line) && line.contains("schedule:run") {
-        return Some(Line { task: Task::Schedule, environment: Vec::new(), cwd: None });
+        let unsure = || Line { task: Task::Schedule(None), environment: Vec::new(), cwd: None };
+        return Some(script(line).and_then(|script| scheduler::loop_of(&script)).unwrap_or_else(unsure));
     }
     let mut found = Found { rest: words::split(line)?.into(), environment: Vec::new(), cwd: None };
     found.unwrap(0)?;
+    let argv: Vec<String> = found.rest.iter().cloned().collect();
     let task = match found.command()?.as_str() {
         "queue:work" => Task::Work(Box::new(work(&mut found.rest)?)),
         "queue:listen" => Task::Listen,
         "horizon" => Task::Horizon,
-        "schedule:run" | "schedule:work" => Task::Schedule,
+        "schedule:work" => Task::Schedule(each_minute(&argv, &found.rest)),
+        "schedule:run" => Task::Schedule(None),
         _ => return None,
     };
     Some(Line { task, environment: found.environment, cwd: found.cwd })
+}
+
+/// Reads a command that a loop repeats, if it is `schedule:run`.
+pub(super) fn run_in_loop(line: &str) -> Option<Line> {
+    let mut found = Found { rest: words::split(line)?.into(), environment: Vec::new(), cwd: None };
+    found.unwrap(0)?;
+    let argv: Vec<String> = found.rest.iter().cloned().collect();
+    if found.command()? != "schedule:run" {
+        return None;
+    }
+    let task = Task::Schedule(Some(each_minute(&argv, &found.rest)?));
+    Some(Line { task, environment: found.environment, cwd: found.cwd })
+}
+
+/// What a shell is given to read, if the line is one.
+fn script(line: &str) -> Option<String> {
+    let words = words::split(line)?;
+    let [shell, flags, script] = &words[..] else { return None };
+    let is_shell = ["sh", "bash", "dash"].contains(&shell.rsplit('/').next()?);
+    (is_shell && flags.starts_with('-') && flags.ends_with('c')).then(|| script.clone())
+}
+
+/// A command of the scheduler that has no options but those that change nothing: the run each minute.
+fn each_minute(argv: &[String], options: &VecDeque<String>) -> Option<Scheduled> {
+    let silent = |word: &String| match word.strip_prefix("--") {
+        Some(name) => SILENT.contains(&name),
+        None => word.starts_with('-') && word.chars().skip(1).all(|c| "qvn".contains(c)),
+    };
+    let run = |word: &String| if word == "schedule:work" { "schedule:run".to_owned() } else { word.clone() };
+    options.iter().all(silent).then(|| Scheduled { argv: argv.iter().map(run).collect(), overlaps: false })
 }
 
 fn is_loop(line: &str) -> bool {
@@ -279,10 +313,10 @@ mod tests {
         for (line, task) in [
             ("php artisan queue:listen redis", Some(Task::Listen)),
             ("php /srv/artisan horizon", Some(Task::Horizon)),
-            ("php artisan schedule:work", Some(Task::Schedule)),
+            ("php artisan schedule:run", Some(Task::Schedule(None))),
             (
-                "/bin/sh -c \"while [ true ]; do (php artisan schedule:run --verbose &); sleep 60; done\"",
-                Some(Task::Schedule),
+                "/bin/sh -c \"while [ true ]; do (php artisan schedule:run --verbose &); sleep 5; done\"",
+                Some(Task::Schedule(None)),
             ),
             ("php artisan reverb:start", None),
             ("php artisan", None),

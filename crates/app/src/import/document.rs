@@ -10,7 +10,7 @@ use super::notes::{Notes, Problem};
 use super::program::{self, Around, Program};
 use super::section::Reading;
 use super::written::Whole;
-use super::{Handler, Source, daemon, ini, queue};
+use super::{Handler, Source, daemon, ini, queue, scheduler};
 
 /// A manifest, and what one should know about it.
 #[derive(Debug)]
@@ -21,6 +21,8 @@ pub(crate) struct Imported {
     pub(crate) remarks: Vec<String>,
     /// How many programs it has.
     pub(crate) programs: usize,
+    /// How many schedules it has.
+    pub(crate) schedules: usize,
     /// How many queues it has.
     pub(crate) queues: usize,
     /// Programs that could be queues.
@@ -184,7 +186,8 @@ fn remark_on_laravel(programs: &[Program], as_queues: bool, notes: &mut Notes) {
         match program.line.as_ref().map(|line| &line.task) {
             Some(Task::Listen) => say("`queue:listen` stays a program; written as `queue:work` it can become a queue".to_owned()),
             Some(Task::Horizon) => say("`horizon` stays a program, and goes on choosing its workers itself; queues of the manifest, one for each of its supervisors, can take its place".to_owned()),
-            Some(Task::Schedule) => say("the scheduler stays a program; `schedules` is not yet in this version".to_owned()),
+            Some(Task::Schedule(_)) if scheduler::of(program).is_some() => say("the scheduler is a schedule: it runs at the beginning of each minute, and its output is kept; `qfleet status` shows its last and its next run".to_owned()),
+            Some(Task::Schedule(_)) => say("the scheduler stays a program; as `schedules: {NAME: {cron: \"* * * * *\", command: php artisan schedule:run}}` it would run on the minute".to_owned()),
             Some(Task::Work(work)) if as_queues => {
                 if let Some(why) = queue::unreachable(work) {
                     say(format!("`queue:work` stays a program: {why}"));

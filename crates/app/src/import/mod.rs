@@ -1,7 +1,7 @@
 //! From supervisord's configuration to a manifest: text in, YAML out.
 //!
 //! The way of a file: `files` (what is on disk, includes followed) → `ini` (sections and settings with their comments) →
-//! `section` (expansions, typed values) → `program`, `settings`, `artisan`, `queue`, `daemon`, `logs` (what each part becomes),
+//! `section` (expansions, typed values) → `program`, `settings`, `artisan`, `scheduler`, `queue`, `daemon`, `logs` (what each part becomes),
 //! put together by `document` → `written`, `yaml` (the text). Only `files` touches the disk.
 //!
 //! The result must run the same work from the first minute. A command line of `queue:work` therefore becomes a queue when
@@ -19,6 +19,7 @@ mod logs;
 mod notes;
 mod program;
 mod queue;
+mod scheduler;
 mod section;
 mod settings;
 mod variables;

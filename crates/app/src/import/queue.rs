@@ -72,7 +72,7 @@ pub(super) fn entry(program: &Program, work: &Work, handler: &Handler) -> Entry 
 }
 
 /// What the command line says of its directory and of variables: these hold over the program's.
-fn add_from_line(inner: &mut Vec<Entry>, line: &Line) {
+pub(super) fn add_from_line(inner: &mut Vec<Entry>, line: &Line) {
     let at = |inner: &[Entry], key: &str| inner.iter().position(|entry| entry.key() == Some(key));
     if let Some(cwd) = &line.cwd {
         inner.retain(|entry| entry.key() != Some("cwd"));

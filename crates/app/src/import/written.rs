@@ -8,7 +8,7 @@ use super::expand::MARKS;
 use super::ini::Ini;
 use super::program::Program;
 use super::yaml::{Entry, Value, comment_line, write};
-use super::{Handler, Source, queue};
+use super::{Handler, Source, queue, scheduler};
 
 /// Everything that is to be written.
 pub(super) struct Whole {
@@ -23,8 +23,10 @@ impl Whole {
     /// With a `handler`, what can be a queue is one.
     pub(super) fn written(self, handler: Option<&Handler>, sources: &[Source]) -> Imported {
         let could_be: Vec<&Program> = self.programs.iter().filter(|program| can_be_queue(program)).collect();
-        let (queues, programs): (Vec<&Program>, Vec<&Program>) =
+        let (queues, others): (Vec<&Program>, Vec<&Program>) =
             self.programs.iter().partition(|program| handler.is_some() && can_be_queue(program));
+        let (schedules, programs): (Vec<&Program>, Vec<&Program>) =
+            others.into_iter().partition(|program| scheduler::of(program).is_some());
         let mut parts = vec![lines(&head(&self.ini.head, sources))];
         if let Some(handler) = handler {
             parts.extend(queue_parts(&queues, |_| handler.clone()));
@@ -34,6 +36,11 @@ impl Whole {
                 &[Entry::new("programs", Value::Map(programs.iter().map(|one| entry(one)).collect()))],
                 0,
             ));
+        }
+        if !schedules.is_empty() {
+            let entries =
+                schedules.iter().filter_map(|one| Some(scheduler::entry(one, scheduler::of(one)?))).collect();
+            parts.push(write(&[Entry::new("schedules", Value::Map(entries))], 0));
         }
         parts.extend(
             [&self.control, &self.logging]
@@ -59,6 +66,7 @@ impl Whole {
         Imported {
             yaml: parts.join("\n"),
             programs: programs.len(),
+            schedules: schedules.len(),
             queues: queues.len(),
             could_be_queues,
             remarks: self.remarks,

@@ -2,7 +2,7 @@
 
 use qfleet_testkit::{Answer, Receiver, RedisServer, Scratch, eventually};
 
-use crate::support::{Fleet, QFLEET, SOON, text};
+use crate::support::{Fleet, QFLEET, SOON, payload, push, text};
 
 #[test]
 fn reload_adds_removes_and_changes_and_leaves_the_rest_alone() {
@@ -52,6 +52,39 @@ fn reload_adds_removes_and_changes_and_leaves_the_rest_alone() {
     fleet.signal(nix::sys::signal::Signal::SIGHUP);
     fleet.ok(&["reload"]);
     assert_eq!(fleet.state("kept:kept_00"), "STOPPED", "a stop survives a reload");
+    assert_eq!(fleet.stop(), 0);
+}
+
+#[test]
+fn another_limit_of_starts_holds_for_the_same_workers() {
+    let redis = RedisServer::start();
+    let receiver = Receiver::start(|_| Answer::ok());
+    let manifest = |limit: &str| {
+        format!(
+            "redis: {{url: '{}'}}\nqueues:\n  mail:\n    numprocs: 2\n{limit}    handler: {{http: {{url: '{}'}}}}\n",
+            redis.url(),
+            receiver.url()
+        )
+    };
+    let mut fleet = Fleet::start_and_wait(&manifest("    rate-limit: {max: 3, per: 600s}\n"));
+    let pids = (fleet.pid_of("mail:mail_00"), fleet.pid_of("mail:mail_01"));
+    push(&redis, "mail", (0..20).map(|number| payload(number, "")));
+    receiver.wait_for(3, SOON);
+    fleet.rewrite(&manifest("    rate-limit: {max: 8, per: 600s}\n"));
+    let plan = fleet.ok(&["reload", "--dry-run"]);
+    assert!(plan.contains("rate-limit 3 per 10m -> 8 per 10m") && !plan.contains("rolling"), "{plan}");
+    fleet.ok(&["reload"]);
+    receiver.wait_for(8, SOON);
+    eventually(SOON, "no more than eight to start", || {
+        let starts: u32 =
+            redis::cmd("GET").arg("qfleet:limiter:mail").query(&mut redis.connection()).unwrap();
+        (starts == 8).then_some(())
+    });
+    assert_eq!(receiver.count(), 8);
+    fleet.rewrite(&manifest(""));
+    fleet.ok(&["reload"]);
+    receiver.wait_for(20, SOON);
+    assert_eq!((fleet.pid_of("mail:mail_00"), fleet.pid_of("mail:mail_01")), pids);
     assert_eq!(fleet.stop(), 0);
 }
 
