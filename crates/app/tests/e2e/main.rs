@@ -21,7 +21,7 @@ mod probe;
 mod programs;
 mod reload;
 mod rolling;
+mod schedules;
 mod trees;
 mod upgrade;
-mod schedules;
 mod users;
