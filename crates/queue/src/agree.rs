@@ -59,3 +59,59 @@ async fn ask(address: &Address, key: &str, holder: &str, lasts: Duration) -> Res
         .map_err(|error| address.sort(&error))?;
     Ok(there.as_deref() == Some(holder))
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use qfleet_manifest::queue::RedisTarget;
+    use qfleet_testkit::RedisServer;
+
+    use super::*;
+
+    fn settings(server: &RedisServer) -> RedisSettings {
+        RedisSettings {
+            target: RedisTarget::Unix { path: server.socket() },
+            database: 0,
+            username: None,
+            password: None,
+            ca_file: None,
+        }
+    }
+
+    #[tokio::test]
+    async fn one_of_many_is_the_first_and_stays_it() {
+        let server = RedisServer::start();
+        let redis = settings(&server);
+        let lasts = Duration::from_secs(60);
+        let holders: Vec<String> = (0..20).map(|number| format!("host:{number}")).collect();
+        let asked = holders.iter().map(|holder| is_first(&redis, "date", holder, lasts));
+        let said: Vec<bool> =
+            futures_util::future::join_all(asked).await.into_iter().map(Result::unwrap).collect();
+        assert_eq!(said.iter().filter(|first| **first).count(), 1);
+        // An answer that was lost is asked for again, and is the same.
+        for (holder, first) in holders.iter().zip(said) {
+            assert_eq!(is_first(&redis, "date", holder, lasts).await.unwrap(), first, "{holder}");
+        }
+        assert!(is_first(&redis, "another date", "host:1", lasts).await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn whoever_cannot_find_out_is_not_the_first() {
+        let server = RedisServer::start();
+        let redis = settings(&server);
+        server.stop();
+        let begun = Instant::now();
+        let said = is_first(&redis, "date", "host:1", Duration::from_secs(60)).await;
+        assert!(matches!(said, Err(QueueError::Unreachable(_))), "{said:?}");
+        assert!(begun.elapsed() >= WITHIN - PAUSE * 2, "it may come back in a moment");
+    }
+
+    #[tokio::test]
+    async fn a_key_of_another_kind_is_told() {
+        let server = RedisServer::start();
+        let redis = settings(&server);
+        redis::cmd("RPUSH").arg("date").arg("x").exec(&mut server.connection()).unwrap();
+        let said = is_first(&redis, "date", "host:1", Duration::from_secs(60)).await;
+        assert!(matches!(said, Err(QueueError::Refused(_))), "{said:?}");
+    }
+}

@@ -3,6 +3,7 @@
 //! A [`driver::QueueDriver`] speaks to one connection for all queues ("lanes") that one process serves there, so that a
 //! pool of eleven queues costs one command connection and one wake-up connection. The promises behind each verb are
 //! written at the trait and held by `tests/contract`. Nothing here decides about retries: drivers act on verdicts.
+//! [`agree`] is for what several hosts would do at the same date and one is to do.
 
 use std::sync::Arc;
 
