@@ -6,13 +6,14 @@
 //! | Words | Rules |
 //! | --- | --- |
 //! | [`job`], [`outcome`], [`backoff`] | [`retry`]: from an outcome to a verdict |
-//! | [`name`], [`start`], [`snapshot`] | [`process`]: the life of one process; [`rollout`], [`turns`]: a rolling restart, and who is replaced when; [`budget`]: how long the end may take |
+//! | [`name`], [`start`], [`snapshot`] | [`process`]: the life of one process; [`rollout`], [`turns`]: a rolling restart, and who is replaced when; [`budget`]: how long the end may take; [`crash_loop`]: one worker on trial |
 //! | [`command`], [`link`], [`frame`] | [`cron`], [`schedule`]: when a schedule runs |
 //! | [`observation`] | [`scale`]: how many workers a queue should have |
 
 pub mod backoff;
 pub mod budget;
 pub mod command;
+pub mod crash_loop;
 pub mod cron;
 pub mod frame;
 pub mod job;

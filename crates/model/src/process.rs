@@ -263,6 +263,11 @@ pub enum ProcessEvent {
     Stop(Patience),
     /// It shall run anew.
     Restart(Patience),
+    /// Nobody is to be started for now: it waits, given up. Not for one whose child may be on its way.
+    GiveUp {
+        /// Why.
+        why: String,
+    },
     /// The child that was asked for lives.
     Spawned(Pid),
     /// There will be no child.

@@ -60,6 +60,9 @@ pub struct GroupView {
     pub manifest_numprocs: Option<u32>,
     /// A rolling restart under way, in words.
     pub rollout: Option<String>,
+    /// Its workers crash again and again, so that one at a time is tried: why, in words.
+    #[serde(default)]
+    pub crash_loop: Option<String>,
 }
 
 /// Kinds of groups.

@@ -178,6 +178,8 @@ struct World {
     calm: bool,
     /// Turns of replacement: since when the old process drains or the new one comes up; and how many there may be.
     turns: BTreeMap<SlotId, Moment>,
+    /// Who is on trial in a group.
+    probes: BTreeMap<String, SlotId>,
     most: Option<usize>,
     story: String,
 }
@@ -216,6 +218,7 @@ impl World {
             again: false,
             calm: false,
             turns: BTreeMap::new(),
+            probes: BTreeMap::new(),
             most: None,
             story: format!("seed {seed}"),
         }
@@ -237,8 +240,8 @@ impl World {
         assert!(publishes <= 1, "published {publishes} times: {}", self.story);
         let mut started = vec![];
         for effect in effects {
-            if let Effect::Spawn { group, .. } = &effect {
-                started.push(group.clone());
+            if let Effect::Spawn { slot, group, .. } = &effect {
+                started.push((*slot, group.clone()));
             }
             match effect {
                 Effect::Spawn { .. } | Effect::Recover { .. } => self.asked_spawns.push_back(effect),
@@ -246,8 +249,9 @@ impl World {
             }
         }
         self.published = self.fleet.seen(1, WallTime::from_seconds(0));
-        for group in started {
+        for (slot, group) in started {
             self.check_dependencies(&group);
+            self.check_probe(slot, &group.name);
         }
         self.check();
         self.give_groups();
@@ -277,6 +281,22 @@ impl World {
             let view = self.published.groups.iter().find(|view| view.name == *name);
             let wanted = view.unwrap_or_else(|| panic!("started without `{name}`: {}", self.story)).numprocs;
             assert!(up >= wanted as usize, "`{}` started before `{name}`: {}", group.name, self.story);
+        }
+    }
+
+    /// While the workers of a group crash again and again, one at a time is tried.
+    fn check_probe(&mut self, slot: SlotId, group: &str) {
+        let view = self.published.groups.iter().find(|view| view.name == group);
+        if view.is_none_or(|view| view.crash_loop.is_none()) {
+            self.probes.remove(group);
+            return;
+        }
+        let state = |slot: &SlotId| {
+            self.published.processes.iter().find(|one| one.slot == *slot).map(|one| one.view.state)
+        };
+        if let Some(before) = self.probes.insert(group.to_owned(), slot) {
+            let down = !matches!(state(&before), Some(StateWord::Starting | StateWord::Running));
+            assert!(before == slot || down, "two probes in `{group}`: {}", self.story);
         }
     }
 
@@ -1655,4 +1675,127 @@ fn an_essential_program_that_cannot_be_started_ends_the_fleet_and_a_stopped_one_
     world.end_child(worker, Exit::Code(75));
     world.calm_down();
     assert_eq!((world.exit, world.again), (Some(76), false));
+}
+
+/// Kills a worker that is up, by a signal.
+fn crash(world: &mut World, name: &str) {
+    let pid = world.pid_of(name);
+    world.end_child(pid, Exit::Signal("SEGV".to_owned()));
+}
+
+fn crash_loop(world: &World) -> Option<&str> {
+    world.published.groups[0].crash_loop.as_deref()
+}
+
+#[test]
+fn crashes_of_a_whole_queue_leave_one_worker_on_trial_and_the_rest_says_why() {
+    let mut world = World::new(3, vec![queue("messages", 8), program("web", 1)]);
+    world.begin();
+    for number in 0..6 {
+        assert_eq!(crash_loop(&world), None);
+        crash(&mut world, &format!("messages:messages_0{number}"));
+    }
+    let why = "6 crashes in 60 s, last: signal SEGV";
+    assert_eq!(crash_loop(&world), Some(why));
+    assert_eq!(world.state_of("messages:messages_05"), StateWord::Fatal);
+    assert_eq!(world.state_of("messages:messages_07"), StateWord::Running, "what runs goes on");
+    // Which job it was is known a moment later.
+    let mut newest = world.children.iter().rev();
+    let recovery = newest.find(|(_, child)| matches!(child.owner, Owner::Recovery(_)));
+    let pid = *recovery.unwrap().0;
+    let started = vec![JobRef { queue: "messages".to_owned(), id: "8412".to_owned() }];
+    world.say(pid, FromChild::Recovered { returned: 1, buried: 0, started });
+    let of = |world: &World, name: &str| {
+        let seen = render(&world.published, world.now, &jiff::tz::TimeZone::UTC).processes;
+        seen.into_iter().find(|one| one.name == name).unwrap().description
+    };
+    assert_eq!(of(&world, "messages:messages_05"), format!("{why} in job 8412"));
+    // The others that run crash, too, and whoever starts something else is not held up.
+    crash(&mut world, "messages:messages_06");
+    crash(&mut world, "messages:messages_07");
+    world.all_become_ready();
+    let starting = |world: &World| {
+        let of_it = world.published.processes.iter().filter(|one| one.view.group == "messages");
+        of_it.filter(|one| one.view.pid.is_some()).map(|one| one.view.name.clone()).collect::<Vec<_>>()
+    };
+    let before = starting(&world);
+    world.pass_time(Duration::from_secs(5));
+    let probe = starting(&world).into_iter().find(|name| !before.contains(name)).unwrap();
+    assert_eq!(probe, "messages:messages_05", "the first that waits");
+    crash(&mut world, &probe);
+    world.pass_time(Duration::from_secs(9));
+    assert_eq!(world.state_of(&probe), StateWord::Fatal);
+    world.pass_time(Duration::from_secs(1));
+    assert_eq!(world.state_of(&probe), StateWord::Starting);
+    world.all_become_ready();
+    let pid = world.pid_of(&probe);
+    world.say(pid, FromChild::Report(Report { completed: 1, ..Report::default() }));
+    assert_eq!(crash_loop(&world), None, "it has ended a job");
+    world.all_become_ready();
+    assert_eq!(starting(&world).len(), 8, "all are back");
+}
+
+#[test]
+fn a_worker_on_trial_that_stays_up_is_enough_too() {
+    let mut world = World::new(3, vec![queue("messages", 2)]);
+    world.begin();
+    let mut crashes = 0;
+    while crash_loop(&world).is_none() {
+        world.all_become_ready();
+        crash(&mut world, &format!("messages:messages_0{}", crashes % 2));
+        crashes += 1;
+        while world.published.processes.iter().any(|one| one.view.state == StateWord::Backoff) {
+            world.pass_time(Duration::from_secs(1));
+        }
+    }
+    assert_eq!(crashes, 6);
+    world.calm_down();
+    assert_eq!(world.published.processes.iter().filter(|one| one.view.pid.is_some()).count(), 2);
+}
+
+#[test]
+fn an_operators_start_and_a_change_of_settings_end_the_trial() {
+    for by_reload in [false, true] {
+        let mut world = World::new(3, vec![queue("messages", 8)]);
+        world.begin();
+        (0..8).for_each(|number| crash(&mut world, &format!("messages:messages_0{number}")));
+        assert!(crash_loop(&world).is_some());
+        if by_reload {
+            let ask = world.ask(Command::Reload { dry_run: false, reset: false });
+            world.reads.clear();
+            let mut changed = queue("messages", 8);
+            changed.process.nice = Some(5);
+            let changes = vec![GroupChange::Restart(Arc::new(changed))];
+            let plan = Plan { order: vec!["messages".to_owned()], changes, ..Plan::default() };
+            world.handle(Event::ManifestRead(ask, Ok(plan)));
+        } else {
+            world.ask(Command::Start { names: vec![Selector::All] });
+        }
+        world.calm_down();
+        assert_eq!(crash_loop(&world), None);
+        assert!(world.published.processes.iter().all(|one| one.view.state == StateWord::Running));
+    }
+}
+
+#[test]
+fn one_worker_that_crashes_alone_has_pauses_of_its_own_and_an_essential_queue_goes_on_in_its_trial() {
+    let mut messages = queue("messages", 8);
+    messages.process.essential = true;
+    let mut world = World::new(3, vec![messages]);
+    world.begin();
+    for _ in 0..12 {
+        crash(&mut world, "messages:messages_00");
+        while world.published.processes[0].view.pid.is_none() {
+            world.pass_time(Duration::from_secs(1));
+        }
+        world.all_become_ready();
+    }
+    assert_eq!(crash_loop(&world), None);
+    (0..8).for_each(|number| crash(&mut world, &format!("messages:messages_0{number}")));
+    assert!(crash_loop(&world).is_some());
+    assert!(!world.published.shutting_down, "it has not failed for good");
+    // Nobody is left to be tried: whatever is started next is not held up by what was.
+    world.ask(Command::Stop { names: vec![Selector::All] });
+    world.pass_time(Duration::from_secs(60));
+    assert_eq!(crash_loop(&world), None);
 }

@@ -43,8 +43,11 @@ pub(super) async fn status(asking: &Asking, args: &args::Status) -> Result<Exit,
 /// What is going on with whole groups, or with the fleet.
 fn under_way(fleet: &FleetSnapshot) -> Vec<String> {
     let rolling = fleet.groups.iter().filter_map(|group| Some((&group.name, group.rollout.as_ref()?)));
+    let crashing = fleet.groups.iter().filter_map(|group| Some((&group.name, group.crash_loop.as_ref()?)));
+    let crashing = crashing.map(|(name, why)| format!("{name}: {why}; one worker at a time is tried"));
     let ending = fleet.ending.iter().map(|waits| format!("shutting down: {waits}"));
-    rolling.map(|(name, far)| format!("{name} is being restarted: {far}")).chain(ending).collect()
+    let rolling = rolling.map(|(name, far)| format!("{name} is being restarted: {far}"));
+    rolling.chain(crashing).chain(ending).collect()
 }
 
 /// `pid`.

@@ -331,6 +331,7 @@ mod tests {
             kind: GroupKind::Queue,
             numprocs: 4,
             manifest_numprocs: None,
+            crash_loop: None,
             rollout: Some("restarting 1 of 4".to_owned()),
         };
         assert_eq!(

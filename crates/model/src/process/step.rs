@@ -75,7 +75,9 @@ impl ProcessState {
     /// What changes nothing for a process at rest.
     fn unmoved(self, event: &ProcessEvent) -> Step {
         match event {
+            ProcessEvent::GiveUp { why } if matches!(self, Self::Fatal { .. }) => given_up(why),
             ProcessEvent::Start
+            | ProcessEvent::GiveUp { .. }
             | ProcessEvent::Restart(_)
             | ProcessEvent::Stop(_)
             | ProcessEvent::Unhealthy { .. }
@@ -139,6 +141,7 @@ impl ProcessState {
                 }
             }
             ProcessEvent::Start
+            | ProcessEvent::GiveUp { .. }
             | ProcessEvent::Unhealthy { .. }
             | ProcessEvent::Spawned(_)
             | ProcessEvent::SpawnFailed { .. }
@@ -188,6 +191,7 @@ impl ProcessState {
                 replace(pid, Fault { why, was_up: true, spawned, past }, policy, now)
             }
             ProcessEvent::Start
+            | ProcessEvent::GiveUp { .. }
             | ProcessEvent::Spawned(_)
             | ProcessEvent::SpawnFailed { .. }
             | ProcessEvent::Recalled
@@ -218,7 +222,8 @@ impl ProcessState {
             ProcessEvent::TimePassed if self.due(policy).is_some_and(|due| due <= now) => {
                 self.ask_again(policy)
             }
-            ProcessEvent::Spawned(_)
+            ProcessEvent::GiveUp { .. }
+            | ProcessEvent::Spawned(_)
             | ProcessEvent::SpawnFailed { .. }
             | ProcessEvent::Recalled
             | ProcessEvent::Waiting { .. }
@@ -278,6 +283,7 @@ impl ProcessState {
         match event {
             ProcessEvent::Start | ProcessEvent::Restart(_) => spawn(Past::default()),
             ProcessEvent::Stop(_) => silent(Self::Stopped),
+            ProcessEvent::GiveUp { why } => given_up(why),
             ProcessEvent::TimePassed if until <= now => spawn(past),
             ProcessEvent::TimePassed
             | ProcessEvent::Unhealthy { .. }
@@ -319,6 +325,7 @@ fn spawning(wanted: Wanted, past: Past, event: ProcessEvent, policy: &ProcessPol
             Wanted::Gone { then: Then::Stay, .. } => silent(ProcessState::Stopped),
             Wanted::Gone { then: Then::StartAgain, .. } => failed_start(why, past, policy, now),
         },
+        ProcessEvent::GiveUp { why } => given_up(&why),
         ProcessEvent::Recalled => match wanted {
             Wanted::Gone { then: Then::Stay, .. } => silent(ProcessState::Stopped),
             Wanted::Up | Wanted::Gone { then: Then::StartAgain, .. } => spawn(past),
@@ -345,6 +352,10 @@ impl Wanted {
 /// The state as it is now, and nothing to do.
 fn silent(state: ProcessState) -> Step {
     (state, Vec::new())
+}
+
+fn given_up(why: &str) -> Step {
+    silent(ProcessState::Fatal { why: why.to_owned(), since: None, times: 0 })
 }
 
 fn spawn(past: Past) -> Step {

@@ -77,6 +77,9 @@ impl Fleet {
         });
         rows.extend(self.rows(&waiting, |_| Goal::done(true, WAITS)));
         self.leave_out_retiring(&mut rows);
+        for group in self.groups_of(&chosen) {
+            self.forget_crashes(group, now);
+        }
         for slot in self.by_priority(|slot| chosen.contains(&slot)) {
             if self.release(slot) {
                 self.start_or_run(slot, now);
@@ -111,6 +114,7 @@ impl Fleet {
         let (chosen, waiting) = self.without_waiting(names, chosen, now);
         for group in self.groups_of(&chosen) {
             self.halt_rollout(group, "not restarted: overtaken by a restart of all at once");
+            self.forget_crashes(group, now);
         }
         let mut rows = self.rows(&chosen, |slot| Goal::Restarted { old: slot.incarnation });
         rows.extend(self.rows(&waiting, |_| Goal::done(true, WAITS)));
@@ -156,6 +160,7 @@ impl Fleet {
             if self.groups.get(&group).is_some_and(|group| group.schedule.is_some()) {
                 continue;
             }
+            self.forget_crashes(group, now);
             self.roll(group, |slot| ready.contains(&slot.id), batch, Some(ask));
         }
         Ok(())

@@ -38,9 +38,11 @@ impl Fleet {
     }
 }
 
-/// One that failed is enough; that all is done takes all of them.
+/// One that failed is enough; that all is done takes all of them. Workers that wait until one of them has proven itself have
+/// not failed for good.
 fn over(slots: &[&Slot]) -> Option<Why> {
     let failed = slots.iter().find_map(|slot| match &slot.state {
+        ProcessState::Fatal { .. } if slot.given_up => None,
         ProcessState::Fatal { why, .. } => Some(format!("`{}` {why}", slot.label)),
         ProcessState::Exited { exit, expected: false } => {
             Some(format!("`{}` ended {}", slot.label, said(exit)))

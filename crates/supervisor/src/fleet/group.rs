@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use qfleet_manifest::settings::{Group as GroupSettings, Work};
+use qfleet_model::crash_loop::Breaker;
 use qfleet_model::name::ProcessName;
 use qfleet_model::process::{Patience, ProcessEvent, ProcessKind, ProcessPolicy};
 use qfleet_model::rollout::{Rollout, Standing};
@@ -104,6 +105,9 @@ pub(super) struct Group {
     /// What is remembered of a schedule.
     #[serde(default)]
     pub(super) schedule: Option<Schedule>,
+    /// Whether its workers crash too often to be started together.
+    #[serde(default)]
+    pub(super) breaker: Breaker,
 }
 
 /// A rolling restart under way.
@@ -139,6 +143,7 @@ impl Fleet {
             wants: VecDeque::new(),
             served: 0,
             schedule: None,
+            breaker: Breaker::default(),
         };
         group.keep_schedule(None, now);
         self.groups.insert(id, group);
@@ -230,6 +235,7 @@ impl Fleet {
     pub(super) fn advance_group(&mut self, id: GroupId, now: Now) {
         self.clear_resting_slots(id);
         self.advance_rollout(id, now);
+        self.advance_breaker(id, now);
         self.look_at_essential(id, now);
         self.advance_schedule(id, now);
         self.drop_if_gone(id);

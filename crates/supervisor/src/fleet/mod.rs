@@ -10,6 +10,7 @@
 //! | `admission.rs` | whose child may be started now, and what the others wait for |
 //! | `dependencies.rs` | what `depends-on` means for starts and stops |
 //! | `group.rs` | the slots of a group: how many, how far its rolling restart is, removal |
+//! | `crash_loops.rs` | which worker is tried when those of a queue crash again and again |
 //! | `turns.rs` | who is taken away and replaced next |
 //! | `commands.rs`, `asks.rs` | what each command means; when its asker is answered |
 //! | `schedule.rs` | what becomes of a date that has come, and of a run |
@@ -34,6 +35,7 @@ use serde::{Deserialize, Serialize};
 mod admission;
 mod asks;
 mod commands;
+mod crash_loops;
 mod dependencies;
 mod ending;
 mod essential;
@@ -66,6 +68,7 @@ enum Timer {
     Slot(SlotId),
     Recovery(RecoveryId),
     Turns,
+    CrashLoop(GroupId),
     Ending,
     Saying,
     Schedule(GroupId),
@@ -185,7 +188,7 @@ impl Fleet {
             Event::RecoverySpawned { recovery, pid } => self.recovery_spawned(recovery, pid, now),
             Event::FromChild { pid, message } => match self.children.get(&pid) {
                 Some(Owner::Slot(slot)) => self.slot_said(*slot, pid, message, now),
-                Some(Owner::Recovery(recovery)) => self.recovery_said(*recovery, &message),
+                Some(Owner::Recovery(recovery)) => self.recovery_said(*recovery, &message, now),
                 None => {}
             },
             Event::LinkClosed { pid } => {
@@ -258,6 +261,9 @@ impl Fleet {
                 self.recoveries.get(&recovery).is_some_and(|recovery| recovery.retry_at == Some(at))
             }
             Timer::Turns => self.turns_at == Some(at),
+            Timer::CrashLoop(group) => {
+                self.groups.get(&group).is_some_and(|group| group.breaker.due() == Some(at))
+            }
             Timer::Ending => self.phase.gives_up_at() == Some(at),
             Timer::Saying => self.phase.say_at() == Some(at),
             Timer::Schedule(group) => self.alarm_of(group) == Some(at),
@@ -279,6 +285,7 @@ impl Fleet {
                 Timer::Slot(slot) => self.tell(slot, ProcessEvent::TimePassed, now),
                 Timer::Recovery(recovery) => self.retry_recovery(recovery, at),
                 Timer::Turns => self.turns_at = None,
+                Timer::CrashLoop(group) => drop(self.touched.insert(group)),
                 Timer::Ending => {}
                 Timer::Saying => self.say_what_lasts(now),
                 Timer::Schedule(group) => self.alarm(group, now),

@@ -65,13 +65,14 @@ impl Fleet {
         }
     }
 
-    pub(super) fn recovery_said(&mut self, id: RecoveryId, message: &FromChild) {
+    pub(super) fn recovery_said(&mut self, id: RecoveryId, message: &FromChild, now: Now) {
         let Some(recovery) = self.recoveries.get_mut(&id) else { return };
         let (name, pid) = (recovery.name.clone(), recovery.pid);
         match message {
             FromChild::Waiting { .. } => recovery.waiting = true,
             FromChild::Recovered { returned, buried, started } => {
                 self.note_jobs_cut_off(started);
+                self.note_crashed_jobs(&name, started, *buried, now);
                 let text = format!("gave back {returned} jobs of the dead worker, set {buried} aside");
                 self.log(*buried > 0, name, pid, text);
             }

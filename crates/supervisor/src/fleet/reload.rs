@@ -275,6 +275,8 @@ impl Fleet {
         group.removed = false;
         let before = std::mem::replace(&mut group.spec, Spec::new(settings.clone()));
         group.keep_schedule(before.timetable.as_ref(), now);
+        self.forget_crashes(id, now);
+        let Some(group) = self.groups.get(&id) else { return Vec::new() };
         let slots = group.slots.clone();
         let held = |id: &SlotId| self.slots.get(id).is_some_and(|slot| slot.held);
         let all_held = !slots.is_empty() && slots.iter().all(held);

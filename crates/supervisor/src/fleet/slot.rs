@@ -35,6 +35,9 @@ pub(super) struct Slot {
     pub(super) incarnation: u32,
     /// Why its child has not been started yet.
     pub(super) hindrance: Option<Hindrance>,
+    /// It is FATAL because its whole group crashes too often, and is started again when that is over.
+    #[serde(default)]
+    pub(super) given_up: bool,
     /// It is being replaced in its turn: since when its process drains, or its new one comes up.
     pub(super) turn: Option<Moment>,
     /// An operator stopped it; a reload does not start it.
@@ -77,6 +80,7 @@ impl Slot {
             spec,
             incarnation: 0,
             hindrance: None,
+            given_up: false,
             turn: None,
             held: false,
             retiring: false,
@@ -238,6 +242,7 @@ impl Fleet {
         slot.incarnation += 1;
         slot.turn = slot.turn.map(|_| now.moment);
         slot.not_executed = None;
+        slot.given_up = false;
         slot.report = None;
         slot.served = false;
         slot.ledger = None;
@@ -298,6 +303,9 @@ impl Fleet {
             }
             FromChild::WantsReplacement { because } => self.wants_replacement(id, pid, because),
             FromChild::Report(report) => {
+                if report.completed + report.retried + report.failed + report.discarded > 0 {
+                    self.note_work(id, now);
+                }
                 if let Some(slot) = self.slots.get_mut(&id) {
                     slot.report = Some(report);
                     slot.seen = None;
@@ -306,8 +314,11 @@ impl Fleet {
             }
             FromChild::Elsewhere => self.runs_elsewhere(id),
             FromChild::CutOff { jobs } => self.note_jobs_cut_off(&jobs),
-            FromChild::Recovered { returned, buried, .. } => {
+            FromChild::Recovered { returned, buried, started } => {
                 self.log_recovered(id, returned, buried);
+                if let Some(label) = self.slots.get(&id).map(|slot| slot.label.clone()) {
+                    self.note_crashed_jobs(&label, &started, buried, now);
+                }
             }
         }
     }
@@ -353,7 +364,11 @@ impl Fleet {
         if let Some(ledger) = dead {
             self.recover_for(id, ledger);
         }
+        let crash = (!asked).then(|| exit.clone());
         self.tell(id, ProcessEvent::Ended { pid, exit }, now);
+        if let Some(exit) = crash {
+            self.note_crash(id, &exit, now);
+        }
     }
 
     fn log_end(&mut self, id: SlotId, exit: &Exit, asked: bool) {

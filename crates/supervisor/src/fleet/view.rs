@@ -97,6 +97,7 @@ fn group_view(group: &Group) -> GroupView {
         numprocs: group.wanted(),
         manifest_numprocs: group.scaled.map(|_| group.spec.settings.process.numprocs),
         rollout: group.rollout.as_ref().map(|running| running.rollout.progress()),
+        crash_loop: group.breaker.is_open().then(|| group.breaker.why()),
     }
 }
 

@@ -41,12 +41,15 @@ impl Fleet {
             .filter_map(|(id, recovery)| recovery.retry_at.map(|at| (at, Timer::Recovery(*id))));
         let ending = self.phase.gives_up_at().map(|at| (at, Timer::Ending));
         let turns = self.turns_at.map(|at| (at, Timer::Turns));
+        let loops = self.groups.iter();
+        let loops = loops.filter_map(|(id, group)| Some((group.breaker.due()?, Timer::CrashLoop(*id))));
         let saying = self.phase.say_at().map(|at| (at, Timer::Saying));
         let alarms = self
             .groups
             .iter()
             .filter_map(|(id, group)| group.schedule.as_ref()?.due_at.map(|at| (at, Timer::Schedule(*id))));
-        slots.chain(recoveries).chain(turns).chain(ending).chain(saying).chain(alarms).collect()
+        let slots = slots.chain(loops).chain(alarms);
+        slots.chain(recoveries).chain(turns).chain(ending).chain(saying).collect()
     }
 
     /// These settings as one of the groups has them, if one has.
