@@ -13,6 +13,7 @@ use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 
+use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::libc;
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
@@ -104,6 +105,20 @@ pub fn launch(launch: &Launch<'_>) -> io::Result<Launched> {
     // Dropping the handle neither waits nor kills.
     let pid = i32::try_from(child.id()).map_err(io::Error::other)?;
     Ok(Launched { pid, link, stdout, stderr, stdin })
+}
+
+/// What to do when a child could not be started, where there is something to do; begins with `; `, or is empty.
+#[must_use]
+pub fn advice(error: &io::Error) -> &'static str {
+    match error.raw_os_error().map(Errno::from_raw) {
+        Some(Errno::EMFILE) => {
+            "; raise the limit of open files (`LimitNOFILE=` of a systemd unit, or `ulimit -Hn`)"
+        }
+        Some(Errno::EAGAIN) => {
+            "; raise the limit of processes (`TasksMax=` of a systemd unit, or `ulimit -Hu`)"
+        }
+        _ => "",
+    }
 }
 
 /// Makes a pipe, leaves its reading end in the link for [`crate::prepare::take_link`], and gives back the other one. A

@@ -170,6 +170,57 @@ fn any_text_arrives_as_it_was() {
 }
 
 #[test]
+fn a_mangled_file_is_refused_with_reasons_or_becomes_yaml() {
+    let whole: Vec<String> = ["forge.conf", "crm.conf", "odd.conf", "every.conf"]
+        .map(|name| file(name).into_iter().map(|source| source.text + "\n").collect())
+        .into();
+    let pieces = [
+        "%(",
+        "%(process_num)02d",
+        "%(ENV_X)s",
+        "%%",
+        "%",
+        "\n[program:é z]\ncommand=",
+        "\n  ",
+        "\n",
+        " ;",
+        "\"",
+        "'",
+    ];
+    let (mut taken, mut refused) = (0, 0);
+    for seed in 0..1_000 {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let mut text: Vec<char> = whole[random.usize(..whole.len())].chars().collect();
+        for _ in 0..random.usize(1..4) {
+            let at = random.usize(..text.len());
+            let to = (at + random.usize(0..40)).min(text.len());
+            match random.u8(0..4) {
+                0 => drop(text.drain(at..to)),
+                1 => text[at] = random.char('\0'..='\u{2ff}'),
+                2 => drop(text.splice(at..at, pieces[random.usize(..pieces.len())].chars())),
+                _ => drop(text.splice(at..at, text[at..to].to_vec())),
+            }
+        }
+        let text: String = text.into_iter().collect();
+        let sources = vec![Source { name: "s.conf".into(), here: "/etc/s".into(), text: text.clone() }];
+        match import(&sources, None, "host-1") {
+            Err(problems) => {
+                refused += 1;
+                assert!(!problems.is_empty(), "seed {seed}: refused without a reason\n{text}");
+            }
+            Ok(done) => {
+                taken += 1;
+                // What was written there may still make no sense; it is always a manifest that can say so.
+                let loaded = qfleet_manifest::load("qfleet.yaml", &done.yaml, &Anywhere);
+                let said = loaded.err().map(|problems| problems.to_string()).unwrap_or_default();
+                assert!(!said.contains("not readable as YAML"), "seed {seed}: {said}\n{}", done.yaml);
+            }
+        }
+    }
+    assert!(taken > 100 && refused > 100, "{taken} were taken and {refused} refused");
+}
+
+#[test]
 fn what_supervisord_refuses_is_refused() {
     for (conf, said) in [
         ("[program:a]\nuser=x", "s.conf:1: [program:a]: `command` is missing"),

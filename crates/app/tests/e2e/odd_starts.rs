@@ -79,3 +79,20 @@ fn an_output_that_nobody_reads_holds_up_neither_commands_nor_restarts() {
     assert_eq!(fleet.stop(), 0);
     assert!(asked.elapsed() < Duration::from_secs(20), "ended after {:?}", asked.elapsed());
 }
+
+#[test]
+fn a_daemon_without_descriptors_for_all_says_what_to_raise_and_goes_on_answering() {
+    let mut fleet = Fleet::start_through(
+        &["sh", "-c", "ulimit -n 60; exec \"$@\"", "sh"],
+        "programs:\n  many: {command: sleep 1000, numprocs: 30, startsecs: 0}\n",
+    );
+    let told = eventually(SOON, "a process too many", || {
+        fleet.status().iter().find_map(|process| {
+            let said = process["description"].as_str()?;
+            said.contains("Too many open files").then(|| said.to_owned())
+        })
+    });
+    assert!(told.contains("raise the limit of open files (`LimitNOFILE=`"), "{told}");
+    assert_eq!(fleet.state("many:many_00"), "RUNNING", "there is room for some");
+    assert_eq!(fleet.stop(), 0);
+}

@@ -14,7 +14,7 @@ use qfleet_model::process::{Pid, SIGKILL, Signal};
 use qfleet_model::start::{DrainLimit, Role, Start};
 use qfleet_os::descriptors::OpenFiles;
 use qfleet_os::signal::{self, SendError};
-use qfleet_os::spawn::{Launch, Launched, OwnImage, launch};
+use qfleet_os::spawn::{self, Launch, Launched, OwnImage, launch};
 use qfleet_os::tree::{self, Member};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -162,7 +162,8 @@ impl World {
             name: &shown,
             input: matches!(plan.role, Role::Program { .. } | Role::Once { .. }),
         };
-        let mut launched = launch(&what).map_err(|error| format!("cannot start a process: {error}"))?;
+        let mut launched = launch(&what)
+            .map_err(|error| format!("cannot start a process: {error}{}", spawn::advice(&error)))?;
         let pid = launched.pid;
         let input = launched.stdin.take().map(Input::new);
         let start = Start { name: plan.name.to_string(), preparation: plan.preparation, role: plan.role };
