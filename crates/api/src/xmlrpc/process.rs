@@ -59,13 +59,18 @@ const fn is_up(state: StateWord) -> bool {
 }
 
 /// What a stop has something to do for. Under supervisord a process that stops cannot be stopped; here it may be about to
-/// come back with the next worker, and whoever waits for its end shall see it.
-const fn can_stop(state: StateWord) -> bool {
-    is_up(state) || matches!(state, StateWord::Stopping)
+/// come back with the next worker, and whoever waits for its end shall see it. A schedule at rest is kept from its next run.
+fn can_stop(process: &ProcessView) -> bool {
+    let is_due = process.schedule.as_ref().is_some_and(|schedule| !schedule.held);
+    is_up(process.state) || matches!(process.state, StateWord::Stopping) || is_due
 }
 
-const fn can_be_signalled(state: StateWord) -> bool {
-    matches!(state, StateWord::Running | StateWord::Starting | StateWord::Stopping)
+const fn can_be_signalled(process: &ProcessView) -> bool {
+    matches!(process.state, StateWord::Running | StateWord::Starting | StateWord::Stopping)
+}
+
+fn is_down(process: &ProcessView) -> bool {
+    !is_up(process.state)
 }
 
 fn selector(process: &ProcessView) -> Selector {
@@ -86,12 +91,23 @@ pub(super) async fn start(caller: &Caller<'_>, name: &str, wait: bool) -> Result
 
 pub(super) async fn start_group(caller: &Caller<'_>, name: &str, wait: bool) -> Result<Value, Fault> {
     let group = find_group(&caller.dispatch.status(), name)?;
-    let start = |names| Command::Start { names };
-    caller.several(Some(&group), |state| !is_up(state), start, wait).await
+    let is_schedule = |process: &ProcessView| process.group == group && process.schedule.is_some();
+    let one_run = caller.dispatch.status().processes.iter().any(is_schedule);
+    let whole = vec![Selector::Group(group.clone())];
+    let start = |names| Command::Start { names: if one_run { whole } else { names } };
+    caller.several(Some(&group), is_down, start, wait).await
 }
 
+/// Whoever starts everything does not mean one run of each schedule: those only go on waiting for their time, and are told
+/// of as little as what runs already.
 pub(super) async fn start_all(caller: &Caller<'_>, wait: bool) -> Result<Value, Fault> {
-    caller.several(None, |state| !is_up(state), |names| Command::Start { names }, wait).await
+    let fleet = caller.dispatch.status();
+    if fleet.processes.iter().all(|process| process.schedule.is_none()) {
+        return caller.several(None, is_down, |names| Command::Start { names }, wait).await;
+    }
+    let chosen = caller.chosen(&fleet, None, |process| is_down(process) && process.schedule.is_none());
+    let results = caller.carry_out(Command::Start { names: vec![Selector::All] }, wait).await?;
+    Ok(told(&chosen, &results))
 }
 
 pub(super) async fn stop(caller: &Caller<'_>, name: &str, wait: bool) -> Result<Value, Fault> {
@@ -99,7 +115,7 @@ pub(super) async fn stop(caller: &Caller<'_>, name: &str, wait: bool) -> Result<
         Named::Group(group) => return stop_group(caller, &group, wait).await,
         Named::Process(process) => process,
     };
-    if !can_stop(process.state) {
+    if !can_stop(&process) {
         return Err(Kind::NotRunning.of(name));
     }
     let results = caller.carry_out(Command::Stop { names: vec![selector(&process)] }, wait).await?;
@@ -121,7 +137,7 @@ pub(super) async fn signal(caller: &Caller<'_>, name: &str, word: &str) -> Resul
         Named::Process(process) => process,
     };
     let signal = number(word)?;
-    if !can_be_signalled(process.state) {
+    if !can_be_signalled(&process) {
         return Err(Kind::NotRunning.of(name));
     }
     let command = Command::Signal { names: vec![selector(&process)], signal };
@@ -192,11 +208,11 @@ impl Caller<'_> {
         &self,
         fleet: &'f FleetSnapshot,
         group: Option<&str>,
-        fits: impl Fn(StateWord) -> bool,
+        fits: impl Fn(&ProcessView) -> bool,
     ) -> Vec<&'f ProcessView> {
         let manifest = self.dispatch.manifest();
         let of_group = |process: &&ProcessView| group.is_none_or(|group| process.group == group);
-        let fitting = fleet.processes.iter().filter(of_group).filter(|process| fits(process.state));
+        let fitting = fleet.processes.iter().filter(of_group).filter(|process| fits(process));
         let mut chosen: Vec<&ProcessView> = fitting.collect();
         chosen.sort_by_cached_key(|process| manifest.group(&process.group).map(|it| it.process.priority));
         chosen
@@ -206,7 +222,7 @@ impl Caller<'_> {
     async fn several(
         &self,
         group: Option<&str>,
-        fits: impl Fn(StateWord) -> bool,
+        fits: impl Fn(&ProcessView) -> bool,
         command: impl FnOnce(Vec<Selector>) -> Command,
         wait: bool,
     ) -> Result<Value, Fault> {
@@ -217,14 +233,14 @@ impl Caller<'_> {
         }
         let names = chosen.iter().map(|process| selector(process)).collect();
         let results = self.carry_out(command(names), wait).await?;
-        let row = |process: &&ProcessView| {
-            result(
-                process,
-                results.iter().find(|result| result.name == process.name).and_then(Fault::of_result),
-            )
-        };
-        Ok(Value::List(chosen.iter().map(row).collect()))
+        Ok(told(&chosen, &results))
     }
+}
+
+/// What became of each of these.
+fn told(chosen: &[&ProcessView], results: &[ProcessResult]) -> Value {
+    let fault = |name| results.iter().find(|result| result.name == name).and_then(Fault::of_result);
+    Value::List(chosen.iter().map(|process| result(process, fault(process.name.as_str()))).collect())
 }
 
 /// What became of one process, in a list of several.

@@ -1,4 +1,4 @@
-//! The original supervisorctl, as Debian has it, against a fleet: same words, same exit codes.
+//! The original supervisorctl, as Debian and pip have it, against a fleet: same words, same exit codes.
 
 #![allow(clippy::unwrap_used, clippy::missing_panics_doc)]
 
@@ -12,4 +12,5 @@ mod follow;
 mod library;
 mod moving;
 mod reread;
+mod schedules;
 mod table;
