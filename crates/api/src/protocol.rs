@@ -9,7 +9,7 @@
 //! | `GET status` | [`qfleet_model::snapshot::FleetSnapshot`] |
 //! | `GET pid`, `GET version` | [`Pid`], [`Version`] |
 //! | `POST command` with a [`qfleet_model::command::Command`] | [`qfleet_model::command::Reply`], when it is done |
-//! | `GET logs/PROCESS/stdout?bytes=N&lines=N&follow=1` | the bytes as they are, chunked |
+//! | `GET logs/PROCESS/stdout?bytes=N&lines=N&from=N&follow=1` | the bytes as they are, chunked; [`LOG_POSITION`] says where they begin |
 //! | `GET queues?name=Q` | [`QueueList`] |
 //! | `GET jobs/QUEUE?state=S&from=N&limit=N` | [`JobList`] |
 //! | `POST pause`, `POST resume` with [`QueueNames`] | [`Results`] |
@@ -24,6 +24,9 @@ use serde::{Deserialize, Serialize};
 
 /// Where all of it is.
 pub const BASE: &str = "/api/v1/";
+
+/// Header of an answer with output: how many bytes there were before, ever.
+pub const LOG_POSITION: &str = "log-position";
 
 /// Number of this protocol; raised when an older reader would misunderstand.
 pub const PROTOCOL: u32 = 1;

@@ -21,7 +21,7 @@ use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
-use crate::protocol::{BASE, ErrorBody};
+use crate::protocol::{BASE, ErrorBody, LOG_POSITION};
 
 /// Longest wait for what the daemon has at hand, or asks a Redis for.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -163,7 +163,8 @@ impl Client {
     pub async fn stream(&self, resource: &str) -> Result<Pieces, ClientError> {
         let response = self.send(Method::GET, resource, None).await?;
         if response.status().is_success() {
-            return Ok(Pieces { path: self.path.clone(), body: response.into_body() });
+            let at = response.headers().get(LOG_POSITION).and_then(|at| at.to_str().ok()?.parse().ok());
+            return Ok(Pieces { path: self.path.clone(), at, body: response.into_body() });
         }
         match self.read::<serde::de::IgnoredAny>(response).await {
             Err(error) => Err(error),
@@ -231,10 +232,17 @@ impl Client {
 #[derive(Debug)]
 pub struct Pieces {
     path: PathBuf,
+    at: Option<u64>,
     body: Incoming,
 }
 
 impl Pieces {
+    /// Where in the output of a process they go on; `None` when the daemon does not say, or there is none.
+    #[must_use]
+    pub fn at(&self) -> Option<u64> {
+        self.at
+    }
+
     /// The next piece; `None` at the end.
     ///
     /// # Errors
@@ -243,7 +251,11 @@ impl Pieces {
         loop {
             return match self.body.frame().await? {
                 Ok(frame) => match frame.into_data() {
-                    Ok(data) => Some(Ok(data)),
+                    Ok(data) => {
+                        let length = u64::try_from(data.len()).unwrap_or(0);
+                        self.at = self.at.map(|at| at + length);
+                        Some(Ok(data))
+                    }
                     Err(_trailers) => continue,
                 },
                 Err(error) => Some(Err(ClientError::Broken(self.path.clone(), error.to_string()))),

@@ -22,7 +22,7 @@ use serde::de::DeserializeOwned;
 
 use crate::access::Peer;
 use crate::dispatch::{Dispatch, Failure};
-use crate::protocol::{BASE, Flush, Pid, Push, QueueNames, Which};
+use crate::protocol::{BASE, Flush, LOG_POSITION, Pid, Push, QueueNames, Which};
 use crate::socket::supervisord;
 
 /// The body of every response.
@@ -159,17 +159,29 @@ impl Asked<'_> {
         let most = if self.query("lines").is_some() { usize::MAX } else { TAIL };
         let bytes = self.number("bytes")?.map_or(most, |bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
         let mut reader = self.dispatch.logs(&name, channel)?;
-        let mut end = reader.tail(bytes).bytes;
-        if let Some(lines) = self.number("lines")? {
-            end.drain(..before_last_lines(&end, lines));
-        }
-        let end = Bytes::from(end);
+        let (end, at) = match self.number("from")? {
+            Some(from) => {
+                let chunk = reader.since(from);
+                (with_gap(chunk.clone()), chunk.at)
+            }
+            None => {
+                let mut chunk = reader.tail(bytes);
+                if let Some(lines) = self.number("lines")? {
+                    let cut = before_last_lines(&chunk.bytes, lines);
+                    chunk.bytes.drain(..cut);
+                    chunk.at += u64::try_from(cut).unwrap_or(0);
+                }
+                (Bytes::from(chunk.bytes), chunk.at)
+            }
+        };
         let body = if self.query("follow").is_some_and(|follow| follow == "1") {
             follow(end, reader, self.dispatch.changes())
         } else {
             Full::new(end).map_err(|never| match never {}).boxed_unsync()
         };
-        Ok(respond(StatusCode::OK, "text/plain; charset=utf-8", body))
+        let mut response = respond(StatusCode::OK, "text/plain; charset=utf-8", body);
+        response.headers_mut().insert(LOG_POSITION, HeaderValue::from(at));
+        Ok(response)
     }
 
     /// The whole body, within limits of size and time.

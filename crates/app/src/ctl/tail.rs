@@ -1,6 +1,7 @@
 //! `tail`: the end of a process' output, and what follows.
 //!
-//! The stream belongs to the process' slot, so it goes on when the process is replaced.
+//! The stream belongs to the process' slot, so it goes on when the process is replaced; and over an upgrade of the daemon,
+//! which cuts it off, as it is asked for again from where it was.
 
 use qfleet_api::ClientError;
 use qfleet_api::socket::client::part;
@@ -26,7 +27,12 @@ pub(super) async fn run(asking: &Asking, args: &Tail) -> Result<Exit, ClientErro
         match piece {
             Some(Ok(bytes)) if asking.printer.bytes(&bytes).is_ok() => {}
             Some(Ok(_)) => return Ok(Exit::Done),
-            Some(Err(error)) => return Err(error),
+            Some(Err(cut_off)) => {
+                let Some(at) = pieces.at().filter(|_| args.follow) else { return Err(cut_off) };
+                let more = asking.client.stream(&format!("logs/{name}/{channel}?from={at}&follow=1")).await;
+                let Ok(more) = more else { return Err(cut_off) };
+                pieces = more;
+            }
             None if args.follow => {
                 asking.printer.note(&format!(
                     "the output of `{}` has ended: it was removed, or the daemon ends",

@@ -51,6 +51,9 @@ fn strangers_are_reaped_and_term_drains() {
         let list = std::fs::read_to_string(dir.join("ps")).ok()?;
         (list.contains("qfleet") && !list.lines().any(|line| line.starts_with('Z'))).then_some(())
     });
+    let upgrade =
+        Command::new(QFLEET).args(["upgrade", "--socket"]).arg(dir.join("q.sock")).output().unwrap();
+    assert!(upgrade.status.success(), "{upgrade:?}\n{}", dir.read("log"));
     let shutdown =
         Command::new(QFLEET).args(["shutdown", "--socket"]).arg(dir.join("q.sock")).output().unwrap();
     assert!(shutdown.status.success(), "{shutdown:?}\n{}", dir.read("log"));

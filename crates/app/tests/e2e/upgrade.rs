@@ -253,6 +253,32 @@ fn who_dies_and_what_is_written_and_asked_in_the_middle_is_noticed() {
 }
 
 #[test]
+fn whoever_follows_the_output_of_a_process_gets_every_line_once() {
+    let mut fleet = Fleet::start_and_wait(IDLE);
+    let followed = fs::File::create(fleet.dir.join("followed")).unwrap();
+    let mut command = std::process::Command::new(QFLEET);
+    command.args(["tail", "-f", "-n", "100000", "ticker", "--socket"]).arg(fleet.dir.join("q.sock"));
+    command.stdin(std::process::Stdio::null()).stdout(followed);
+    let mut tail = qfleet_testkit::Guarded::spawn(&mut command);
+    let lines = || fleet.dir.read("followed").lines().count();
+    eventually(SOON, "the first lines", || (lines() > 0).then_some(()));
+    for _ in 0..3 {
+        let before = lines();
+        fleet.ok(&["upgrade"]);
+        eventually(SOON, "lines after the upgrade", || (lines() > before + 10).then_some(()));
+    }
+    assert!(tail.ended().is_none(), "it goes on");
+    let text = fleet.dir.read("followed");
+    let whole = &text[..=text.rfind('\n').unwrap()];
+    let numbers: Vec<usize> =
+        whole.lines().map(|line| line.strip_prefix("tick ").unwrap().parse().unwrap()).collect();
+    let expected: Vec<usize> = (numbers[0]..numbers[0] + numbers.len()).collect();
+    assert!(numbers == expected, "{numbers:?}");
+    tail.kill9();
+    assert_eq!(fleet.stop(), 0);
+}
+
+#[test]
 fn a_word_to_end_in_the_middle_is_not_lost() {
     let mut fleet = Fleet::start_and_wait(IDLE);
     let ready = fleet.dir.join("ready").display().to_string();

@@ -228,6 +228,13 @@ impl LogReader {
         Chunk { missed: 0, ..chunk }
     }
 
+    /// What has come since position `from`, as far as it is kept; [`LogReader::next`] goes on after it.
+    pub fn since(&mut self, from: u64) -> Chunk {
+        let chunk = self.log.read(from, usize::MAX);
+        self.at = chunk.at + u64::try_from(chunk.bytes.len()).unwrap_or(0);
+        chunk
+    }
+
     /// At most `at_most` bytes from position `from`, or from the oldest that is kept.
     #[must_use]
     pub fn window(&self, from: u64, at_most: usize) -> Chunk {
