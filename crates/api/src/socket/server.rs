@@ -8,6 +8,7 @@ use std::io::{self, Write};
 use std::net::{SocketAddr, TcpListener as StdTcpListener};
 use std::os::unix::net::UnixListener as StdListener;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -19,8 +20,9 @@ use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 
 use crate::access::{Gate, Peer, Refused};
 use crate::dispatch::Dispatch;
@@ -31,6 +33,9 @@ use crate::socket::supervisord::plain;
 
 /// A refused request's body is read up to this size: a client that is still writing would not read the refusal.
 const MOST_REFUSED: usize = 64 * 1024;
+
+/// Somebody who came in just before the end is listened to for this long.
+const FIRST_WORD: Duration = Duration::from_millis(100);
 
 /// What is listened on.
 #[derive(Debug)]
@@ -207,7 +212,7 @@ async fn serve(
     };
     drop(listeners);
     // Whoever is still reading after the grace is cut off when the runtime goes away with its tasks.
-    let _ = tokio::time::timeout(grace, async { while open.join_next().await.is_some() {} }).await;
+    let _ = timeout(grace, async { while open.join_next().await.is_some() {} }).await;
 }
 
 /// Waits for the word to stop; says how long requests under way may take.
@@ -280,9 +285,12 @@ async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
     mut stopped: watch::Receiver<Option<Duration>>,
     answer: impl AsyncFn(Request<Incoming>) -> Response<Body>,
 ) {
-    let answer = &answer;
-    let service =
-        service_fn(move |request| async move { Ok::<_, std::convert::Infallible>(answer(request).await) });
+    let (answer, begun, has_begun) = (&answer, &Notify::new(), &AtomicBool::new(false));
+    let service = service_fn(move |request| async move {
+        has_begun.store(true, Ordering::Relaxed);
+        begun.notify_one();
+        Ok::<_, std::convert::Infallible>(answer(request).await)
+    });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(limits.head_time)
@@ -292,8 +300,18 @@ async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
     let result = tokio::select! {
         result = connection.as_mut() => result,
         _ = told_to_stop(&mut stopped) => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
+            let came_just_now = async {
+                if !has_begun.load(Ordering::Relaxed) {
+                    let _ = timeout(FIRST_WORD, begun.notified()).await;
+                }
+            };
+            tokio::select! {
+                result = connection.as_mut() => result,
+                () = came_just_now => {
+                    connection.as_mut().graceful_shutdown();
+                    connection.await
+                }
+            }
         }
     };
     if let Err(error) = result {
