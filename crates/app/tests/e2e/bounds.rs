@@ -1,4 +1,5 @@
-//! What an idle fleet costs a Redis that is billed by the command and limited in connections, and a Redis that allows little.
+//! What an idle fleet costs: a Redis that is billed by the command and limited in connections, a Redis that allows little, and
+//! the machine.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -220,5 +221,36 @@ fn everything_works(redis: &RedisServer, url: &str) {
     assert!(killed.elapsed() < Duration::from_secs(5));
     assert!(fleet.ok(&["check", "--probe"]).contains("answers"));
     assert!(!fleet.log().contains("cannot be used"), "{}", fleet.log());
+    assert_eq!(fleet.stop(), 0);
+}
+
+/// Private memory of a process, in bytes.
+fn private_memory(pid: i32) -> u64 {
+    let rollup = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap();
+    let private = rollup.lines().filter(|line| line.starts_with("Private_"));
+    private.filter_map(|line| line.split_whitespace().nth(1)?.parse::<u64>().ok()).sum::<u64>() * 1024
+}
+
+/// Clock ticks a process has had on a processor.
+fn ticks(pid: i32) -> u64 {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
+    fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
+}
+
+#[test]
+fn a_hundred_idle_programs_cost_the_supervisor_little() {
+    let mut fleet =
+        Fleet::start_and_wait("programs:\n  sleeper: {command: sleep 1000, numprocs: 100, startsecs: 0}\n");
+    let memory = private_memory(fleet.pid());
+    println!("private memory with 100 programs: {} KiB", memory / 1024);
+    assert!(memory < 12 << 20, "{} KiB", memory / 1024);
+    // Two ticks a minute are allowed: what a status costs is not meant, so none is asked for meanwhile.
+    std::thread::sleep(Duration::from_secs(1));
+    let before = ticks(fleet.pid());
+    std::thread::sleep(Duration::from_secs(10));
+    let used = ticks(fleet.pid()) - before;
+    println!("ticks in 10 idle seconds: {used}");
+    assert!(used <= 2, "{used} ticks in 10 idle seconds");
     assert_eq!(fleet.stop(), 0);
 }
