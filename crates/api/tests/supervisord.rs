@@ -275,3 +275,15 @@ fn fuzzed_calls_leave_the_daemon_as_it_was() {
     }
     assert!(!door.handle.snapshot().shutting_down);
 }
+
+#[test]
+fn many_calls_in_one_do_not_make_an_answer_without_end() {
+    let door = Door::open(FLEET);
+    let one = "<value><struct><member><name>methodName</name><value>system.listMethods</value></member></struct></value>";
+    let calls = format!("<param><value><array><data>{}</data></array></value></param>", one.repeat(9_000));
+    let (head, body) = asked(&door, &call("system.multicall", &calls));
+    assert!(head.starts_with("HTTP/1.1 200 OK\r\n"), "{head}");
+    let (told, refused) =
+        (body.matches("supervisor.getPID").count(), body.matches("not carried out").count());
+    assert!(told > 1_000 && refused > 1_000 && told + refused == 9_000, "{told} and {refused}");
+}

@@ -11,6 +11,10 @@ use crate::dispatch::Dispatch;
 /// Calls in one call; a fleet has fewer processes than that.
 const MOST_CALLS: usize = 10_000;
 
+/// Results of the calls in one call, in bytes. What comes after is not carried out: a short request could ask for all logs
+/// a thousand times, and the daemon shall not run out of memory over it.
+const MOST_RESULTS: usize = 16 * 1024 * 1024;
+
 /// Carries out a call. Methods that wait do so here, and nobody else waits for them.
 ///
 /// # Errors
@@ -33,14 +37,19 @@ async fn several(caller: &Caller<'_>, params: &[Value]) -> Result<Value, Fault> 
     if calls.len() > MOST_CALLS {
         return Err(Kind::IncorrectParameters.of(format!("more than {MOST_CALLS} calls in one")));
     }
-    let mut results = Vec::with_capacity(calls.len());
+    let (mut results, mut weight) = (Vec::with_capacity(calls.len()), 0);
     for call in calls {
-        let result = match (call.member("methodName"), call.member("params")) {
-            (Some(Value::Text(name)), Some(Value::List(params))) => one(caller, name, params).await,
-            (Some(Value::Text(name)), None) => one(caller, name, &[]).await,
-            _ => Err(Kind::IncorrectParameters.of("a call needs `methodName`, and `params` as a list")),
-        };
-        results.push(result.unwrap_or_else(|fault| fault.value()));
+        let result =
+            match (call.member("methodName"), call.member("params")) {
+                _ if weight > MOST_RESULTS => Err(Kind::Failed
+                    .of("not carried out: the results before it are as much as one answer may hold")),
+                (Some(Value::Text(name)), Some(Value::List(params))) => one(caller, name, params).await,
+                (Some(Value::Text(name)), None) => one(caller, name, &[]).await,
+                _ => Err(Kind::IncorrectParameters.of("a call needs `methodName`, and `params` as a list")),
+            };
+        let result = result.unwrap_or_else(|fault| fault.value());
+        weight += result.weight();
+        results.push(result);
     }
     Ok(Value::List(results))
 }

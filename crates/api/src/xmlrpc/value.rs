@@ -30,6 +30,20 @@ impl Value {
         Self::Struct(members.map(|(name, value)| (name.to_owned(), value)).into())
     }
 
+    /// About how many bytes it takes.
+    pub(crate) fn weight(&self) -> usize {
+        size_of::<Self>()
+            + match self {
+                Self::Int(_) | Self::Bool(_) | Self::Double(_) => 0,
+                Self::Text(text) | Self::Date(text) => text.len(),
+                Self::List(values) => values.iter().map(Self::weight).sum(),
+                Self::Struct(members) => members
+                    .iter()
+                    .map(|(name, value)| size_of::<String>() + name.len() + value.weight())
+                    .sum(),
+            }
+    }
+
     /// The member of this name of a struct.
     pub(crate) fn member(&self, name: &str) -> Option<&Self> {
         match self {
