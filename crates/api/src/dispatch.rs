@@ -193,10 +193,15 @@ impl Dispatch {
         self.own_log.as_ref().map(OwnLog::reader)
     }
 
-    /// The log file of a process, when there is a log directory.
+    /// The log file of one stream of a process, where it has one of its own.
     #[must_use]
-    pub fn log_file(&self, process: &str) -> Option<PathBuf> {
-        self.handle.log_file(process)
+    pub fn log_file(&self, process: &str, stream: Stream) -> Option<PathBuf> {
+        self.handle.log_file(process, stream)
+    }
+
+    /// Waits until the lines that were read so far are in their files, but not for long. Blocks.
+    pub fn wait_until_written(&self) {
+        self.handle.wait_until_written();
     }
 
     /// Has the output of one process begin anew.

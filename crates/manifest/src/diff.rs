@@ -274,6 +274,7 @@ impl Notes {
             env_files,
             inherit_environment,
             redirect_stderr,
+            logs,
         } = from;
         self.plain("numprocs", numprocs, &to.numprocs);
         self.plain("numprocs-start", numprocs_start, &to.numprocs_start);
@@ -312,6 +313,7 @@ impl Notes {
         let kind = |inherit: &bool| if *inherit { "inherit" } else { "clean" }.to_owned();
         self.value("env", inherit_environment, &to.inherit_environment, kind);
         self.plain("redirect-stderr", redirect_stderr, &to.redirect_stderr);
+        self.hidden("logs", logs, &to.logs);
     }
 
     fn schedule(&mut self, from: &ScheduleSettings, to: &ScheduleSettings) {

@@ -47,6 +47,7 @@ pub const TABLES: &[&Table] = &[
     &SCHEDULE,
     &ONCE,
     &LIMITS,
+    &LOGS,
     &ROUTE,
     &HANDLER,
     &HTTP,
@@ -155,6 +156,7 @@ const PROCESS: &[&str] = &[
     "environment",
     "env-file",
     "env",
+    "logs",
 ];
 
 /// What only worker processes have.
@@ -310,12 +312,12 @@ const PROGRAM_INSTEAD: &[(&str, &str)] = &[
     ("stopsignal", "write `stop-signal`"),
     ("directory", "write `cwd`"),
     ("process_name", "remove it: processes are named `NAME`, or `NAME:NAME_00` with several"),
-    ("stdout_logfile", "remove it: all output is captured; `logging: {dir: …}` puts it in files"),
-    ("stderr_logfile", "remove it: all output is captured; `logging: {dir: …}` puts it in files"),
-    ("stdout_logfile_maxbytes", "write `logging: {max-size: …}`"),
-    ("stderr_logfile_maxbytes", "write `logging: {max-size: …}`"),
-    ("stdout_logfile_backups", "write `logging: {keep: …}`"),
-    ("stderr_logfile_backups", "write `logging: {keep: …}`"),
+    ("stdout_logfile", "write `logs: {file: …}`, or `logging: {dir: …}` for one file a process"),
+    ("stderr_logfile", "write `logs: {stderr-file: …}`, or `logging: {dir: …}` for one file a process"),
+    ("stdout_logfile_maxbytes", "write `logs: {max-size: …}`"),
+    ("stderr_logfile_maxbytes", "write `logs: {max-size: …}`"),
+    ("stdout_logfile_backups", "write `logs: {keep: …}`"),
+    ("stderr_logfile_backups", "write `logs: {keep: …}`"),
     ("stdout_capture_maxbytes", "remove it: capture mode has no counterpart"),
     ("stderr_capture_maxbytes", "remove it: capture mode has no counterpart"),
     ("stdout_events_enabled", "remove it: events have no counterpart"),
@@ -370,6 +372,7 @@ pub const SCHEDULE: Table = Table {
         "environment",
         "env-file",
         "env",
+        "logs",
     ]],
     later: &[],
     instead: &[
@@ -401,6 +404,21 @@ pub const ONCE: Table = Table {
     known: &[&["connection"]],
     later: &[],
     instead: &[("redis", "write `once: redis`, or `once: {connection: NAME}`")],
+};
+
+/// Where the output of a group goes.
+pub const LOGS: Table = Table {
+    section: "logs",
+    known: &[&["file", "stderr-file", "max-size", "keep", "output", "discard"]],
+    later: &[],
+    instead: &[
+        (
+            "dir",
+            "one directory for all groups is `logging: {dir: …}`; here write `file: /path/{process_name}.log`",
+        ),
+        ("stdout-file", "write `file`"),
+        ("format", "it is the same for all groups: `logging: {format: …}`"),
+    ],
 };
 
 /// Resource limits.

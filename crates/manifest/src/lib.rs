@@ -14,6 +14,7 @@ pub mod diff;
 mod expand;
 pub mod handler;
 pub mod keys;
+pub mod logs;
 mod meant;
 mod names;
 mod partly;

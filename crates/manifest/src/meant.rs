@@ -417,5 +417,6 @@ fn process_settings(written: &ProcessWritten, worker: &WorkerWritten) -> Process
         env_files: written.env_files.clone().unwrap_or_default(),
         inherit_environment: written.inherit_environment.unwrap_or(true),
         redirect_stderr: false,
+        logs: written.logs.clone().unwrap_or_default(),
     }
 }

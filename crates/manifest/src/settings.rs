@@ -12,6 +12,7 @@ pub use qfleet_model::schedule::{Missed, Overlap};
 pub use qfleet_model::start::EnvFile;
 use serde::{Deserialize, Serialize};
 
+pub use crate::logs::Logs;
 use crate::problem::Problem;
 use crate::queue::{Connection, FailedJobs, Lane, RedisSettings};
 use crate::secret::Secret;
@@ -188,6 +189,9 @@ pub struct ProcessSettings {
     pub inherit_environment: bool,
     /// Standard error goes where standard output goes (programs).
     pub redirect_stderr: bool,
+    /// Where output goes.
+    #[serde(default)]
+    pub logs: Logs,
 }
 
 /// What holds for all groups together.

@@ -27,7 +27,7 @@ fn example() -> String {
 
 /// The sections inside a section: a key and the table of what is below; `*` for free names, `[]` for elements of lists.
 fn inner(table: &Table) -> Vec<(&'static str, &'static Table)> {
-    let process = || vec![("limits", &keys::LIMITS)];
+    let process = || vec![("limits", &keys::LIMITS), ("logs", &keys::LOGS)];
     let queue = || {
         let own = [("override", &keys::OVERRIDE), ("backoff", &keys::BACKOFF), ("handler", &keys::HANDLER)];
         let node = [("keep-completed", &keys::KEEP), ("rate-limit", &keys::RATE_LIMIT)];
@@ -55,7 +55,7 @@ fn inner(table: &Table) -> Vec<(&'static str, &'static Table)> {
         "queues.NAME.routes[]" => vec![("handler", &keys::HANDLER)],
         "handler" => vec![("http", &keys::HTTP), ("shell", &keys::SHELL)],
         "handler.http" => vec![("signing-keys[]", &keys::SIGNING_KEY)],
-        "handler.shell" => process(),
+        "handler.shell" => vec![("limits", &keys::LIMITS)],
         _ => Vec::new(),
     }
 }

@@ -7,7 +7,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use jiff::tz::TimeZone;
-use qfleet_manifest::settings::Manifest;
+use qfleet_manifest::logs::LogFile;
+use qfleet_manifest::settings::{Logging, Logs, Manifest};
 use qfleet_model::command::{Command, Refusal, Reply};
 use qfleet_model::name::Selector;
 use qfleet_model::observation::Observation;
@@ -16,7 +17,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::fleet::view::{self, Seen};
 use crate::runtime::letterbox::Letterbox;
-use crate::runtime::logs::file_of;
+use crate::runtime::logs::destination;
 use crate::runtime::logs::output::Output;
 use crate::runtime::logs::tail::{LogReader, Shelf, Stream};
 
@@ -37,6 +38,7 @@ pub struct Handle {
     pub(crate) last_read: watch::Receiver<Arc<Manifest>>,
     pub(crate) logs: Arc<Shelf>,
     pub(crate) output: Output,
+    pub(crate) logging: Arc<Logging>,
     pub(crate) keeping: Keeping,
     pub(crate) zone: TimeZone,
 }
@@ -103,15 +105,37 @@ impl Handle {
         self.logs(of, Stream::Stderr)?.clear();
         let seen = self.seen.borrow().clone();
         for process in seen.processes.iter().filter(|process| of.matches(&process.name)) {
-            self.output.clear(&process.view.name);
+            let files =
+                [Stream::Stdout, Stream::Stderr].map(|stream| self.file_of(&process.view.name, stream));
+            files.into_iter().flatten().for_each(|file| self.output.clear(file));
         }
         Ok(())
     }
 
-    /// The log file of a process of this full name, when there is a log directory.
+    /// The log file of one stream of a process of this full name. That of standard output may hold the lines of standard
+    /// error too; what has no file of its own has none here.
     #[must_use]
-    pub fn log_file(&self, process: &str) -> Option<PathBuf> {
-        self.manifest.borrow().logging.dir.as_ref().map(|dir| file_of(dir, process))
+    pub fn log_file(&self, process: &str, stream: Stream) -> Option<PathBuf> {
+        let group = process.split(':').next().unwrap_or(process);
+        let is_parted =
+            self.manifest.borrow().group(group).is_some_and(|group| group.process.logs.parts_streams());
+        if stream == Stream::Stderr && !is_parted {
+            return None;
+        }
+        self.file_of(process, stream).map(|file| file.path.clone())
+    }
+
+    fn file_of(&self, process: &str, stream: Stream) -> Option<Arc<LogFile>> {
+        let manifest = self.manifest.borrow();
+        let group = manifest.group(process.split(':').next().unwrap_or(process));
+        let usual = Logs::default();
+        let logs = group.map_or(&usual, |group| &group.process.logs);
+        destination(logs, &self.logging, process, stream).file
+    }
+
+    /// Waits until the lines that were read so far are in their files, but not for long. Blocks.
+    pub fn wait_until_written(&self) {
+        self.output.wait_until_written();
     }
 
     /// A reader of one stream of one process' output. A group means its only process.
@@ -123,7 +147,7 @@ impl Handle {
         let mut matching = seen.processes.iter().filter(|process| of.matches(&process.name));
         match (matching.next(), matching.next()) {
             (Some(process), None) => {
-                let file = self.log_file(&process.view.name);
+                let file = self.log_file(&process.view.name, stream);
                 Ok(self.logs.reader(process.slot, stream, file))
             }
             (Some(one), Some(_)) => Err(Refusal::BadRequest {

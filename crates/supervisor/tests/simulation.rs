@@ -61,6 +61,7 @@ fn process(numprocs: u32) -> ProcessSettings {
         env_files: vec![],
         inherit_environment: true,
         redirect_stderr: false,
+        logs: Default::default(),
     }
 }
 

@@ -1,6 +1,7 @@
 //! HTTP/1.1 on the control socket: the [server], the routes of its requests, and the [client].
 
 pub mod client;
+mod file_tail;
 mod patient;
 mod routes;
 pub mod server;

@@ -23,7 +23,7 @@ use serde::de::DeserializeOwned;
 use crate::access::Peer;
 use crate::dispatch::{Dispatch, Failure};
 use crate::protocol::{BASE, Flush, LOG_POSITION, Pid, Push, QueueNames, Which};
-use crate::socket::supervisord;
+use crate::socket::{file_tail, supervisord};
 
 /// The body of every response.
 pub(crate) type Body = UnsyncBoxBody<Bytes, io::Error>;
@@ -36,6 +36,10 @@ const MOST_PAYLOAD: usize = 64 * 1024 * 1024;
 const MOST_LISTED: u64 = 1_000;
 /// Bytes of output shown when the asker does not say.
 const TAIL: usize = 1600;
+
+fn length(bytes: &[u8]) -> u64 {
+    u64::try_from(bytes.len()).unwrap_or(u64::MAX)
+}
 
 /// Answers one request, whatever it is.
 pub(crate) async fn answer(
@@ -98,7 +102,7 @@ impl Asked<'_> {
                 let (from, limit) = self.window()?;
                 Ok(json(&dispatch.failed(self.query("queue").as_deref(), from, limit).await?))
             }
-            ("logs", of) if get && !of.is_empty() => self.logs(of),
+            ("logs", of) if get && !of.is_empty() => self.logs(of).await,
             ("command", "") if post => {
                 let command: Command = self.body().await?;
                 Ok(json(&dispatch.command(peer, command).await?))
@@ -148,7 +152,7 @@ impl Asked<'_> {
     }
 
     /// `logs/PROCESS/stdout`: the end of the output, and what follows.
-    fn logs(&self, of: &str) -> Result<Response<Body>, Failure> {
+    async fn logs(&self, of: &str) -> Result<Response<Body>, Failure> {
         let (name, channel) = of.rsplit_once('/').unwrap_or((of, "stdout"));
         let channel = match channel {
             "stdout" => Stream::Stdout,
@@ -167,6 +171,17 @@ impl Asked<'_> {
             None => {
                 let mut chunk = reader.tail(bytes);
                 if let Some(lines) = self.number("lines")? {
+                    if before_last_lines(&chunk.bytes, lines) == 0
+                        && let Some(further_back) = file_tail::last_lines(self.dispatch, &reader, lines).await
+                    {
+                        // Whoever comes again goes on behind what memory has, whatever is in the file.
+                        let end = chunk.at + length(&chunk.bytes);
+                        chunk = Chunk {
+                            at: end.saturating_sub(length(&further_back)),
+                            missed: 0,
+                            bytes: further_back,
+                        };
+                    }
                     let cut = before_last_lines(&chunk.bytes, lines);
                     chunk.bytes.drain(..cut);
                     chunk.at += u64::try_from(cut).unwrap_or(0);

@@ -37,10 +37,14 @@ fn described(group: &Group, name: &str, in_use: bool, logging: &Logging) -> Valu
         Autorestart::Never => false.into(),
         Autorestart::Unexpected => "unexpected".into(),
     };
-    let log = logging.dir.as_ref().map_or_else(|| NONE.into(), |dir| dir.display().to_string().into());
+    let dir = logging.dir.as_ref().map(|dir| dir.display().to_string());
+    let logs = &process.logs;
+    let stdout = logs.file.clone().or(dir).filter(|_| !logs.discard_stdout);
+    let stderr = logs.stderr_file.clone().filter(|_| !logs.discard_stderr && logs.parts_streams());
     let text = |text: Option<String>| Value::from(text.unwrap_or_else(|| NONE.to_owned()));
     let number = |number: u64| Value::from(i64::try_from(number).unwrap_or(i64::MAX));
-    let (max_size, keep) = (number(logging.max_size), number(logging.keep.into()));
+    let (max_size, keep) =
+        (number(logs.max_size.unwrap_or(logging.max_size)), number(logs.keep.unwrap_or(logging.keep).into()));
     let unlogged = || Value::from(0);
     Value::members([
         ("autostart", process.autostart.into()),
@@ -60,17 +64,17 @@ fn described(group: &Group, name: &str, in_use: bool, logging: &Logging) -> Valu
         ("startsecs", number(process.startsecs.as_secs())),
         ("stdout_capture_maxbytes", unlogged()),
         ("stdout_events_enabled", false.into()),
-        ("stdout_logfile", log),
-        ("stdout_logfile_backups", keep),
-        ("stdout_logfile_maxbytes", max_size),
+        ("stdout_logfile", text(stdout)),
+        ("stdout_logfile_backups", keep.clone()),
+        ("stdout_logfile_maxbytes", max_size.clone()),
         ("stdout_syslog", false.into()),
         ("stopsignal", process.stop_signal.into()),
         ("stopwaitsecs", number(process.stop_wait.as_secs())),
         ("stderr_capture_maxbytes", unlogged()),
         ("stderr_events_enabled", false.into()),
-        ("stderr_logfile", NONE.into()),
-        ("stderr_logfile_backups", unlogged()),
-        ("stderr_logfile_maxbytes", unlogged()),
+        ("stderr_logfile_backups", if stderr.is_some() { keep } else { unlogged() }),
+        ("stderr_logfile_maxbytes", if stderr.is_some() { max_size } else { unlogged() }),
+        ("stderr_logfile", text(stderr)),
         ("stderr_syslog", false.into()),
         ("serverurl", NONE.into()),
     ])

@@ -5,6 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use qfleet_model::snapshot::{Exit, ProcessView};
 use qfleet_model::time::WallTime;
 use qfleet_os::signal;
+use qfleet_supervisor::Stream;
 
 use super::Caller;
 use super::faults::Fault;
@@ -24,8 +25,11 @@ pub(super) fn one(caller: &Caller<'_>, name: &str) -> Result<Value, Fault> {
 }
 
 fn described(caller: &Caller<'_>, process: &ProcessView) -> Value {
-    let log =
-        caller.dispatch.log_file(&process.name).map(|file| file.display().to_string()).unwrap_or_default();
+    let log = |stream| {
+        let file = caller.dispatch.log_file(&process.name, stream);
+        file.map(|file| file.display().to_string()).unwrap_or_default()
+    };
+    let (stdout, stderr) = (log(Stream::Stdout), log(Stream::Stderr));
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs());
     let (status, ended_by) = match &process.exit {
         None => (0, 0),
@@ -43,9 +47,9 @@ fn described(caller: &Caller<'_>, process: &ProcessView) -> Value {
         ("spawnerr", process.error.clone().unwrap_or_default().into()),
         ("exitstatus", status.into()),
         ("exitsignal", ended_by.into()),
-        ("logfile", log.as_str().into()),
-        ("stdout_logfile", log.as_str().into()),
-        ("stderr_logfile", "".into()),
+        ("logfile", stdout.as_str().into()),
+        ("stdout_logfile", stdout.as_str().into()),
+        ("stderr_logfile", stderr.into()),
         ("pid", process.pid.unwrap_or(0).into()),
         ("description", process.description.as_str().into()),
     ])

@@ -110,7 +110,7 @@ async fn read_from(
     }
     let exact = format!("{}:{}", process.group, own_name(&process));
     let reader = caller.dispatch.logs(&exact, stream).map_err(|_gone| Kind::BadName.of(name))?;
-    let file = reader.file().filter(|_| stream == Stream::Stdout).cloned();
+    let file = reader.file().cloned();
     let looked = tokio::task::spawn_blocking(move || look(Source::open(reader, file))).await;
     looked.unwrap_or_else(|_| Err(Kind::Failed.of("the log could not be read")))
 }

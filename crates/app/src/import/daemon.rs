@@ -2,7 +2,6 @@
 
 use super::expand::{Names, is_open};
 use super::ini::{Ini, Section};
-use super::logs::Logs;
 use super::notes::Notes;
 use super::section::Reading;
 use super::variables;
@@ -83,7 +82,7 @@ pub(super) fn base(ini: &Ini, names: &Names, notes: &mut Notes) -> Base {
 }
 
 /// The `logging` section; nothing when all is as usual.
-pub(super) fn logging(ini: &Ini, names: &Names, logs: &Logs, notes: &mut Notes) -> Option<Entry> {
+pub(super) fn logging(ini: &Ini, names: &Names, notes: &mut Notes) -> Option<Entry> {
     let section = ini.section("supervisord");
     let reading = section.map(|section| Reading::new(section, names.clone()));
     let mut text = |key: &str| reading.as_ref().and_then(|reading| reading.text(key, notes));
@@ -94,13 +93,11 @@ pub(super) fn logging(ini: &Ini, names: &Names, logs: &Logs, notes: &mut Notes) 
         "trace" | "blather" => Some("trace"),
         _ => None,
     };
-    let chosen = logs.choose(text("childlogdir").filter(|dir| dir.starts_with('/')));
+    let dir = text("childlogdir").filter(|dir| dir.starts_with('/'));
     let plain = |key: &str, value: String| Entry::new(key, Value::Plain(value));
     let mut inner = Vec::new();
     inner.extend(level.map(|level| plain("level", level.to_owned())));
-    inner.extend(chosen.dir.map(|dir| Entry::new("dir", Value::Text(dir))));
-    inner.extend(chosen.max_size.map(|size| plain("max-size", qfleet_manifest::units::shown_size(size))));
-    inner.extend(chosen.keep.map(|keep| plain("keep", keep.to_string())));
+    inner.extend(dir.map(|dir| Entry::new("dir", Value::Text(dir))));
     let comments = section.map(comments).unwrap_or_default();
     (!inner.is_empty()).then(|| Entry { comments, ..Entry::new("logging", Value::Map(inner)) })
 }

@@ -5,7 +5,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::artisan::Task;
 use super::expand::Names;
 use super::ini::{Ini, Section};
-use super::logs::Logs;
 use super::notes::{Notes, Problem};
 use super::program::{self, Around, Program};
 use super::section::Reading;
@@ -49,7 +48,6 @@ pub(crate) fn import(
     let base = daemon::base(&ini, &names, &mut notes);
     names.variables = base.environment.iter().cloned().collect();
     let groups = groups(&ini, &names, &mut notes);
-    let mut logs = Logs::default();
     let mut programs = Vec::new();
     for section in &ini.sections {
         if section.kind().0 != "program" {
@@ -64,15 +62,12 @@ pub(crate) fn import(
             host,
         };
         let read = program::read(section, around, &mut notes);
-        if !read.is_empty() {
-            logs.note(&Reading::new(section, log_names(section, around, &names)), &mut notes);
-        }
         programs.extend(read.into_iter().map(|program| (section.kind().1.to_owned(), program)));
     }
     keep_comments_of_groups(&ini, &mut programs);
     let mut programs: Vec<Program> = programs.into_iter().map(|(_, program)| program).collect();
     let control = daemon::control(&ini, &names, &mut notes);
-    let logging = daemon::logging(&ini, &names, &logs, &mut notes);
+    let logging = daemon::logging(&ini, &names, &mut notes);
     one_name_each(&mut programs, &mut notes);
     remark_on_laravel(&programs, handler.is_some(), &mut notes);
     if !notes.problems.is_empty() {
@@ -145,22 +140,6 @@ fn unkept(section: &Section, files: usize, notes: &mut Notes) {
         _ => "is not known, and supervisord ignores it too",
     };
     notes.remark(&section.place, format_args!("[{}]: {what}", section.name));
-}
-
-fn log_names(section: &Section, around: Around<'_>, names: &Names) -> Names {
-    let mut names = names.clone();
-    let (_, name) = section.kind();
-    let count = section.get("numprocs").map_or("1", |setting| setting.value.as_str());
-    names.values.extend([
-        ("program_name", name.to_owned()),
-        ("group_name", around.group.unwrap_or(name).to_owned()),
-        ("numprocs", count.to_owned()),
-        (
-            "process_num",
-            section.get("numprocs_start").map_or("0", |setting| setting.value.as_str()).to_owned(),
-        ),
-    ]);
-    names
 }
 
 /// Names that became the same get a number.

@@ -20,6 +20,7 @@ const KEPT: &[&str] = &[
     "stop-wait",
     "user",
     "cwd",
+    "logs",
     "umask",
     "environment",
 ];

@@ -6,7 +6,7 @@ use super::notes::Notes;
 use super::program::{Around, MOST_PROCESSES, Program};
 use super::section::Reading;
 use super::yaml::{Entry, Value};
-use super::{artisan, variables, words};
+use super::{artisan, logs, variables, words};
 
 /// A program that is being read, all its processes alike.
 pub(super) struct One<'s> {
@@ -34,6 +34,9 @@ impl One<'_> {
             entries.push(Entry { comments, item, trailing });
         }
         self.add_from_around(&mut entries, &environment);
+        if let Some(logs) = logs::of_program(&self.reading, self.alone, notes) {
+            entries.push(Entry::new("logs", logs));
+        }
         entries.push(Entry::comments(section.after.clone()));
         entries.retain(|entry| entry.item.is_some() || !entry.comments.is_empty());
         let line = self.reading.text("command", notes).and_then(|line| artisan::read(&line));

@@ -12,6 +12,7 @@ mod crash;
 mod drain;
 mod first_process;
 mod jobs;
+mod logs;
 mod node_apps;
 mod odd_starts;
 mod orphaned;

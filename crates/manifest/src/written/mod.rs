@@ -11,6 +11,7 @@ pub(crate) mod handler;
 pub(crate) mod handler_http;
 pub(crate) mod handler_shell;
 pub(crate) mod headers;
+pub(crate) mod logs;
 pub(crate) mod node;
 pub(crate) mod pool;
 pub(crate) mod process;

@@ -5,10 +5,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::keys;
+use crate::logs::Logs;
 use crate::per_process;
 use crate::section::Section;
 use crate::settings::EnvFile;
 use crate::value::Value;
+use crate::written::logs;
 
 /// No group has more processes than this.
 pub(crate) const MOST_PROCESSES: i64 = 1_000;
@@ -39,6 +41,7 @@ pub(crate) struct ProcessWritten {
     pub(crate) environment: BTreeMap<String, String>,
     pub(crate) env_files: Option<Vec<EnvFile>>,
     pub(crate) inherit_environment: Option<bool>,
+    pub(crate) logs: Option<Logs>,
 }
 
 impl ProcessWritten {
@@ -69,6 +72,7 @@ impl ProcessWritten {
             environment,
             env_files: self.env_files.or_else(|| below.env_files.clone()),
             inherit_environment: self.inherit_environment.or(below.inherit_environment),
+            logs: self.logs.or_else(|| below.logs.clone()),
         }
     }
 }
@@ -100,6 +104,7 @@ pub(crate) fn read_run(section: &Section<'_>) -> ProcessWritten {
         environment: section.read("environment", read_environment).unwrap_or_default(),
         env_files: section.read("env-file", read_env_files),
         inherit_environment: section.read("env", read_inherit),
+        logs: section.read("logs", logs::read),
         ..ProcessWritten::default()
     }
 }

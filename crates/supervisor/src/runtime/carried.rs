@@ -13,7 +13,7 @@ use std::os::fd::RawFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use qfleet_manifest::settings::{Group, Logging, Manifest};
+use qfleet_manifest::settings::{Group, Logging, Logs, Manifest};
 use qfleet_model::process::Pid;
 use qfleet_model::snapshot::{Exit, Upgrade};
 use qfleet_model::start::Identity;
@@ -36,6 +36,7 @@ use super::leftovers::Leftovers;
 use super::logs::capture::{Capture, Sink};
 use super::logs::output::Source;
 use super::logs::tail::{CarriedLog, Stream};
+use super::logs::{Destination, destination};
 use super::reading::Kept;
 use super::telling::CarriedTelling;
 use super::trees::{Tree, Trees};
@@ -206,6 +207,8 @@ struct CarriedCapture {
     stream: Stream,
     /// Whose log it goes to; a recovery's goes to none.
     slot: Option<SlotId>,
+    /// Where its lines go; an earlier version had one place for all.
+    to: Option<Destination>,
     /// The beginning of a line.
     #[serde(default)]
     partial: Bytes,
@@ -349,13 +352,15 @@ impl Supervisor {
         inherited: &Inherited,
         lenient: bool,
     ) -> io::Result<()> {
-        for CarriedCapture { pid, descriptor, name, stream, slot, partial, until } in captures {
+        for CarriedCapture { pid, descriptor, name, stream, slot, to, partial, until } in captures {
+            let usual = || destination(&Logs::default(), &self.world.logging, &name, stream);
+            let to = to.unwrap_or_else(usual);
             let logs = slot.map(|slot| self.world.shelf.open(slot)).unwrap_or_default();
             let sink = Sink {
                 log: logs.of(stream).clone(),
                 slot,
                 output: self.world.output.clone(),
-                source: Source { name, stream },
+                source: Source { name, stream, to },
                 partial: partial.0,
             };
             let capture =
@@ -432,6 +437,7 @@ impl Capture {
             name: sink.source.name.clone(),
             stream: sink.source.stream,
             slot: sink.slot,
+            to: Some(sink.source.to.clone()),
             partial: Bytes(sink.partial.clone()),
             until: self.until.get(),
         }

@@ -25,7 +25,7 @@ use super::ledgers::Ledgers;
 use super::logs::capture::{Capture, Scratch, Sink, scratch};
 use super::logs::output::{Output, Source};
 use super::logs::tail::{Shelf, Stream};
-use super::plan::{ChildPlan, json};
+use super::plan::{ChildPlan, Streams, json};
 use super::trees::{Tree, Trees};
 use super::worker_link::{Heard, Link};
 use crate::fleet::{Effect, Event, SlotId};
@@ -168,7 +168,7 @@ impl World {
         let input = launched.stdin.take().map(Input::new);
         let start = Start { name: plan.name.to_string(), preparation: plan.preparation, role: plan.role };
         let (alive, still_alive) = watch::channel(());
-        let link = self.take_over(launched, &plan.name, plan.slot, plan.redirect_stderr, &still_alive);
+        let link = self.take_over(launched, &plan.name, plan.slot, &plan.streams, &still_alive);
         let link = link.and_then(|link| Ok(link.send(&ToChild::Start(Box::new(start))).map(|_| link)?));
         let link = match link {
             Ok(link) => {
@@ -202,17 +202,17 @@ impl World {
         launched: Launched,
         name: &Arc<str>,
         slot: Option<SlotId>,
-        redirect_stderr: bool,
+        streams: &Streams,
         alive: &watch::Receiver<()>,
     ) -> io::Result<Rc<Link>> {
         let logs = slot.map(|slot| self.shelf.open(slot)).unwrap_or_default();
         for (stream, descriptor) in [(Stream::Stdout, launched.stdout), (Stream::Stderr, launched.stderr)] {
-            let stream = if redirect_stderr { Stream::Stdout } else { stream };
+            let stream = if streams.redirect_stderr { Stream::Stdout } else { stream };
             let sink = Sink {
                 log: logs.of(stream).clone(),
                 slot,
                 output: self.output.clone(),
-                source: Source { name: name.clone(), stream },
+                source: Source { name: name.clone(), stream, to: streams.to(stream).clone() },
                 partial: Vec::new(),
             };
             let capture = Capture::new(launched.pid, descriptor, sink)?;

@@ -267,6 +267,7 @@ impl Supervisor {
             last_read: supervisor.last_read.subscribe(),
             logs: supervisor.world.shelf.clone(),
             output: supervisor.world.output.clone(),
+            logging: Arc::new(supervisor.world.logging.clone()),
             keeping,
             zone: TimeZone::try_system().unwrap_or(TimeZone::UTC),
         };

@@ -6,18 +6,37 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use qfleet_manifest::per_process::OneProcess;
-use qfleet_manifest::settings::{Group, ScheduleSettings, Work};
+use qfleet_manifest::settings::{Group, Logs, ScheduleSettings, Work};
 use qfleet_model::start::{EnvFile, Identity, Preparation, Role};
 use qfleet_os::tree::MARK;
 use serde::Serialize;
 
 use super::effects::World;
 use super::environment::{OWN_VARIABLES, environment, inherited};
+use super::logs::tail::Stream;
+use super::logs::{Destination, destination};
 use super::trees::{Kind, Tree};
 use crate::fleet::{RunFor, SlotId};
 
 /// New files of children are not writable by others, unless the manifest says otherwise.
 const UMASK: u32 = 0o022;
+
+/// Where the output of a child goes.
+pub(super) struct Streams {
+    stdout: Destination,
+    stderr: Destination,
+    /// Everything goes where standard output goes.
+    pub(super) redirect_stderr: bool,
+}
+
+impl Streams {
+    pub(super) fn to(&self, stream: Stream) -> &Destination {
+        match stream {
+            Stream::Stdout => &self.stdout,
+            Stream::Stderr => &self.stderr,
+        }
+    }
+}
 
 /// A child to start.
 pub(super) struct ChildPlan {
@@ -27,7 +46,7 @@ pub(super) struct ChildPlan {
     pub(super) environment: Vec<(OsString, OsString)>,
     /// Whose output it is; a recovery's is not kept.
     pub(super) slot: Option<SlotId>,
-    pub(super) redirect_stderr: bool,
+    pub(super) streams: Streams,
     /// Ledgers it is given.
     pub(super) ledgers: Vec<String>,
     /// Programs: settings for what they leave behind.
@@ -69,6 +88,7 @@ impl World {
             (Work::Queue(_) | Work::Pool(_), None) => return Err(String::from("a worker needs a ledger")),
         };
         let is_program = matches!(group.work, Work::Program { .. } | Work::Schedule(_));
+        let streams = self.streams(Some(group), one.name);
         let kind = if is_program { Kind::Program } else { Kind::Worker };
         let tree = self.trees.plant(kind, one.name);
         preparation.cgroup = tree.leaf.as_ref().map(|leaf| leaf.path().to_owned());
@@ -86,7 +106,7 @@ impl World {
             preparation,
             environment,
             slot: Some(slot),
-            redirect_stderr: is_program && group.process.redirect_stderr,
+            streams,
             ledgers: ledger.map(str::to_owned).into_iter().chain(after.iter().cloned()).collect(),
             group: is_program.then(|| group.clone()),
             tree: Some(tree),
@@ -140,11 +160,22 @@ impl World {
             preparation: Preparation { user, umask: Some(UMASK), ..Preparation::default() },
             environment,
             slot: None,
-            redirect_stderr: false,
+            streams: self.streams(group, name),
             ledgers: vec![ledger],
             group: None,
             tree: None,
         })
+    }
+
+    /// Those of a process of this group; a recovery is taken for the process whose jobs it gives back.
+    fn streams(&self, group: Option<&Group>, process: &str) -> Streams {
+        let usual = Logs::default();
+        let logs = group.map_or(&usual, |group| &group.process.logs);
+        let to = |stream| destination(logs, &self.logging, process, stream);
+        let redirect_stderr = group.is_some_and(|group| {
+            matches!(group.work, Work::Program { .. } | Work::Schedule(_)) && group.process.redirect_stderr
+        });
+        Streams { stdout: to(Stream::Stdout), stderr: to(Stream::Stderr), redirect_stderr }
     }
 
     fn environment_of(

@@ -24,6 +24,9 @@ use crate::fleet::SlotId;
 /// How long a stream is read that outlives its child.
 const GRACE: Duration = Duration::from_secs(2);
 
+/// A line that goes on no further is written without its end after this time: it may be a question.
+const UNFINISHED: Duration = Duration::from_secs(2);
+
 /// A line that has no end is cut after this many bytes.
 pub(super) const LONGEST_LINE: usize = 8 * 1024;
 
@@ -75,6 +78,7 @@ impl Sink {
         if !self.partial.is_empty() {
             self.partial.push(b'\n');
             self.output.write(&self.source, &self.partial);
+            self.partial = Vec::new();
         }
     }
 }
@@ -109,8 +113,13 @@ impl Capture {
     }
 
     async fn read_all(&self, scratch: &Scratch, mut alive: watch::Receiver<()>) -> io::Result<()> {
+        let mut unfinished_at = Some(clock::now() + UNFINISHED);
         loop {
             let left = self.until.get().map(|until| until.since(clock::now()));
+            if self.sink.borrow().partial.is_empty() {
+                unfinished_at = None;
+            }
+            let unfinished = unfinished_at.map(|at| at.since(clock::now()));
             tokio::select! {
                 biased;
                 ready = self.stream.readable() => {
@@ -118,7 +127,10 @@ impl Capture {
                     let mut buffer = scratch.borrow_mut();
                     match self.stream.try_read(&mut buffer) {
                         Ok(0) => return Ok(()),
-                        Ok(length) => self.sink.borrow_mut().take(&buffer[..length]),
+                        Ok(length) => {
+                            self.sink.borrow_mut().take(&buffer[..length]);
+                            unfinished_at = Some(clock::now() + UNFINISHED);
+                        }
                         Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
                         Err(error) => return Err(error),
                     }
@@ -126,6 +138,9 @@ impl Capture {
                 // Nobody sends on it: this returns when the sender is dropped.
                 _ = alive.changed(), if left.is_none() => self.until.set(Some(clock::now() + GRACE)),
                 () = sleep(left.unwrap_or_default()), if left.is_some() => return Ok(()),
+                () = sleep(unfinished.unwrap_or_default()), if unfinished.is_some() => {
+                    self.sink.borrow_mut().finish();
+                }
             }
         }
     }

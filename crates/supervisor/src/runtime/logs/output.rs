@@ -10,11 +10,13 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
+use qfleet_manifest::logs::LogFile;
 use qfleet_manifest::settings::{LogFormat, Logging};
 use qfleet_os::clock;
 use qfleet_os::descriptors::write_all;
 use serde::Serialize;
 
+use super::Destination;
 use super::capture::LONGEST_LINE;
 use super::queue::{Batch, Block, Queue};
 use super::rotate::Files;
@@ -23,18 +25,22 @@ use super::tail::Stream;
 /// How long the end of the daemon waits for its last lines to be written.
 const LAST_LINES: Duration = Duration::from_secs(2);
 
+/// How long somebody who wants to read a file waits for its newest lines.
+const SOON: Duration = Duration::from_millis(500);
+
 /// Whose lines they are.
 #[derive(Debug, Clone)]
 pub(crate) struct Source {
     pub(crate) name: Arc<str>,
     pub(crate) stream: Stream,
+    pub(crate) to: Destination,
 }
 
 /// Where lines go. Clones are the same place.
 #[derive(Debug, Clone)]
 pub(crate) struct Output {
     ours: Queue,
-    files: Option<Queue>,
+    files: Queue,
 }
 
 impl Output {
@@ -50,20 +56,14 @@ impl Output {
             write_ours(&queue, stdout, format);
             queue.done();
         })?;
-        let files = match &logging.dir {
-            None => None,
-            Some(dir) => {
-                let files = Queue::default();
-                let (queue, mut writer) = (files.clone(), Files::new(dir, logging.max_size, logging.keep));
-                thread::Builder::new().name("log files".to_owned()).spawn(move || {
-                    while let Some(batch) = queue.take() {
-                        writer.write(&batch);
-                    }
-                    queue.done();
-                })?;
-                Some(files)
+        let files = Queue::default();
+        let (queue, mut writer) = (files.clone(), Files::default());
+        thread::Builder::new().name("log files".to_owned()).spawn(move || {
+            while let Some(batch) = queue.take() {
+                writer.write(&batch);
             }
-        };
+            queue.done();
+        })?;
         Ok(Self { ours, files })
     }
 
@@ -73,39 +73,44 @@ impl Output {
             name: source.name.clone(),
             stream: source.stream,
             at: clock::wall(),
+            file: source.to.file.clone(),
             lines: Arc::from(lines),
         };
-        if let Some(files) = &self.files {
-            files.push(block.clone());
+        match (block.file.is_some(), source.to.ours) {
+            (true, true) => {
+                self.files.push(block.clone());
+                self.ours.push(block);
+            }
+            (true, false) => self.files.push(block),
+            (false, true) => self.ours.push(block),
+            (false, false) => {}
         }
-        self.ours.push(block);
     }
 
     /// Opens the log files anew, after somebody else has moved them.
     pub(crate) fn reopen(&self) {
-        if let Some(files) = &self.files {
-            files.reopen();
-        }
+        self.files.reopen();
     }
 
-    /// Has the process' log file begin anew, behind the lines that wait.
-    pub(crate) fn clear(&self, process: &str) {
-        if let Some(files) = &self.files {
-            files.clear(process);
-        }
+    /// Has a log file begin anew, behind the lines that wait.
+    pub(crate) fn clear(&self, file: Arc<LogFile>) {
+        self.files.clear(file);
+    }
+
+    /// Waits until the lines that wait for their files have been written, but not for long. Blocks.
+    pub(crate) fn wait_until_written(&self) {
+        let _late = self.files.flush(SOON);
     }
 
     /// Waits until everything is written, but not for ever. Whether it is.
     pub(crate) fn flush(&self, limit: Duration) -> bool {
-        let files = self.files.as_ref().is_none_or(|files| files.flush(limit));
+        let files = self.files.flush(limit);
         self.ours.flush(limit) && files
     }
 
     /// Ends the writers, as soon as they have written what waits.
     pub(crate) fn finish(&self) {
-        if let Some(files) = &self.files {
-            files.finish(LAST_LINES);
-        }
+        self.files.finish(LAST_LINES);
         self.ours.finish(LAST_LINES);
     }
 }
@@ -130,6 +135,7 @@ fn rendered(batch: &Batch, format: LogFormat) -> Vec<u8> {
             name: Arc::from("qfleet"),
             stream: Stream::Stderr,
             at: clock::wall(),
+            file: None,
             lines: Arc::from(lost.as_bytes()),
         };
         render_line(&mut text, &source, lost.as_bytes(), format);
@@ -195,6 +201,7 @@ mod tests {
             name: Arc::from("messages:messages_01"),
             stream: Stream::Stdout,
             at: WallTime::from_seconds(1_767_225_665),
+            file: None,
             lines: Arc::from(lines),
         };
         Batch { blocks: [block].into(), lost, ..Batch::default() }

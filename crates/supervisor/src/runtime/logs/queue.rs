@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use qfleet_manifest::logs::LogFile;
 use qfleet_model::time::WallTime;
 
 use super::tail::Stream;
@@ -17,6 +18,8 @@ pub(super) struct Block {
     pub(super) name: Arc<str>,
     pub(super) stream: Stream,
     pub(super) at: WallTime,
+    /// Its log file, if it has one.
+    pub(super) file: Option<Arc<LogFile>>,
     /// Ends with a newline.
     pub(super) lines: Arc<[u8]>,
 }
@@ -29,8 +32,8 @@ pub(super) struct Batch {
     pub(super) lost: u64,
     /// Open the files anew first.
     pub(super) reopen: bool,
-    /// Processes whose files begin anew afterwards. Lines that come before the writer has looked go with the old file.
-    pub(super) clear: Vec<String>,
+    /// Files that begin anew afterwards. Lines that come before the writer has looked go with the old file.
+    pub(super) clear: Vec<Arc<LogFile>>,
 }
 
 #[derive(Debug, Default)]
@@ -73,8 +76,8 @@ impl Queue {
         self.shared.1.notify_all();
     }
 
-    pub(super) fn clear(&self, process: &str) {
-        self.state().batch.clear.push(process.to_owned());
+    pub(super) fn clear(&self, file: Arc<LogFile>) {
+        self.state().batch.clear.push(file);
         self.shared.1.notify_all();
     }
 

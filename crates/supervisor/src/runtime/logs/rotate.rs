@@ -1,27 +1,26 @@
-//! One log file for each process, replaced by a new one when it is big enough.
+//! Log files: each is replaced by a new one when it is big enough.
 //!
-//! A full disk, a directory that is gone or read-only: the lines are counted and dropped, and every batch tries again.
+//! A full disk, a directory that is gone or read-only: the lines are counted and dropped, and every batch tries again. A
+//! line of which only a part could be written is taken back. Others may move a file away and have it opened anew, or cut
+//! it off while it is written (`copytruncate`): it is only ever appended to.
 
 use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::PathBuf;
 
-use super::file_of;
-use super::queue::Batch;
+use qfleet_manifest::logs::LogFile;
 
-/// The log directory.
-#[derive(Debug)]
+use super::queue::{Batch, Block};
+
+/// Every log file that was written so far, by its path.
+#[derive(Debug, Default)]
 pub(super) struct Files {
-    dir: PathBuf,
-    max_size: u64,
-    keep: u32,
-    open: HashMap<Arc<str>, LogFile>,
+    open: HashMap<PathBuf, Written>,
 }
 
 #[derive(Debug, Default)]
-struct LogFile {
+struct Written {
     file: Option<File>,
     path: PathBuf,
     size: u64,
@@ -30,17 +29,12 @@ struct LogFile {
 }
 
 impl Files {
-    pub(super) fn new(dir: &Path, max_size: u64, keep: u32) -> Self {
-        Self { dir: dir.to_owned(), max_size, keep, open: HashMap::new() }
-    }
-
-    fn file(&mut self, process: &Arc<str>) -> &mut LogFile {
-        let path = || file_of(&self.dir, process);
-        self.open.entry(process.clone()).or_insert_with(|| LogFile { path: path(), ..LogFile::default() })
+    fn file(&mut self, file: &LogFile) -> &mut Written {
+        let path = &file.path;
+        self.open.entry(path.clone()).or_insert_with(|| Written { path: path.clone(), ..Written::default() })
     }
 
     pub(super) fn write(&mut self, batch: &Batch) {
-        let (max_size, keep) = (self.max_size, self.keep);
         if batch.reopen {
             self.open.values_mut().for_each(|log| log.file = None);
         }
@@ -48,36 +42,43 @@ impl Files {
             tracing::warn!("{} lines for log files were dropped because they came too fast", batch.lost);
         }
         for block in &batch.blocks {
-            let log = self.file(&block.name);
-            let lines = u64::try_from(block.lines.iter().filter(|byte| **byte == b'\n').count()).unwrap_or(0);
-            match log.write(&block.lines, max_size, keep) {
-                Ok(()) => {}
-                Err(error) => {
-                    if log.lost == 0 {
-                        tracing::warn!(process = %block.name, "cannot write `{}`: {error}", log.path.display());
-                    }
-                    log.file = None;
-                    log.lost += lines;
-                }
+            if let Some(file) = &block.file {
+                self.write_block(file, block);
             }
         }
-        for process in &batch.clear {
-            let log = self.file(&Arc::from(process.as_str()));
+        for file in &batch.clear {
+            let log = self.file(file);
             if let Err(error) = log.clear() {
-                tracing::warn!(process, "cannot begin `{}` anew: {error}", log.path.display());
+                tracing::warn!("cannot begin `{}` anew: {error}", log.path.display());
             }
+        }
+    }
+
+    fn write_block(&mut self, file: &LogFile, block: &Block) {
+        let log = self.file(file);
+        let lines = block.lines.iter().filter(|byte| **byte == b'\n').count();
+        if let Err(error) = log.write(&block.lines, file.max_size, file.keep) {
+            if log.lost == 0 {
+                tracing::warn!(process = %block.name, "cannot write `{}`: {error}", log.path.display());
+            }
+            log.file = None;
+            log.lost += u64::try_from(lines).unwrap_or(0);
         }
     }
 }
 
-impl LogFile {
+impl Written {
     fn write(&mut self, lines: &[u8], max_size: u64, keep: u32) -> io::Result<()> {
         self.open()?;
         if self.lost > 0 {
             self.append(format!("qfleet: {} lines could not be written here\n", self.lost).as_bytes())?;
+            tracing::info!("`{}` can be written again; {} lines are missing", self.path.display(), self.lost);
             self.lost = 0;
         }
         let length = |part: &[u8]| u64::try_from(part.len()).unwrap_or(u64::MAX);
+        if self.size + length(lines) > max_size {
+            self.look_again()?;
+        }
         if self.size + length(lines) <= max_size {
             return self.append(lines);
         }
@@ -86,6 +87,14 @@ impl LogFile {
                 self.rotate(keep)?;
             }
             self.append(line)?;
+        }
+        Ok(())
+    }
+
+    /// Somebody may have cut it off.
+    fn look_again(&mut self) -> io::Result<()> {
+        if let Some(file) = &self.file {
+            self.size = file.metadata()?.len();
         }
         Ok(())
     }
@@ -114,9 +123,21 @@ impl LogFile {
 
     fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
         let Some(file) = &mut self.file else { return Err(io::Error::other("not open")) };
-        file.write_all(bytes)?;
-        self.size += u64::try_from(bytes.len()).unwrap_or(0);
-        Ok(())
+        let length = u64::try_from(bytes.len()).unwrap_or(0);
+        match file.write_all(bytes) {
+            Ok(()) => {
+                self.size += length;
+                Ok(())
+            }
+            Err(error) => {
+                // A part of a line would look like a line. What others have written meanwhile stays.
+                let found = file.metadata().map_or(0, |file| file.len());
+                if found > self.size && found < self.size + length {
+                    let _ = file.set_len(self.size);
+                }
+                Err(error)
+            }
+        }
     }
 
     /// `a.log` becomes `a.log.1`, that becomes `a.log.2`, …; the oldest goes.
@@ -146,15 +167,22 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use qfleet_model::time::WallTime;
 
-    use super::super::queue::Block;
+    use std::path::Path;
+    use std::sync::Arc;
+
     use super::super::tail::Stream;
     use super::*;
 
-    fn batch(lines: &str) -> Batch {
+    fn log(dir: &Path, max_size: u64) -> Arc<LogFile> {
+        Arc::new(LogFile { path: dir.join("messages.messages_01.log"), max_size, keep: 2 })
+    }
+
+    fn batch(file: &Arc<LogFile>, lines: &str) -> Batch {
         let block = Block {
             name: Arc::from("messages:messages_01"),
             stream: Stream::Stdout,
             at: WallTime::from_seconds(0),
+            file: Some(file.clone()),
             lines: Arc::from(lines.as_bytes()),
         };
         Batch { blocks: [block].into(), ..Batch::default() }
@@ -163,11 +191,11 @@ mod tests {
     #[test]
     fn files_are_replaced_between_lines_and_the_oldest_go() {
         let dir = tempfile::tempdir().unwrap();
-        let mut files = Files::new(dir.path(), 10, 2);
-        files.write(&batch("1234\n5678\nabcd\n"));
-        files.write(&batch("efgh\n"));
-        files.write(&batch("ijkl\n"));
-        files.write(&batch("longer than the limit\n"));
+        let (mut files, log) = (Files::default(), log(dir.path(), 10));
+        files.write(&batch(&log, "1234\n5678\nabcd\n"));
+        files.write(&batch(&log, "efgh\n"));
+        files.write(&batch(&log, "ijkl\n"));
+        files.write(&batch(&log, "longer than the limit\n"));
         let read = |suffix: &str| {
             fs::read_to_string(dir.path().join(format!("messages.messages_01.log{suffix}"))).unwrap()
         };
@@ -181,11 +209,11 @@ mod tests {
     fn a_file_that_is_cleared_begins_anew_and_its_rotated_ones_stay() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("messages.messages_01.log");
-        let mut files = Files::new(dir.path(), 10, 2);
-        files.write(&batch("1234\n5678\nabcd\n"));
-        files.write(&Batch { clear: vec![String::from("messages:messages_01")], ..Batch::default() });
+        let (mut files, log) = (Files::default(), log(dir.path(), 10));
+        files.write(&batch(&log, "1234\n5678\nabcd\n"));
+        files.write(&Batch { clear: vec![log.clone()], ..Batch::default() });
         assert_eq!(fs::read_to_string(&path).unwrap(), "");
-        files.write(&batch("efgh\n"));
+        files.write(&batch(&log, "efgh\n"));
         assert_eq!(fs::read_to_string(&path).unwrap(), "efgh\n");
         assert!(dir.path().join("messages.messages_01.log.1").exists());
     }
@@ -194,12 +222,12 @@ mod tests {
     fn a_moved_file_is_written_until_it_is_opened_anew() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("messages.messages_01.log");
-        let mut files = Files::new(dir.path(), 1000, 2);
-        files.write(&batch("one\n"));
+        let (mut files, log) = (Files::default(), log(dir.path(), 1000));
+        files.write(&batch(&log, "one\n"));
         fs::rename(&path, dir.path().join("moved")).unwrap();
-        files.write(&batch("two\n"));
+        files.write(&batch(&log, "two\n"));
         assert_eq!(fs::read_to_string(dir.path().join("moved")).unwrap(), "one\ntwo\n");
-        files.write(&Batch { reopen: true, ..batch("three\n") });
+        files.write(&Batch { reopen: true, ..batch(&log, "three\n") });
         assert_eq!(fs::read_to_string(&path).unwrap(), "three\n");
     }
 
@@ -208,12 +236,35 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let place = dir.path().join("logs");
         fs::write(&place, "in the way").unwrap();
-        let mut files = Files::new(&place, 1000, 2);
-        files.write(&batch("one\ntwo\n"));
-        files.write(&batch("three\n"));
+        let (mut files, log) = (Files::default(), log(&place, 1000));
+        files.write(&batch(&log, "one\ntwo\n"));
+        files.write(&batch(&log, "three\n"));
         fs::remove_file(&place).unwrap();
-        files.write(&batch("four\n"));
+        files.write(&batch(&log, "four\n"));
         let text = fs::read_to_string(place.join("messages.messages_01.log")).unwrap();
         assert_eq!(text, "qfleet: 3 lines could not be written here\nfour\n");
+    }
+    #[test]
+    fn a_file_that_somebody_cuts_off_grows_from_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("messages.messages_01.log");
+        let (mut files, log) = (Files::default(), log(dir.path(), 16));
+        files.write(&batch(&log, "1234567\nabcd\n"));
+        OpenOptions::new().write(true).open(&path).unwrap().set_len(0).unwrap();
+        files.write(&batch(&log, "efghijk\n"));
+        assert_eq!(fs::read_to_string(&path).unwrap(), "efghijk\n");
+        assert!(!dir.path().join("messages.messages_01.log.1").exists(), "not rotated for what is gone");
+    }
+
+    #[test]
+    fn a_part_of_a_line_is_taken_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log");
+        fs::write(&path, "whole\n").unwrap();
+        // A device that is full takes nothing; the file here stands for one that took a part.
+        let full = OpenOptions::new().append(true).open("/dev/full").unwrap();
+        let mut written = Written { file: Some(full), path, size: 6, lost: 0 };
+        assert_eq!(written.append(b"line\n").unwrap_err().kind(), io::ErrorKind::StorageFull);
+        assert_eq!(written.size, 6);
     }
 }
