@@ -38,6 +38,7 @@ use crate::handover::{self, Handover, Outer, Written};
 use crate::logging;
 use crate::manifest_file;
 use crate::prefixes;
+use crate::watch;
 use crate::world::Machine;
 
 /// How long requests under way may take when the daemon ends.
@@ -303,6 +304,7 @@ impl Running {
     /// Runs to the end, or until another program has taken our place, from where nobody returns.
     async fn live(self, log: &logging::Apart) -> Result<(Ended, Manifest), NotStarted> {
         let Self { mut supervisor, handle, outer, mut server } = self;
+        watch::start(handle.clone()).map_err(NotStarted::internal("start to watch programs"))?;
         loop {
             match supervisor.run().await {
                 Lived::Ended(ended) => {

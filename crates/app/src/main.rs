@@ -11,6 +11,7 @@ mod logging;
 mod manifest_file;
 mod prefixes;
 mod turn;
+mod watch;
 mod world;
 
 use std::process::ExitCode;

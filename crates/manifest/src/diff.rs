@@ -27,6 +27,7 @@ pub const IN_PLACE: &[&str] = &[
     "depends-on",
     "essential",
     "exitcodes",
+    "health",
     "keep-completed",
     "keep-failed",
     "kill-after",
@@ -41,6 +42,7 @@ pub const IN_PLACE: &[&str] = &[
     "override",
     "priority",
     "rate-limit",
+    "ready",
     "redeliver",
     "sleep",
     "snooze-age",
@@ -275,6 +277,9 @@ impl Notes {
             inherit_environment,
             redirect_stderr,
             logs,
+            ready,
+            health,
+            memory,
         } = from;
         self.plain("numprocs", numprocs, &to.numprocs);
         self.plain("numprocs-start", numprocs_start, &to.numprocs_start);
@@ -314,6 +319,11 @@ impl Notes {
         self.value("env", inherit_environment, &to.inherit_environment, kind);
         self.plain("redirect-stderr", redirect_stderr, &to.redirect_stderr);
         self.hidden("logs", logs, &to.logs);
+        self.hidden("ready", ready, &to.ready);
+        self.hidden("health", health, &to.health);
+        self.value("memory", memory, &to.memory, |size| {
+            size.map_or_else(|| String::from("none"), shown_size)
+        });
     }
 
     fn schedule(&mut self, from: &ScheduleSettings, to: &ScheduleSettings) {

@@ -44,6 +44,8 @@ pub const TABLES: &[&Table] = &[
     &POOL,
     &PROGRAM,
     &STOP_STEP,
+    &READY,
+    &HEALTH,
     &SCHEDULE,
     &ONCE,
     &LIMITS,
@@ -299,10 +301,13 @@ pub const PROGRAM: Table = Table {
             "stop-as-group",
             "kill-as-group",
             "redirect-stderr",
+            "ready",
+            "health",
+            "memory",
         ],
         PROCESS,
     ],
-    later: &["ready", "health", "sockets", "limits-by-cgroup"],
+    later: &["sockets", "limits-by-cgroup"],
     instead: PROGRAM_INSTEAD,
 };
 
@@ -336,6 +341,26 @@ const PROGRAM_INSTEAD: &[(&str, &str)] = &[
     ("restart", "write `autorestart`"),
     ("env_file", "write `env-file`"),
 ];
+
+/// How it is found out that a program is ready.
+pub const READY: Table = Table {
+    section: "programs.NAME.ready",
+    known: &[&["tcp", "http", "interval", "timeout", "within"]],
+    later: &["notify", "command"],
+    instead: &[("url", "write `http`"), ("port", "write `tcp: \"127.0.0.1:PORT\"`")],
+};
+
+/// How it is found out that a program is healthy.
+pub const HEALTH: Table = Table {
+    section: "programs.NAME.health",
+    known: &[&["tcp", "http", "interval", "timeout", "failures", "start-period"]],
+    later: &["command"],
+    instead: &[
+        ("url", "write `http`"),
+        ("port", "write `tcp: \"127.0.0.1:PORT\"`"),
+        ("retries", "write `failures`"),
+    ],
+};
 
 /// One of several signals that ask a program to end.
 pub const STOP_STEP: Table = Table {

@@ -19,6 +19,7 @@ mod meant;
 mod names;
 mod partly;
 pub mod per_process;
+pub mod probes;
 pub mod problem;
 pub mod queue;
 pub mod secret;

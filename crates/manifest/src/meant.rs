@@ -315,6 +315,9 @@ fn program_group(program: &Named<'_, ProgramWritten>) -> Group {
         stop_as_group: written.stop_as_group,
         kill_as_group: written.kill_as_group,
         redirect_stderr: written.redirect_stderr,
+        ready: written.ready.clone(),
+        health: written.health.clone(),
+        memory: written.memory,
         ..process_settings(
             &ProcessWritten { stop_wait, ..written.process.clone() },
             &WorkerWritten::default(),
@@ -418,5 +421,8 @@ fn process_settings(written: &ProcessWritten, worker: &WorkerWritten) -> Process
         inherit_environment: written.inherit_environment.unwrap_or(true),
         redirect_stderr: false,
         logs: written.logs.clone().unwrap_or_default(),
+        ready: None,
+        health: None,
+        memory: None,
     }
 }

@@ -13,6 +13,7 @@ pub use qfleet_model::start::EnvFile;
 use serde::{Deserialize, Serialize};
 
 pub use crate::logs::Logs;
+use crate::probes::{Health, Ready};
 use crate::problem::Problem;
 use crate::queue::{Connection, FailedJobs, Lane, RedisSettings};
 use crate::secret::Secret;
@@ -187,6 +188,15 @@ pub struct ProcessSettings {
     pub env_files: Vec<EnvFile>,
     /// Inherit the daemon's variables, less those named in secrets; `false`: PATH, HOME, LANG, TZ only.
     pub inherit_environment: bool,
+    /// How it is found out that it is up (programs); `None`: that it lives is enough.
+    #[serde(default)]
+    pub ready: Option<Ready>,
+    /// How it is found out that it has to be replaced (programs).
+    #[serde(default)]
+    pub health: Option<Health>,
+    /// Replaced above this much memory of its own and of its group, in bytes (programs; workers look themselves).
+    #[serde(default)]
+    pub memory: Option<u64>,
     /// Standard error goes where standard output goes (programs).
     pub redirect_stderr: bool,
     /// Where output goes.

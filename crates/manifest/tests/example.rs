@@ -49,7 +49,11 @@ fn inner(table: &Table) -> Vec<(&'static str, &'static Table)> {
         "connections.NAME" => vec![("redis", &keys::REDIS), ("failed-jobs", &keys::FAILED_JOBS)],
         "defaults" | "queues.NAME" => queue(),
         "pools.NAME" => process(),
-        "programs.NAME" => [process(), vec![("stop-signal[]", &keys::STOP_STEP)]].concat(),
+        "programs.NAME" => [
+            process(),
+            vec![("stop-signal[]", &keys::STOP_STEP), ("ready", &keys::READY), ("health", &keys::HEALTH)],
+        ]
+        .concat(),
         "schedules.NAME" => [process(), vec![("once", &keys::ONCE)]].concat(),
         "control" => vec![("auth[]", &keys::AUTH)],
         "queues.NAME.routes[]" => vec![("handler", &keys::HANDLER)],
@@ -92,7 +96,7 @@ fn the_example_loads_without_a_warning() {
     let manifest = manifest.unwrap_or_else(|problems| panic!("{problems}"));
     let warnings: Vec<String> = manifest.warnings.iter().map(ToString::to_string).collect();
     assert!(warnings.is_empty(), "{}", warnings.join("\n"));
-    assert_eq!(manifest.groups.len(), 12, "queues, pool, programs and schedules");
+    assert_eq!(manifest.groups.len(), 13, "queues, pool, programs and schedules");
 }
 
 #[test]

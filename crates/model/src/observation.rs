@@ -4,6 +4,7 @@
 //! older one that was not looked at yet. So a fast watcher cannot flood the loop, and nothing is lost by that. Who
 //! watches keeps count of what has to be counted.
 
+use crate::process::Pid;
 use crate::scale::Backlog;
 
 /// How something outside the fleet is now.
@@ -16,6 +17,44 @@ pub enum Observation {
         /// How much; or why that is not known, in words without secrets.
         found: Result<Backlog, String>,
     },
+    /// What the last probe of a program has found.
+    Probed {
+        /// The full name of its process.
+        process: String,
+        /// Which child: another one is another matter.
+        pid: Pid,
+        /// What was asked.
+        question: Question,
+        /// Nothing, if it is as it should be.
+        trouble: Option<ProbeTrouble>,
+    },
+    /// What a program and its children have in memory for themselves.
+    Memory {
+        /// The full name of its process.
+        process: String,
+        /// Which child.
+        pid: Pid,
+        /// So many bytes.
+        bytes: u64,
+    },
+}
+
+/// What a probe wants to know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Question {
+    /// Whether it is ready.
+    Ready,
+    /// Whether it is healthy.
+    Healthy,
+}
+
+/// What a probe found instead of what it should.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProbeTrouble {
+    /// In words without secrets.
+    pub why: String,
+    /// So many times in a row.
+    pub times: u32,
 }
 
 /// What an observation is about.
@@ -23,6 +62,10 @@ pub enum Observation {
 pub enum Subject {
     /// The work that waits for the group of this name.
     Backlog(String),
+    /// This question about the process of this name.
+    Probed(String, Question),
+    /// The memory of the process of this name.
+    Memory(String),
 }
 
 impl Observation {
@@ -31,6 +74,8 @@ impl Observation {
     pub fn subject(&self) -> Subject {
         match self {
             Self::Backlog { group, .. } => Subject::Backlog(group.clone()),
+            Self::Probed { process, question, .. } => Subject::Probed(process.clone(), *question),
+            Self::Memory { process, .. } => Subject::Memory(process.clone()),
         }
     }
 }

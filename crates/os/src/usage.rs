@@ -1,5 +1,6 @@
 //! Memory and processor time of a living process, as the system counts them.
 
+use std::collections::HashMap;
 use std::fmt::Display;
 use std::fs;
 use std::io;
@@ -22,6 +23,27 @@ pub fn own_private_memory() -> io::Result<u64> {
 /// No such process, or not permitted to look.
 pub fn private_memory(pid: i32) -> io::Result<u64> {
     read(pid, "smaps_rollup").map(|text| private(&text))
+}
+
+/// Private memory of process groups, in bytes: that of all members of each added up. Looks at every process there is,
+/// once.
+///
+/// # Errors
+/// `/proc` is not mounted.
+pub fn memory_of_groups(groups: &[i32]) -> io::Result<HashMap<i32, u64>> {
+    let mut used = HashMap::new();
+    for entry in fs::read_dir("/proc")? {
+        let Some(pid) = entry?.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else {
+            continue;
+        };
+        // One that ends while we look has nothing any more.
+        if let Ok(usage) = of(pid)
+            && groups.contains(&usage.group)
+        {
+            *used.entry(usage.group).or_default() += private_memory(pid).unwrap_or(0);
+        }
+    }
+    Ok(used)
 }
 
 /// What the system says of a process at one instant.

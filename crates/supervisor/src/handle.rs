@@ -16,6 +16,7 @@ use qfleet_model::snapshot::{FleetSnapshot, Keeping};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::fleet::view::{self, Seen};
+use crate::fleet::watches::Watch;
 use crate::runtime::letterbox::Letterbox;
 use crate::runtime::logs::destination;
 use crate::runtime::logs::output::Output;
@@ -76,6 +77,13 @@ impl Handle {
         let mut snapshot = view::render(&seen, qfleet_os::clock::now(), &self.zone);
         snapshot.processes.iter_mut().for_each(|process| process.tree = self.keeping);
         snapshot
+    }
+
+    /// What somebody should watch now, of all processes.
+    #[must_use]
+    pub fn watches(&self) -> Vec<Watch> {
+        let seen = self.seen.borrow().clone();
+        seen.processes.iter().flat_map(|process| process.watches.iter().cloned()).collect()
     }
 
     /// Tells when the fleet has changed.

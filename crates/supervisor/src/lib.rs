@@ -12,6 +12,7 @@ pub mod handle;
 pub mod runtime;
 
 pub use fleet::Ended;
+pub use fleet::watches::{Watch, Watched};
 pub use handle::{Changes, Handle};
 pub use runtime::logs::tail::CarriedLog;
 pub use runtime::logs::tail::{Chunk, LogReader, OwnLog, Stream};

@@ -8,6 +8,7 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
+use qfleet_manifest::probes::{Health, Probe, Ready, Target};
 use qfleet_manifest::queue::FailedJobs;
 use qfleet_manifest::settings::{
     Autorestart, Group, Missed, Overall, Overlap, ProcessSettings, ScheduleSettings, Work, WorkerSettings,
@@ -15,7 +16,7 @@ use qfleet_manifest::settings::{
 use qfleet_model::command::{Command, Refusal, Reply, Trouble};
 use qfleet_model::link::{FromChild, JobRef, Recycle, Report};
 use qfleet_model::name::Selector;
-use qfleet_model::observation::Observation;
+use qfleet_model::observation::{Observation, ProbeTrouble, Question};
 use qfleet_model::scale::Backlog;
 use qfleet_model::snapshot::{Exit, GroupKind, StateWord};
 use qfleet_model::start::DrainLimit;
@@ -24,6 +25,7 @@ use qfleet_supervisor::fleet::view::{ProcessSeen, Seen, render};
 use qfleet_supervisor::fleet::{
     AskId, Effect, Ended, Event, Fleet, GroupChange, Now, Plan, RecoveryId, SlotId, TakenGroup,
 };
+use qfleet_supervisor::{Watch, Watched};
 
 #[path = "simulation/schedules.rs"]
 mod schedules;
@@ -62,6 +64,9 @@ fn process(numprocs: u32) -> ProcessSettings {
         inherit_environment: true,
         redirect_stderr: false,
         logs: Default::default(),
+        ready: None,
+        health: None,
+        memory: None,
     }
 }
 
@@ -307,6 +312,8 @@ impl World {
             return;
         }
         let process = self.published.processes.iter().find(|process| process.view.pid == Some(pid));
+        // One that is not ready in time is asked to end whatever else goes on.
+        let process = process.filter(|process| process.view.state == StateWord::Running);
         let Some(group) = process.map(|process| process.view.group.clone()) else { return };
         let own = self.groups.iter().find(|own| own.name == group);
         let in_circle = |other: &Group| own.is_some_and(|own| own.process.depends_on.contains(&other.name));
@@ -740,7 +747,7 @@ impl World {
     }
 
     fn anything(&mut self) {
-        match self.random.u8(0..42) {
+        match self.random.u8(0..44) {
             0 => {
                 let names = self.some_names();
                 self.ask(Command::Start { names });
@@ -787,6 +794,7 @@ impl World {
             38 => self.earlier_goes(),
             39 => self.set_clock(),
             40 => self.upgrade(),
+            41 | 42 => self.probe(),
             31..=33 => {
                 self.spawn_next();
             }
@@ -803,6 +811,26 @@ impl World {
         if let Some(name) = self.earlier.pop_first() {
             self.handle(Event::EarlierGone { name });
         }
+    }
+
+    /// Somebody looks at what is to be watched.
+    fn probe(&mut self) {
+        let watches: Vec<Watch> =
+            self.published.processes.iter().flat_map(|process| process.watches.clone()).collect();
+        let Some(at) = (!watches.is_empty()).then(|| self.random.usize(0..watches.len())) else { return };
+        let Watch { process, pid, what } = watches[at].clone();
+        let question = match what {
+            Watched::Ready(_) => Question::Ready,
+            Watched::Health { .. } => Question::Healthy,
+            Watched::Memory(most) => {
+                let bytes = if self.calm { 0 } else { most + 1 };
+                return self.handle(Event::Observed(Observation::Memory { process, pid, bytes }));
+            }
+        };
+        let times = self.random.u32(1..5);
+        let fails = !self.calm && self.random.u8(0..3) == 0;
+        let trouble = fails.then(|| ProbeTrouble { why: "it does not answer".to_owned(), times });
+        self.handle(Event::Observed(Observation::Probed { process, pid, question, trouble }));
     }
 
     /// The wall clock goes back by less than the shortest interval of a schedule, or forward by anything.
@@ -851,6 +879,10 @@ impl World {
             self.child_lives();
             if self.random.u8(0..8) == 0 && self.exit.is_none() {
                 self.all_become_ready();
+                self.probe();
+                while self.published.processes.iter().any(|it| it.watches.iter().any(is_readiness)) {
+                    self.probe();
+                }
                 match self.fleet.wake_at() {
                     Some(at) => {
                         self.now = self.now.max(at);
@@ -913,6 +945,111 @@ fn began(ledgers: Vec<String>, earlier: Vec<String>) -> Event {
     Event::Began { ledgers, earlier, dates: BTreeMap::new() }
 }
 
+fn is_readiness(watch: &Watch) -> bool {
+    matches!(watch.what, Watched::Ready(_))
+}
+
+fn some_probe() -> Probe {
+    let target = Target::Tcp("127.0.0.1:1".to_owned());
+    Probe { target, interval: Duration::from_secs(1), timeout: Duration::from_secs(1) }
+}
+
+fn ready() -> Ready {
+    Ready { probe: some_probe(), within: Duration::from_secs(60) }
+}
+
+fn health() -> Health {
+    Health { probe: some_probe(), failures: 3, start_period: Duration::ZERO }
+}
+
+#[test]
+fn what_works_is_not_taken_away_together_with_what_does_not() {
+    let mut web = program("web", 3);
+    web.process.health = Some(health());
+    let mut world = World::new(23, vec![web]);
+    world.begin();
+    let pids: Vec<i32> = world.children.keys().copied().collect();
+    let say = |world: &mut World, number: usize, times: u32| {
+        let process = format!("web:web_0{number}");
+        let pid = world.pid_of(&process);
+        let trouble = (times > 0).then(|| ProbeTrouble { why: "GET answered 500".to_owned(), times });
+        let question = Question::Healthy;
+        world.handle(Event::Observed(Observation::Probed { process, pid, question, trouble }));
+    };
+    let asked = |world: &World| world.children.values().filter(|child| child.asked).count();
+    say(&mut world, 0, 2);
+    assert_eq!(asked(&world), 0, "not often enough");
+    say(&mut world, 0, 3);
+    assert!(world.children[&pids[0]].asked);
+    let zone = jiff::tz::TimeZone::UTC;
+    let told = |world: &World, at: usize| {
+        render(&world.published, world.now, &zone).processes[at].description.clone()
+    };
+    assert_eq!(told(&world, 0), "unhealthy: GET answered 500, 3 times in a row");
+    say(&mut world, 1, 3);
+    say(&mut world, 2, 9);
+    assert_eq!(asked(&world), 1, "the others wait for it");
+    assert!(told(&world, 1).ends_with(", unhealthy: GET answered 500, 3 times in a row"));
+    say(&mut world, 2, 0);
+    world.end_child(pids[0], Exit::Code(0));
+    while world.state_of("web:web_00") != StateWord::Running {
+        let newest = *world.children.keys().next_back().unwrap();
+        world.handle(Event::LinkClosed { pid: newest });
+        world.pass_time(Duration::from_secs(1));
+    }
+    assert!(world.children[&pids[1]].asked && !world.children[&pids[2]].asked, "it has recovered");
+    world.calm_down();
+    (0..3).for_each(|number| {
+        let held = asked(&world);
+        say(&mut world, number, 3);
+        assert!(number == 0 || held > 0);
+    });
+    world.calm_down();
+    assert!(world.published.processes.iter().all(|process| process.view.state == StateWord::Running));
+}
+
+#[test]
+fn all_that_are_unhealthy_are_replaced_together_when_none_is_left_to_protect() {
+    let mut web = program("web", 1);
+    web.process.health = Some(health());
+    web.process.memory = Some(1 << 20);
+    let mut world = World::new(23, vec![web]);
+    world.begin();
+    let (process, pid) = ("web".to_owned(), world.pid_of("web"));
+    let above = Observation::Memory { process, pid, bytes: (1 << 20) + 1 };
+    world.handle(Event::Observed(above.clone()));
+    assert!(world.children[&pid].asked, "the only one is replaced, too");
+    world.handle(Event::Observed(above));
+    world.calm_down();
+    assert_ne!(world.pid_of("web"), pid);
+}
+
+#[test]
+fn a_program_is_waited_for_until_it_is_ready() {
+    let mut web = program("web", 1);
+    web.process.ready = Some(ready());
+    let mut after = program("after", 1);
+    after.process.depends_on = vec!["web".to_owned()];
+    let mut world = World::new(23, vec![web, after]);
+    world.calm = true;
+    world.handle(began(vec![], vec![]));
+    let pid = world.pid_of("web");
+    world.handle(Event::LinkClosed { pid });
+    world.pass_time(Duration::from_secs(5));
+    let say = |world: &mut World, trouble: Option<ProbeTrouble>| {
+        let (process, question) = ("web".to_owned(), Question::Ready);
+        world.handle(Event::Observed(Observation::Probed { process, pid, question, trouble }));
+    };
+    say(&mut world, Some(ProbeTrouble { why: "connection refused".to_owned(), times: 1 }));
+    let status = render(&world.published, world.now, &jiff::tz::TimeZone::UTC);
+    assert_eq!(status.processes[0].description, "not ready yet: connection refused");
+    assert_eq!(status.processes[1].description, "waiting for `web`");
+    say(&mut world, None);
+    assert_eq!(world.state_of("web"), StateWord::Running);
+    world.calm_down();
+    assert_eq!(world.state_of("after"), StateWord::Running);
+}
+
 fn some_groups(with_schedules: bool) -> Vec<Group> {
     let mut last = queue("last", 2);
     last.process.priority = 1000;
@@ -923,7 +1060,12 @@ fn some_groups(with_schedules: bool) -> Vec<Group> {
     messages.process.depends_on = vec!["redis".to_owned()];
     let mut web = program("web", 1);
     web.process.depends_on = vec!["cron".to_owned(), "redis".to_owned()];
-    let groups = [messages, web, program("cron", 2), redis, last].into_iter();
+    web.process.ready = Some(ready());
+    web.process.memory = Some(1 << 20);
+    let mut cron = program("cron", 2);
+    cron.process.health = Some(health());
+    redis.process.ready = Some(ready());
+    let groups = [messages, web, cron, redis, last].into_iter();
     groups.chain(some_schedules().into_iter().filter(|_| with_schedules)).collect()
 }
 

@@ -19,6 +19,7 @@ mod orphaned;
 mod outage;
 mod packaging;
 mod probe;
+mod probes;
 mod programs;
 mod reload;
 mod rolling;

@@ -14,6 +14,7 @@ pub(crate) mod headers;
 pub(crate) mod logs;
 pub(crate) mod node;
 pub(crate) mod pool;
+pub(crate) mod probes;
 pub(crate) mod process;
 pub(crate) mod program;
 pub(crate) mod queue;

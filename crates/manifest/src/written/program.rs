@@ -3,9 +3,11 @@
 use std::time::Duration;
 
 use crate::keys;
+use crate::probes::{Health, Ready};
 use crate::section::Section;
 use crate::settings::Autorestart;
 use crate::value::Value;
+use crate::written::probes;
 use crate::written::process::{self, ProcessWritten, STOP_WAIT, check_form};
 
 /// What a program has beyond its processes.
@@ -19,6 +21,9 @@ pub(crate) struct ProgramWritten {
     pub(crate) stop_as_group: bool,
     pub(crate) kill_as_group: bool,
     pub(crate) redirect_stderr: bool,
+    pub(crate) ready: Option<Ready>,
+    pub(crate) health: Option<Health>,
+    pub(crate) memory: Option<u64>,
     pub(crate) process: ProcessWritten,
 }
 
@@ -50,6 +55,11 @@ pub(crate) fn read(value: &Value<'_>) -> Option<ProgramWritten> {
         stop_as_group: section.read("stop-as-group", Value::flag).unwrap_or(true),
         kill_as_group: section.read("kill-as-group", Value::flag).unwrap_or(true),
         redirect_stderr: section.read("redirect-stderr", Value::flag).unwrap_or(false),
+        ready: section.read("ready", probes::read_ready),
+        health: section.read("health", probes::read_health),
+        memory: section
+            .read("memory", |value| process::switchable(value, |value| value.size(1024 * 1024..=1 << 50)))
+            .flatten(),
         process: process::read(&section),
     })
 }

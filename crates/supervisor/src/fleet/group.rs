@@ -43,7 +43,7 @@ impl From<Arc<GroupSettings>> for Spec {
         let policy = ProcessPolicy {
             kind,
             startsecs: process.startsecs,
-            ready_within: None,
+            ready_within: process.ready.as_ref().map(|ready| ready.within),
             startretries: process.startretries,
             retry_fatal: process.retry_fatal,
             start_wait: process.start_wait,
@@ -236,6 +236,7 @@ impl Fleet {
         self.clear_resting_slots(id);
         self.advance_rollout(id, now);
         self.advance_breaker(id, now);
+        self.replace_unhealthy(id, now);
         self.look_at_essential(id, now);
         self.advance_schedule(id, now);
         self.drop_if_gone(id);

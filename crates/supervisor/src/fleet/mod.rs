@@ -19,6 +19,7 @@
 //! | `recovery.rs` | who gives back what dead workers held |
 //! | `ending.rs`, `essential.rs` | shutdown, and the daemon's exit code; which groups bring it about |
 //! | `farewell.rs` | what the end waits for, and what was cut off |
+//! | `watches.rs` | what others should look at: probes, memory |
 //! | `view.rs` | what others see |
 //! | `written.rs` | (the fleet as text, for the program that takes this one's place) |
 
@@ -49,6 +50,7 @@ mod schedule;
 mod slot;
 mod turns;
 pub mod view;
+pub mod watches;
 mod written;
 
 pub use event::{AskId, Effect, Ended, Event, LogLine, Now, Purpose, RecoveryId, SlotId, TakenGroup};

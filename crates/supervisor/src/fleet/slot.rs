@@ -40,6 +40,9 @@ pub(super) struct Slot {
     pub(super) given_up: bool,
     /// It is being replaced in its turn: since when its process drains, or its new one comes up.
     pub(super) turn: Option<Moment>,
+    /// What a probe has found: that it is not ready yet, or is unhealthy and waits to be replaced.
+    #[serde(default)]
+    pub(super) ailment: Option<String>,
     /// An operator stopped it; a reload does not start it.
     #[serde(default)]
     pub(super) held: bool,
@@ -81,6 +84,7 @@ impl Slot {
             incarnation: 0,
             hindrance: None,
             given_up: false,
+            ailment: None,
             turn: None,
             held: false,
             retiring: false,
@@ -100,7 +104,7 @@ impl Slot {
     }
 
     /// Its number, as its process is told.
-    fn number(&self) -> u32 {
+    pub(super) fn number(&self) -> u32 {
         let is_single = self.name.group == self.name.process;
         if is_single { self.spec.settings.process.numprocs_start } else { self.name.number }
     }
@@ -124,6 +128,11 @@ impl Slot {
             self.state,
             ProcessState::Stopping { .. } | ProcessState::Spawning { wanted: Wanted::Gone { .. }, .. }
         )
+    }
+
+    /// It was up, and is being replaced because it did not do what it should.
+    fn is_faulty(&self) -> bool {
+        matches!(&self.state, ProcessState::Stopping { fault: Some(fault), .. } if fault.was_up)
     }
 
     /// It waits to be started, and nothing that is under way will end that.
@@ -181,7 +190,8 @@ impl Slot {
             self.turn = None;
         }
         match &self.state {
-            ProcessState::Running { .. } => self.error = None,
+            ProcessState::Running { .. } if word == before => {}
+            ProcessState::Running { .. } => (self.error, self.ailment) = (None, None),
             ProcessState::Backoff { why, .. } | ProcessState::Fatal { why, .. } => {
                 self.error = Some(why.clone());
             }
@@ -243,6 +253,7 @@ impl Fleet {
         slot.turn = slot.turn.map(|_| now.moment);
         slot.not_executed = None;
         slot.given_up = false;
+        slot.ailment = None;
         slot.report = None;
         slot.served = false;
         slot.ledger = None;
@@ -355,8 +366,8 @@ impl Fleet {
             self.note_killed(id);
         }
         if let Some(slot) = self.slots.get_mut(&id)
-            && slot.is_up()
-            && (slot.is_worker() || !is_expected(&slot.spec.settings, &exit))
+            && (slot.is_faulty()
+                || slot.is_up() && (slot.is_worker() || !is_expected(&slot.spec.settings, &exit)))
         {
             slot.crashes += 1;
         }

@@ -23,6 +23,13 @@ pub(super) struct Want {
     asked: u64,
 }
 
+impl Group {
+    /// Whether this child has asked to be replaced, and had no turn yet.
+    pub(super) fn asks_for(&self, slot: SlotId, pid: Pid) -> bool {
+        self.wants.iter().any(|want| want.slot == slot && want.pid == pid)
+    }
+}
+
 impl Fleet {
     /// A worker asks to be replaced.
     pub(super) fn wants_replacement(&mut self, id: SlotId, pid: Pid, because: Recycle) {

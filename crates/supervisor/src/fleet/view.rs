@@ -20,6 +20,7 @@ use qfleet_model::time::{Moment, WallTime};
 use super::farewell::Waits;
 use super::group::Group;
 use super::slot::Slot;
+use super::watches::{Watch, watches};
 use super::{Fleet, SlotId};
 
 /// The published record of the whole fleet.
@@ -58,6 +59,8 @@ pub struct ProcessSeen {
     tried_at: Option<Moment>,
     /// What the start of its process waits for.
     waits: Option<Arc<str>>,
+    /// What to watch of it.
+    pub watches: Vec<Watch>,
 }
 
 impl Fleet {
@@ -115,8 +118,12 @@ fn suffix(slot: &Slot, scaled: &str) -> String {
         Work::Queue(settings) | Work::Pool(settings) => settings.lanes.len(),
         Work::Program { .. } | Work::Schedule(_) => 0,
     };
+    let scaled = match (&slot.ailment, &slot.state) {
+        (Some(ailment), ProcessState::Running { .. }) => format!(", {ailment}{scaled}"),
+        (Some(_) | None, _) => scaled.to_owned(),
+    };
     match paused {
-        [] => scaled.to_owned(),
+        [] => scaled,
         all if all.len() >= lanes => format!("{scaled} (paused)"),
         some => format!("{scaled} (paused: {})", some.join(", ")),
     }
@@ -131,9 +138,10 @@ fn process_seen(slot: &Slot, scaled: &str, schedule: Option<&ScheduleView>) -> P
         ProcessState::Starting { old_worker: Some(pid), .. } => {
             (None, Some(Arc::from(format!("waiting for old worker pid {pid}"))))
         }
+        ProcessState::Starting { old_worker: None, .. } => (None, slot.ailment.as_deref().map(Arc::from)),
+        ProcessState::Stopping { fault: Some(fault), .. } => (None, Some(Arc::from(&*fault.why))),
         ProcessState::Stopped
-        | ProcessState::Starting { old_worker: None, .. }
-        | ProcessState::Stopping { .. }
+        | ProcessState::Stopping { fault: None, .. }
         | ProcessState::Backoff { .. }
         | ProcessState::Exited { .. }
         | ProcessState::Fatal { .. } => (None, None),
@@ -164,6 +172,7 @@ fn process_seen(slot: &Slot, scaled: &str, schedule: Option<&ScheduleView>) -> P
         tried_at,
         suffix: suffix(slot, scaled),
         waits,
+        watches: watches(slot),
     }
 }
 
@@ -195,6 +204,9 @@ fn describe(process: &ProcessSeen, now: Moment, zone: &TimeZone) -> String {
             format!("pid {pid}, uptime {}", uptime(up))
         }
         (StateWord::Starting, _) => process.waits.as_deref().unwrap_or_default().to_owned(),
+        (StateWord::Stopping, _) if process.waits.is_some() => {
+            process.waits.as_deref().unwrap_or_default().to_owned()
+        }
         (StateWord::Stopping, _) => match view.report.as_ref().map(|report| report.running) {
             Some(1) => String::from("waiting for 1 job"),
             Some(jobs) if jobs > 1 => format!("waiting for {jobs} jobs"),

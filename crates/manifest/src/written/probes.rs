@@ -1,0 +1,96 @@
+//! `ready` and `health` of a program.
+
+use std::time::Duration;
+
+use crate::keys;
+use crate::probes::{Health, Probe, Ready, Target};
+use crate::section::Section;
+use crate::value::Value;
+use crate::written::process::{LONGEST_STOP, check_form};
+
+const READY_INTERVAL: Duration = Duration::from_millis(250);
+const READY_TIMEOUT: Duration = Duration::from_secs(2);
+const READY_WITHIN: Duration = Duration::from_secs(60);
+const HEALTH_INTERVAL: Duration = Duration::from_secs(10);
+const HEALTH_TIMEOUT: Duration = Duration::from_secs(5);
+const FAILURES: u32 = 3;
+const SHORTEST: Duration = Duration::from_millis(50);
+
+pub(crate) fn read_ready(value: &Value<'_>) -> Option<Ready> {
+    let section = value.section(&keys::READY)?;
+    let within = section.read("within", |value| value.duration(SHORTEST..=LONGEST_STOP));
+    Some(Ready {
+        probe: read_probe(&section, READY_INTERVAL, READY_TIMEOUT)?,
+        within: within.unwrap_or(READY_WITHIN),
+    })
+}
+
+pub(crate) fn read_health(value: &Value<'_>) -> Option<Health> {
+    let section = value.section(&keys::HEALTH)?;
+    let start_period = section.read("start-period", |value| value.duration(Duration::ZERO..=LONGEST_STOP));
+    let failures = section.read("failures", |value| value.number(1..=1_000));
+    Some(Health {
+        probe: read_probe(&section, HEALTH_INTERVAL, HEALTH_TIMEOUT)?,
+        failures: failures.unwrap_or(FAILURES),
+        start_period: start_period.unwrap_or_default(),
+    })
+}
+
+fn read_probe(section: &Section<'_>, interval: Duration, timeout: Duration) -> Option<Probe> {
+    let pause = |value: &Value<'_>| value.duration(SHORTEST..=LONGEST_STOP);
+    if section.get("tcp").is_none() && section.get("http").is_none() {
+        section.missing(
+            "tcp",
+            "what is tried: `tcp: \"127.0.0.1:6379\"` or `http: \"http://127.0.0.1:8080/up\"`",
+        );
+    }
+    let target = section.one_of("tcp", "http").and_then(|(key, value)| match key {
+        "tcp" => read_address(value).map(Target::Tcp),
+        _ => read_url(value).map(Target::Http),
+    });
+    Some(Probe {
+        interval: section.read("interval", pause).unwrap_or(interval),
+        timeout: section.read("timeout", pause).unwrap_or(timeout),
+        target: target?,
+    })
+}
+
+fn read_address(value: &Value<'_>) -> Option<String> {
+    let text = value.line()?;
+    check_form(value, &text);
+    if !is_address(&text) {
+        value.problem_with_hint("must be a host and a port", "like `127.0.0.1:6379`, or `[::1]:6379`");
+        return None;
+    }
+    Some(text)
+}
+
+/// The port may be one of each process, which is filled in later.
+fn is_address(text: &str) -> bool {
+    let split = text.rsplit_once("]:").or_else(|| text.split_once(':'));
+    split.is_some_and(|(host, port)| {
+        !host.is_empty()
+            && !port.is_empty()
+            && (port.contains('{') || port.parse::<u16>().is_ok_and(|port| port > 0))
+    })
+}
+
+fn read_url(value: &Value<'_>) -> Option<String> {
+    let text = value.line()?;
+    check_form(value, &text);
+    let plain = text.strip_prefix("http://");
+    let authority = plain.map(|rest| rest.split(['/', '?']).next().unwrap_or_default());
+    let fits = authority.is_some_and(|authority| {
+        !authority.is_empty()
+            && !authority.contains('@')
+            && (is_address(authority) || !authority.contains(':'))
+    });
+    if !fits || text.contains([' ', '#']) {
+        value.problem_with_hint(
+            "must be a URL that begins with `http://`, without a user",
+            "like `http://127.0.0.1:8080/up`; ask the process itself, not what stands before it",
+        );
+        return None;
+    }
+    Some(text)
+}
