@@ -116,7 +116,12 @@ programs:
         fs::write(dir.join("leader.sh"), leader).unwrap();
     };
     daemon_with(&[], manifest, before, |tester| {
-        let said = tester.until_said("leader", Stream::Stdout, "ready");
+        // Two of them write, in any order.
+        tester.until_said("leader", Stream::Stdout, "ready");
+        let said = until("its whole line", || {
+            let said = tester.until_said("leader", Stream::Stdout, "child ");
+            said.split("child ").nth(1)?.contains('\n').then_some(said)
+        });
         let child = said.lines().find_map(|line| line.strip_prefix("child ")?.parse::<i32>().ok()).unwrap();
         tester.told(Command::Stop { names: names("leader") });
         let said = tester.until_said("leader", Stream::Stdout, "child got it");
