@@ -33,6 +33,7 @@ use qfleet_supervisor::{Ended, Handle, Lived, Setup, State, Supervisor};
 use crate::args::Options;
 use crate::ctl::places;
 use crate::ctl::print::Printer;
+use crate::depth_watch;
 use crate::exit::Exit;
 use crate::handover::{self, Handover, Outer, Written};
 use crate::logging;
@@ -305,6 +306,7 @@ impl Running {
     async fn live(self, log: &logging::Apart) -> Result<(Ended, Manifest), NotStarted> {
         let Self { mut supervisor, handle, outer, mut server } = self;
         watch::start(handle.clone()).map_err(NotStarted::internal("start to watch programs"))?;
+        tokio::spawn(depth_watch::keep(handle.clone()));
         loop {
             match supervisor.run().await {
                 Lived::Ended(ended) => {

@@ -4,6 +4,7 @@ mod args;
 mod child;
 mod ctl;
 mod daemon;
+mod depth_watch;
 mod exit;
 mod handover;
 mod import;

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use jiff::tz::TimeZone;
 use qfleet_model::backoff::Backoff;
+use qfleet_model::scale::{Budget, Rule, Target};
 
 use crate::queue::{Connection, Keep, Lane, NodeRules, Override, RedisSettings, Tuning};
 use crate::settings::{
@@ -44,6 +45,7 @@ pub const IN_PLACE: &[&str] = &[
     "rate-limit",
     "ready",
     "redeliver",
+    "scale",
     "sleep",
     "snooze-age",
     "snooze-max",
@@ -135,8 +137,8 @@ pub fn describe(running: &[Group], wanted: &[Group]) -> Vec<String> {
                 format!("{name}: added, `{}`", schedule.cron)
             }
             Change::Added(group) => {
-                let count = group.process.numprocs;
-                format!("{name}: added, {count} {}", if count == 1 { "process" } else { "processes" })
+                let count = shown_numprocs(&group.process);
+                format!("{name}: added, {count} {}", if count == "1" { "process" } else { "processes" })
             }
             Change::Removed(_) => format!("{name}: removed"),
             Change::Restart { to, .. } => format!("{name}: {} (rolling restart)", texts(to)),
@@ -248,7 +250,8 @@ impl Notes {
 
     fn process(&mut self, from: &ProcessSettings, to: &ProcessSettings) {
         let ProcessSettings {
-            numprocs,
+            numprocs: _,
+            scale,
             numprocs_start,
             priority,
             depends_on,
@@ -281,7 +284,10 @@ impl Notes {
             health,
             memory,
         } = from;
-        self.plain("numprocs", numprocs, &to.numprocs);
+        self.value("numprocs", &shown_numprocs(from), &shown_numprocs(to), String::clone);
+        if let (Some(rule), Some(to)) = (scale, &to.scale) {
+            self.scale(rule, to);
+        }
         self.plain("numprocs-start", numprocs_start, &to.numprocs_start);
         self.plain("priority", priority, &to.priority);
         self.value("depends-on", depends_on, &to.depends_on, |names| format!("[{}]", names.join(", ")));
@@ -344,6 +350,32 @@ impl Notes {
             // All that differs may be a password.
             (Some(from), Some(to)) if from.shown() == to.shown() => self.hidden("once", from, to),
             (from, to) => self.value("once", from, to, redis),
+        }
+    }
+
+    /// What the number of processes follows. Nobody but the daemon goes by it.
+    fn scale(&mut self, from: &Rule, to: &Rule) {
+        let Rule { min: _, max: _, target: _, cooldown, step, every, budget: _ } = from;
+        let target = |target: &Target| match target {
+            Target::Time(time) => format!("time {}", shown(*time)),
+            Target::Size(jobs) => format!("size {jobs}"),
+        };
+        let budget = |budget: &Option<Budget>| {
+            budget
+                .as_ref()
+                .map_or_else(|| String::from("none"), |budget| format!("`{}` of {}", budget.name, budget.max))
+        };
+        for (name, from, to) in [
+            ("scale", target(&from.target), target(&to.target)),
+            ("scale.cooldown", shown(*cooldown), shown(to.cooldown)),
+            ("scale.step", step.to_string(), to.step.to_string()),
+            ("scale.every", shown(*every), shown(to.every)),
+            ("budget", budget(&from.budget), budget(&to.budget)),
+        ] {
+            if from != to {
+                let text = format!("{name} {from} -> {to}");
+                self.found.push(Difference { text, in_place: IN_PLACE.contains(&"scale") });
+            }
         }
     }
 
@@ -475,6 +507,11 @@ impl Notes {
         };
         self.value("redeliver", redeliver, &to.redeliver, word);
     }
+}
+
+/// `3`, or `1..10`.
+fn shown_numprocs(process: &ProcessSettings) -> String {
+    process.scale.as_ref().map_or_else(|| process.numprocs.to_string(), Rule::range)
 }
 
 fn shown_keep(keep: &Option<Keep>) -> String {

@@ -48,6 +48,9 @@ pub const TABLES: &[&Table] = &[
     &HEALTH,
     &SCHEDULE,
     &ONCE,
+    &NUMPROCS,
+    &SCALE,
+    &BUDGET,
     &LIMITS,
     &LOGS,
     &ROUTE,
@@ -72,6 +75,7 @@ pub const DOCUMENT: Table = Table {
         "programs",
         "schedules",
         "timezone",
+        "budgets",
         "failed-jobs",
         "control",
         "logging",
@@ -162,7 +166,7 @@ const PROCESS: &[&str] = &[
 ];
 
 /// What only worker processes have.
-const WORKER: &[&str] = &["max-time", "max-jobs", "memory", "start-wait", "kill-after"];
+const WORKER: &[&str] = &["max-time", "max-jobs", "memory", "start-wait", "kill-after", "scale"];
 
 /// What queues have beyond processes.
 const QUEUE_OWN: &[&str] = &[
@@ -193,7 +197,7 @@ pub(crate) const NODE: &[&str] = &[
     "accept-version",
 ];
 
-const QUEUE_LATER: &[&str] = &["overlap", "limit", "fetch-ahead", "ready", "health", "scale"];
+const QUEUE_LATER: &[&str] = &["overlap", "limit", "fetch-ahead", "ready", "health"];
 
 const QUEUE_INSTEAD: &[(&str, &str)] = &[
     ("command", "commands belong to `programs`; a queue's jobs go to its `handler`"),
@@ -313,6 +317,7 @@ pub const PROGRAM: Table = Table {
 
 /// What supervisord calls it.
 const PROGRAM_INSTEAD: &[(&str, &str)] = &[
+    ("scale", "programs have one number of processes; queues and pools can follow their backlog"),
     ("stopwaitsecs", "write `stop-wait`"),
     ("stopsignal", "write `stop-signal`"),
     ("directory", "write `cwd`"),
@@ -443,6 +448,42 @@ pub const LOGS: Table = Table {
         ),
         ("stdout-file", "write `file`"),
         ("format", "it is the same for all groups: `logging: {format: …}`"),
+    ],
+};
+
+/// Between which numbers of processes, as a section.
+pub const NUMPROCS: Table = Table {
+    section: "queues.NAME.numprocs",
+    known: &[&["min", "max"]],
+    later: &[],
+    instead: &[("minProcesses", "write `min`"), ("maxProcesses", "write `max`")],
+};
+
+/// What the number of processes follows.
+pub const SCALE: Table = Table {
+    section: "queues.NAME.scale",
+    known: &[&["time", "size", "cooldown", "step", "every"]],
+    later: &[],
+    instead: &[
+        ("by", "write what to aim at: `time: 30s`, or `size: 100` jobs a process"),
+        ("strategy", "write what to aim at: `time: 30s`, or `size: 100` jobs a process"),
+        ("balance", "queues that share a maximum are a budget: `budgets: {NAME: {max: 20, queues: [a, b]}}`"),
+        ("budget", "write it at the top of the file: `budgets: {NAME: {max: 20, queues: [a, b]}}`"),
+        ("min", "write `numprocs: {min: 1, max: 10}`"),
+        ("max", "write `numprocs: {min: 1, max: 10}`"),
+        ("balanceCooldown", "write `cooldown`"),
+        ("balanceMaxShift", "write `step`"),
+    ],
+};
+
+/// A number of processes that several queues share.
+pub const BUDGET: Table = Table {
+    section: "budgets.NAME",
+    known: &[&["max", "queues"]],
+    later: &[],
+    instead: &[
+        ("min", "each queue has its own: `numprocs: {min: 1, max: 10}`"),
+        ("pools", "write them under `queues` too"),
     ],
 };
 

@@ -6,6 +6,7 @@
 //! The way of a file: `tree` (YAML with places) → `value` and `section` (questions to it) → `written` (one reader for each
 //! kind of section) → `meant` (layers, defaults, references) → [`settings::Manifest`].
 
+mod budgets;
 mod check;
 pub mod cluster;
 mod context;

@@ -7,6 +7,7 @@ use jiff::tz::TimeZone;
 use qfleet_model::backoff::Backoff;
 use qfleet_model::job::Format;
 
+use crate::budgets;
 use crate::check;
 use crate::dependencies;
 use crate::queue::{Connection, FailedJobs, Lane, Override, Redeliver, RedisSettings, Tuning};
@@ -22,6 +23,7 @@ use crate::written::pool::PoolWritten;
 use crate::written::process::{ProcessWritten, STOP_WAIT};
 use crate::written::program::ProgramWritten;
 use crate::written::queue::{QueueWritten, WorkerWritten, process_keys};
+use crate::written::scale::Numprocs;
 use crate::written::schedule::{self, OnceWritten, ScheduleWritten};
 
 const TIMEOUT: Duration = Duration::from_secs(60);
@@ -67,7 +69,8 @@ pub(crate) fn resolve(document: &Document<'_>) -> Manifest {
         groups.push((schedule.value.key_place(), schedule_group(schedule, document, &connections)));
     }
     groups.sort_by_key(|(place, _)| *place);
-    let groups: Vec<Group> = groups.into_iter().map(|(_, group)| group).collect();
+    let mut groups: Vec<Group> = groups.into_iter().map(|(_, group)| group).collect();
+    budgets::resolve(document, &pooled, &mut groups);
 
     let lanes: Vec<(Value<'_>, Lane)> = queues.into_iter().map(|queue| (queue.value, queue.lane)).collect();
     check::one_family_a_queue(&connections, &lanes);
@@ -243,7 +246,7 @@ struct Shared<'m> {
 impl Shared<'_> {
     fn queue_group(&self, queue: &Merged<'_>) -> Group {
         let written = &queue.written;
-        let process = process_settings(&written.process, &written.worker);
+        let process = worker_process(&queue.value, &written.process, &written.worker);
         let lanes = vec![queue.lane.clone()];
         let sleep = written.sleep.unwrap_or(SLEEP);
         let worker =
@@ -259,7 +262,7 @@ impl Shared<'_> {
     ) -> Group {
         let (written, defaults) = (&pool.written, &document.defaults);
         let worker = written.worker.clone().over(&defaults.worker);
-        let process = process_settings(&written.process.clone().over(&defaults.process), &worker);
+        let process = worker_process(&pool.value, &written.process.clone().over(&defaults.process), &worker);
         let members: Vec<&Merged<'_>> = written
             .queues
             .iter()
@@ -390,9 +393,24 @@ fn once_redis(
     Some(redis)
 }
 
+/// Processes of workers, whose number can follow their backlog. `value` is the queue or pool.
+fn worker_process(value: &Value<'_>, written: &ProcessWritten, worker: &WorkerWritten) -> ProcessSettings {
+    let rule = written.numprocs.and_then(|numprocs| numprocs.rule(&worker.scale));
+    let is_range = value.child_at(&["numprocs"]).is_some_and(|numprocs| numprocs.is_map());
+    if !is_range
+        && !matches!(written.numprocs, Some(Numprocs::Between { .. }))
+        && let Some(scale) = value.child_at(&["scale"])
+    {
+        let hint = "write `numprocs: {min: 1, max: 10}` beside it, or remove it";
+        scale.problem_at_key("has no effect: the number of processes is fixed", Some(hint));
+    }
+    ProcessSettings { scale: rule, ..process_settings(written, worker) }
+}
+
 fn process_settings(written: &ProcessWritten, worker: &WorkerWritten) -> ProcessSettings {
     ProcessSettings {
-        numprocs: written.numprocs.unwrap_or(1),
+        numprocs: written.numprocs.map_or(1, Numprocs::first),
+        scale: None,
         numprocs_start: 0,
         priority: written.priority.unwrap_or(PRIORITY),
         depends_on: written.depends_on.clone().unwrap_or_default(),

@@ -25,6 +25,11 @@ impl<'c> Section<'c> {
         Self { value, table, entries }
     }
 
+    /// Whether the section can have this key.
+    pub(crate) fn knows(&self, name: &str) -> bool {
+        self.table.knows(name)
+    }
+
     /// The value of a key; `None` when it is not in the file.
     pub(crate) fn get(&self, name: &str) -> Option<&Value<'c>> {
         debug_assert!(self.table.knows(name), "`{name}` is missing in the table of `{}`", self.table.section);

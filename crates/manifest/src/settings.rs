@@ -8,6 +8,7 @@ use std::time::Duration;
 use jiff::tz::TimeZone;
 use qfleet_model::name::ProcessName;
 pub use qfleet_model::process::Autorestart;
+use qfleet_model::scale::Rule;
 pub use qfleet_model::schedule::{Missed, Overlap};
 pub use qfleet_model::start::EnvFile;
 use serde::{Deserialize, Serialize};
@@ -128,8 +129,11 @@ pub struct ScheduleSettings {
 /// How the processes of a group are run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ProcessSettings {
-    /// How many.
+    /// How many; where the number follows the backlog, how many at least.
     pub numprocs: u32,
+    /// What the number follows; `None`: it is fixed.
+    #[serde(default)]
+    pub scale: Option<Rule>,
     /// Number of the first one (programs).
     pub numprocs_start: u32,
     /// Started in ascending, stopped in descending order.

@@ -61,6 +61,8 @@ fn whatever_changes_in_a_schedule_waits_for_its_next_run() {
 fn numbers_are_told_to_running_workers() {
     for more in [
         "numprocs: 3",
+        "numprocs: {min: 1, max: 3}",
+        "numprocs: {min: 1, max: 3}, scale: {size: 5}",
         "concurrency: 4",
         "rate-limit: {max: 20, per: 60s}",
         "tries: 5",
@@ -168,6 +170,27 @@ fn descriptions_read_as_the_file_is_written() {
       override {} -> {tries 5
       timeout 2m} (rolling restart)
     ");
+}
+
+#[test]
+fn what_the_number_of_processes_follows_changes_in_place() {
+    let file = |scale: &str, budget: u32| {
+        let more = format!("numprocs: {{min: 1, max: 9}}, scale: {{{scale}}}");
+        format!("{}\nbudgets: {{crm: {{max: {budget}, queues: [a]}}}}", queue(&more))
+    };
+    let (from, to) =
+        (file("time: 30s, every: 5s", 10), file("size: 100, cooldown: 2m, step: 1, every: 10s", 20));
+    assert_eq!(steps(&from, &to), ["tell a"]);
+    assert_eq!(
+        describe(&read(&from).groups, &read(&to).groups),
+        [
+            "a: scale time 30s -> size 100, scale.cooldown 1m -> 2m, scale.step 5 -> 1, scale.every 5s -> 10s, \
+             budget `crm` of 10 -> `crm` of 20"
+        ]
+    );
+    let shown = describe(&read(&queue("tries: 1")).groups, &read(&from).groups);
+    assert_eq!(shown, ["a: numprocs 1 -> 1..9"]);
+    assert_eq!(describe(&[], &read(&from).groups), ["a: added, 1..9 processes"]);
 }
 
 #[test]

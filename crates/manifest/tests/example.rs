@@ -27,11 +27,12 @@ fn example() -> String {
 
 /// The sections inside a section: a key and the table of what is below; `*` for free names, `[]` for elements of lists.
 fn inner(table: &Table) -> Vec<(&'static str, &'static Table)> {
+    let scaled = || vec![("numprocs", &keys::NUMPROCS), ("scale", &keys::SCALE)];
     let process = || vec![("limits", &keys::LIMITS), ("logs", &keys::LOGS)];
     let queue = || {
         let own = [("override", &keys::OVERRIDE), ("backoff", &keys::BACKOFF), ("handler", &keys::HANDLER)];
         let node = [("keep-completed", &keys::KEEP), ("rate-limit", &keys::RATE_LIMIT)];
-        [process(), own.to_vec(), node.to_vec(), vec![("routes[]", &keys::ROUTE)]].concat()
+        [scaled(), process(), own.to_vec(), node.to_vec(), vec![("routes[]", &keys::ROUTE)]].concat()
     };
     match table.section {
         "" => vec![
@@ -42,13 +43,14 @@ fn inner(table: &Table) -> Vec<(&'static str, &'static Table)> {
             ("pools*", &keys::POOL),
             ("programs*", &keys::PROGRAM),
             ("schedules*", &keys::SCHEDULE),
+            ("budgets*", &keys::BUDGET),
             ("failed-jobs", &keys::FAILED_JOBS),
             ("control", &keys::CONTROL),
             ("logging", &keys::LOGGING),
         ],
         "connections.NAME" => vec![("redis", &keys::REDIS), ("failed-jobs", &keys::FAILED_JOBS)],
         "defaults" | "queues.NAME" => queue(),
-        "pools.NAME" => process(),
+        "pools.NAME" => [scaled(), process()].concat(),
         "programs.NAME" => [
             process(),
             vec![("stop-signal[]", &keys::STOP_STEP), ("ready", &keys::READY), ("health", &keys::HEALTH)],

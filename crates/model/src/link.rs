@@ -133,3 +133,13 @@ pub struct Report {
     /// Queues of this worker that are paused, by manifest name.
     pub paused: Vec<String>,
 }
+
+impl Report {
+    /// Deliveries that have ended, whatever was said of them.
+    #[must_use]
+    pub fn ended(&self) -> u64 {
+        [self.completed, self.retried, self.snoozed, self.failed, self.discarded]
+            .into_iter()
+            .fold(0, u64::saturating_add)
+    }
+}

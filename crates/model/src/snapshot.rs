@@ -63,6 +63,22 @@ pub struct GroupView {
     /// Its workers crash again and again, so that one at a time is tried: why, in words.
     #[serde(default)]
     pub crash_loop: Option<String>,
+    /// What the number follows; `None`: it is fixed.
+    #[serde(default)]
+    pub scale: Option<ScaleView>,
+}
+
+/// A number of workers that follows their backlog.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ScaleView {
+    /// Never fewer.
+    pub min: u32,
+    /// Never more.
+    pub max: u32,
+    /// Whom it shares a number with.
+    pub budget: Option<String>,
+    /// Why there are so many, in words; empty until somebody has looked.
+    pub why: String,
 }
 
 /// Kinds of groups.

@@ -98,6 +98,18 @@ impl Handle {
         self.manifest.borrow().clone()
     }
 
+    /// Whether the supervisor is gone: nothing will change any more.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        self.seen.has_changed().is_err()
+    }
+
+    /// Tells when another manifest is in force.
+    #[must_use]
+    pub fn manifests(&self) -> Manifests {
+        Manifests { manifest: self.manifest.clone() }
+    }
+
     /// The manifest as it was read last, whether it is in force or not.
     #[must_use]
     pub fn last_read(&self) -> Arc<Manifest> {
@@ -169,6 +181,20 @@ impl Handle {
                 ),
             }),
         }
+    }
+}
+
+/// A stream of "another manifest is in force".
+#[derive(Debug)]
+pub struct Manifests {
+    manifest: watch::Receiver<Arc<Manifest>>,
+}
+
+impl Manifests {
+    /// Waits until the manifest in force is another one than at the last call (or at the birth of this value). `false`
+    /// when the daemon is about to end.
+    pub async fn next(&mut self) -> bool {
+        self.manifest.changed().await.is_ok()
     }
 }
 

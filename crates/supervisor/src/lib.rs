@@ -13,7 +13,7 @@ pub mod runtime;
 
 pub use fleet::Ended;
 pub use fleet::watches::{Watch, Watched};
-pub use handle::{Changes, Handle};
+pub use handle::{Changes, Handle, Manifests};
 pub use runtime::logs::tail::CarriedLog;
 pub use runtime::logs::tail::{Chunk, LogReader, OwnLog, Stream};
 pub use runtime::{Lived, Outside, Reload, Setup, State, Supervisor, Unreadable};

@@ -17,7 +17,7 @@ use qfleet_model::command::{Command, Refusal, Reply, Trouble};
 use qfleet_model::link::{FromChild, JobRef, Recycle, Report};
 use qfleet_model::name::Selector;
 use qfleet_model::observation::{Observation, ProbeTrouble, Question};
-use qfleet_model::scale::Backlog;
+use qfleet_model::scale::{Backlog, Budget, Rule, Target};
 use qfleet_model::snapshot::{Exit, GroupKind, StateWord};
 use qfleet_model::start::DrainLimit;
 use qfleet_model::time::{Moment, WallTime};
@@ -36,6 +36,7 @@ const TERM: i32 = 15;
 fn process(numprocs: u32) -> ProcessSettings {
     ProcessSettings {
         numprocs,
+        scale: None,
         numprocs_start: 0,
         priority: 999,
         depends_on: vec![],
@@ -86,6 +87,22 @@ fn queue(name: &str, numprocs: u32) -> Group {
         secret_variables: vec![],
     });
     Group { name: name.to_owned(), process: process(numprocs), work }
+}
+
+/// A queue whose number of workers follows its backlog.
+fn scaled(name: &str, min: u32, max: u32, target: Target) -> Group {
+    let rule = Rule {
+        min,
+        max,
+        target,
+        cooldown: Duration::from_secs(4),
+        step: 2,
+        every: Duration::from_secs(1),
+        budget: Some(Budget { name: "shared".to_owned(), max: 6 }),
+    };
+    let mut group = queue(name, min);
+    group.process.scale = Some(rule);
+    group
 }
 
 fn program(name: &str, numprocs: u32) -> Group {
@@ -238,10 +255,19 @@ impl World {
     fn handle(&mut self, event: Event) {
         assert_eq!(self.exit, None, "an event after the end: {event:?} {}", self.story);
         writeln!(self.story, "\n{:?} {event:?}", self.now).unwrap();
+        let is_look = matches!(event, Event::Observed(Observation::Backlog { .. }));
         let effects = match self.upgrades.u8(0..32) {
             0 => self.handle_as_two(event),
             _ => self.fleet.handle(event, self.now()),
         };
+        for effect in effects.iter().filter(|_| is_look) {
+            let ends_a_job = match effect {
+                Effect::Drain { limit, .. } => *limit != DrainLimit::JobsOwn,
+                Effect::Signal { .. } | Effect::Recover { .. } => true,
+                _ => false,
+            };
+            assert!(!ends_a_job, "a running job is ended by scaling: {effect:?} {}", self.story);
+        }
         let publishes = effects.iter().filter(|effect| **effect == Effect::Publish).count();
         assert!(publishes <= 1, "published {publishes} times: {}", self.story);
         let mut started = vec![];
@@ -511,6 +537,14 @@ impl World {
         if let Some(at) = self.fleet.wake_at() {
             assert!(at >= self.now || self.exit.is_some(), "a timer that was forgotten: {}", self.story);
         }
+        for view in &self.published.groups {
+            let Some(scale) = view.scale.as_ref().filter(|_| view.manifest_numprocs.is_none()) else {
+                continue;
+            };
+            let is_leaving = view.numprocs == 0;
+            let fits = (scale.min..=scale.max).contains(&view.numprocs);
+            assert!(fits || is_leaving, "{view:?} is out of its bounds: {}", self.story);
+        }
         if !self.reads.is_empty() {
             return;
         }
@@ -609,6 +643,10 @@ impl World {
                 }
                 1 | 2 => {
                     group.process.numprocs = self.random.u32(0..4);
+                    if let Some(rule) = &mut group.process.scale {
+                        (rule.min, rule.max) = (1 + self.random.u32(0..2), 3 + self.random.u32(0..3));
+                        group.process.numprocs = rule.min;
+                    }
                     changes.push(GroupChange::InPlace(Arc::new(group.clone())));
                 }
                 _ => {
@@ -665,10 +703,19 @@ impl World {
         }
         match self.random.u8(0..10) {
             0..=5 if !child.ready => self.becomes_ready(pid, &child),
-            6 if child.is_worker && child.ready => {
+            // Seldom in calm times: some moment must come at which nobody is on the way.
+            6 if child.is_worker && child.ready && (!self.calm || self.random.u8(0..4) == 0) => {
                 self.say(pid, FromChild::WantsReplacement { because: Recycle::MaxTime });
             }
-            7 if child.is_worker && child.ready => self.say(pid, FromChild::Report(Default::default())),
+            7 if child.is_worker && child.ready => {
+                let report = Report {
+                    running: if self.calm { 0 } else { self.random.u32(0..2) },
+                    completed: self.now.as_nanos() / 1_000_000_000,
+                    gates: vec!["app held".to_owned(); usize::from(!self.calm && self.random.u8(0..8) == 0)],
+                    ..Report::default()
+                };
+                self.say(pid, FromChild::Report(report));
+            }
             8 if child.is_worker && !child.ready => self.say(pid, FromChild::Waiting { pid: 4242 }),
             9 if !self.calm => {
                 let exit = self.any_exit();
@@ -855,11 +902,7 @@ impl World {
         let Some(Selector::Group(group)) = self.some_names().pop() else { return };
         let found = match self.random.u8(0..4) {
             0 => Err("redis does not answer".to_owned()),
-            _ => Ok(Backlog {
-                waiting: self.random.u64(0..200),
-                reserved: self.random.u64(0..5),
-                paused: self.random.u8(0..8) == 0,
-            }),
+            _ => Ok(Backlog { waiting: self.random.u64(0..200), paused: self.random.u8(0..8) == 0 }),
         };
         self.handle(Event::Observed(Observation::Backlog { group, found }));
     }
@@ -1069,6 +1112,11 @@ fn some_groups(with_schedules: bool) -> Vec<Group> {
     groups.chain(some_schedules().into_iter().filter(|_| with_schedules)).collect()
 }
 
+fn some_scaled() -> Vec<Group> {
+    let in_time = Target::Time(Duration::from_secs(30));
+    vec![scaled("sized", 1, 4, Target::Size(20)), scaled("timed", 1, 5, in_time)]
+}
+
 fn some_schedules() -> Vec<Group> {
     let mut limited = schedule("limited", "* * * * *", Overlap::Kill);
     schedule_settings(&mut limited).timeout = Some(Duration::from_secs(20));
@@ -1081,7 +1129,11 @@ fn some_schedules() -> Vec<Group> {
 #[test]
 fn whatever_happens_the_promises_hold() {
     for seed in 0..500 {
-        let mut world = World::new(seed, some_groups(seed % 3 == 0));
+        let mut groups = some_groups(seed % 3 == 0);
+        if seed % 3 == 1 {
+            groups.extend(some_scaled());
+        }
+        let mut world = World::new(seed, groups);
         let ledgers = ["messages.messages_00.7", "messages.messages_01.3", "gone.gone_00.9", "web"];
         let ledgers: Vec<String> = ledgers.map(str::to_owned).into();
         world.files.extend(ledgers.iter().filter(|name| name.contains('_')).cloned());
@@ -1941,4 +1993,148 @@ fn one_worker_that_crashes_alone_has_pauses_of_its_own_and_an_essential_queue_go
     world.ask(Command::Stop { names: vec![Selector::All] });
     world.pass_time(Duration::from_secs(60));
     assert_eq!(crash_loop(&world), None);
+}
+
+/// Somebody has looked and found so many jobs waiting, while the workers work.
+fn look(world: &mut World, group: &str, waiting: u64) {
+    let up =
+        |process: &&Arc<ProcessSeen>| process.view.group == group && process.view.state == StateWord::Running;
+    let pids: Vec<i32> =
+        world.published.processes.iter().filter(up).filter_map(|process| process.view.pid).collect();
+    for pid in pids {
+        let completed = world.now.as_nanos() / 1_000_000;
+        world.say(pid, FromChild::Report(Report { completed, ..Report::default() }));
+    }
+    let found = Ok(Backlog { waiting, paused: false });
+    world.handle(Event::Observed(Observation::Backlog { group: group.to_owned(), found }));
+}
+
+fn numprocs(world: &World) -> Vec<u32> {
+    world.published.groups.iter().map(|group| group.numprocs).collect()
+}
+
+#[test]
+fn workers_follow_the_backlog_and_the_lowest_numbers_stay() {
+    let mut sized = scaled("sized", 1, 4, Target::Size(10));
+    sized.process.scale.as_mut().unwrap().budget = None;
+    let mut world = World::new(3, vec![sized]);
+    world.begin();
+    look(&mut world, "sized", 35);
+    assert_eq!(numprocs(&world), [3], "two more at a time");
+    world.calm = false;
+    look(&mut world, "sized", 35);
+    assert_eq!(numprocs(&world), [3], "no more before those are up");
+    let why = &world.published.groups[0].scale.as_ref().unwrap().why;
+    assert!(why.ends_with("more workers would not help: `sized:sized_01` is not up yet"), "{why}");
+    world.calm_down();
+    look(&mut world, "sized", 35);
+    world.calm_down();
+    assert_eq!(numprocs(&world), [4]);
+    let zone = jiff::tz::TimeZone::UTC;
+    let description = &render(&world.published, world.now, &zone).processes[3].description;
+    assert!(description.ends_with(", 4 of 1..4"), "{description}");
+    let third = world.pid_of("sized:sized_02");
+    look(&mut world, "sized", 0);
+    world.pass_time(Duration::from_secs(4));
+    look(&mut world, "sized", 0);
+    assert_eq!(numprocs(&world), [2]);
+    let asked: Vec<i32> =
+        world.children.iter().filter(|(_, child)| child.asked).map(|(pid, _)| *pid).collect();
+    assert_eq!(asked, [third, world.pid_of("sized:sized_03")]);
+    // One that is about to go and is wanted again keeps its place.
+    look(&mut world, "sized", 25);
+    assert_eq!(numprocs(&world), [3]);
+    world.calm_down();
+    let names: Vec<_> = world.published.processes.iter().map(|process| process.view.name.as_str()).collect();
+    assert_eq!(names, ["sized:sized_00", "sized:sized_01", "sized:sized_02"]);
+}
+
+#[test]
+fn an_operators_number_wins_until_a_reload_changes_the_manifests() {
+    let mut world = World::new(5, vec![scaled("sized", 1, 4, Target::Size(10))]);
+    world.begin();
+    for to in [1, 6] {
+        world.ask(Command::Scale { group: "sized".into(), to });
+        world.calm_down();
+        look(&mut world, "sized", 500);
+        assert_eq!(numprocs(&world), [to], "nobody else decides");
+    }
+    let zone = jiff::tz::TimeZone::UTC;
+    let description = render(&world.published, world.now, &zone).processes[0].description.clone();
+    assert!(description.ends_with(", scaled 6, manifest 1..4"), "{description}");
+    let reload = |world: &mut World, reset: bool, group: Group| {
+        let ask = world.ask(Command::Reload { dry_run: false, reset });
+        world.reads.clear();
+        let changes = vec![GroupChange::InPlace(Arc::new(group))];
+        let plan = Plan { order: vec!["sized".to_owned()], changes, ..Plan::default() };
+        world.handle(Event::ManifestRead(ask, Ok(plan)));
+        world.calm_down();
+    };
+    let mut other = scaled("sized", 1, 4, Target::Size(20));
+    reload(&mut world, false, other.clone());
+    assert_eq!(numprocs(&world), [6], "its numbers are the same");
+    other.process.scale.as_mut().unwrap().max = 5;
+    reload(&mut world, false, other.clone());
+    assert_eq!(numprocs(&world), [5], "as many as may stay");
+    reload(&mut world, false, queue("sized", 2));
+    assert_eq!(numprocs(&world), [2]);
+    reload(&mut world, false, other.clone());
+    assert_eq!(numprocs(&world), [2], "it begins with those there are");
+    world.ask(Command::Scale { group: "sized".into(), to: 3 });
+    reload(&mut world, true, other);
+    look(&mut world, "sized", 500);
+    assert_eq!(numprocs(&world), [5], "the word is forgotten, and the backlog counts");
+}
+
+#[test]
+fn what_is_stopped_or_unknown_stays_as_it_is() {
+    let mut world = World::new(7, vec![scaled("sized", 1, 4, Target::Size(10))]);
+    world.begin();
+    look(&mut world, "sized", 25);
+    world.calm_down();
+    let found = Err("redis does not answer".to_owned());
+    for _ in 0..10 {
+        world.pass_time(Duration::from_secs(10));
+        world.handle(Event::Observed(Observation::Backlog { group: "sized".into(), found: found.clone() }));
+        assert_eq!(numprocs(&world), [3]);
+    }
+    world.ask(Command::Stop { names: vec![Selector::All] });
+    world.calm_down();
+    look(&mut world, "sized", 2_000);
+    assert_eq!(numprocs(&world), [3]);
+    assert_eq!(world.published.groups[0].scale.as_ref().unwrap().why, "held by a `stop`");
+    assert!(world.children.is_empty());
+}
+
+#[test]
+fn two_queues_share_a_budget_and_each_keeps_its_minimum() {
+    for seed in 0..5 {
+        let groups = vec![scaled("one", 1, 6, Target::Size(1)), scaled("two", 2, 6, Target::Size(1))];
+        let mut world = World::new(seed, groups);
+        world.begin();
+        let mut waiting = [0, 0];
+        for turn in 0..300 {
+            if turn % 60 == 0 {
+                waiting = [world.random.u64(0..12), world.random.u64(0..12)];
+            }
+            look(&mut world, "one", waiting[0]);
+            look(&mut world, "two", waiting[1]);
+            assert!(world.published.processes.len() <= 6, "more than the budget: {}", world.story);
+            for _ in 0..20 {
+                world.child_lives();
+            }
+            world.pass_time(Duration::from_secs(2));
+            if turn % 60 == 59 {
+                let needs = [waiting[0].clamp(1, 6), waiting[1].clamp(2, 6)];
+                let found = numprocs(&world);
+                assert!(found[0] >= 1 && found[1] >= 2, "{found:?}");
+                if needs.iter().sum::<u64>() <= 6 {
+                    let found: Vec<u64> = found.into_iter().map(u64::from).collect();
+                    assert_eq!(found, needs, "seed {seed}");
+                } else {
+                    assert!(found.iter().sum::<u32>() >= 5, "{found:?} of 6 for {needs:?}, seed {seed}");
+                }
+            }
+        }
+    }
 }

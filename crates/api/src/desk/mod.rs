@@ -5,6 +5,7 @@
 //! `connection/queue` for one queue in Redis. Every question has a limit of time; a store that does not answer spoils
 //! its own rows only.
 
+mod backlogs;
 mod failed;
 mod names;
 mod open;
@@ -20,6 +21,7 @@ use qfleet_manifest::queue::Connection;
 use qfleet_queue::error::QueueError;
 use qfleet_supervisor::Handle;
 
+pub use crate::desk::backlogs::Backlogs;
 use crate::desk::open::Cabinet;
 use crate::desk::rate::Rates;
 use crate::protocol::ErrorBody;

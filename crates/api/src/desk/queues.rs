@@ -9,6 +9,7 @@ use qfleet_queue::driver::{Depth, JobState, LaneId, QueueDriver};
 use serde::Deserialize;
 
 use crate::desk::names::{self, Place};
+use crate::desk::open::Cabinet;
 use crate::desk::{Desk, DeskError, in_time};
 use crate::protocol::{Done, JobList, Push, Pushed, QueueList, QueueRow, Results};
 
@@ -27,7 +28,7 @@ impl Desk {
         let manifest = self.handle.manifest();
         let places = places(&manifest, names)?;
         let answers = join_all(by_connection(&places).into_iter().map(|some| async {
-            let depths = self.depths(&manifest, &some).await;
+            let depths = depths(&self.cabinet, &manifest, &some).await;
             (some, depths)
         }));
         let mut rows: Vec<QueueRow> = places.iter().map(row).collect();
@@ -140,13 +141,6 @@ impl Desk {
         Ok((place, driver, lane))
     }
 
-    async fn depths(&self, manifest: &Manifest, some: &[(usize, &Place)]) -> Result<Vec<Depth>, DeskError> {
-        let places: Vec<&Place> = some.iter().map(|(_, place)| *place).collect();
-        let Some(connection) = places.first().map(|place| &place.connection) else { return Ok(Vec::new()) };
-        let (driver, lanes) = self.cabinet.driver(manifest, connection, &places).await?;
-        in_time(connection, driver.depth(&lanes)).await
-    }
-
     async fn set_one_paused(
         &self,
         manifest: &Manifest,
@@ -162,6 +156,18 @@ impl Desk {
     }
 }
 
+/// How much is in these places, which are all on one connection: one call.
+pub(super) async fn depths(
+    cabinet: &Cabinet,
+    manifest: &Manifest,
+    some: &[(usize, &Place)],
+) -> Result<Vec<Depth>, DeskError> {
+    let places: Vec<&Place> = some.iter().map(|(_, place)| *place).collect();
+    let Some(connection) = places.first().map(|place| &place.connection) else { return Ok(Vec::new()) };
+    let (driver, lanes) = cabinet.driver(manifest, connection, &places).await?;
+    in_time(connection, driver.depth(&lanes)).await
+}
+
 /// All named queues, or all of the manifest.
 fn places(manifest: &Manifest, names: &[String]) -> Result<Vec<Place>, DeskError> {
     if names.is_empty() {
@@ -171,7 +177,7 @@ fn places(manifest: &Manifest, names: &[String]) -> Result<Vec<Place>, DeskError
 }
 
 /// The places of each connection together (on a cluster: those that lie together), each with its index.
-fn by_connection(places: &[Place]) -> Vec<Vec<(usize, &Place)>> {
+pub(super) fn by_connection(places: &[Place]) -> Vec<Vec<(usize, &Place)>> {
     let mut groups: Vec<(String, Vec<(usize, &Place)>)> = Vec::new();
     for (index, place) in places.iter().enumerate() {
         // What does not lie together with itself is refused when it is opened.

@@ -333,6 +333,7 @@ mod tests {
             manifest_numprocs: None,
             crash_loop: None,
             rollout: Some("restarting 1 of 4".to_owned()),
+            scale: None,
         };
         assert_eq!(
             progress(&[group], &fleet()),

@@ -23,6 +23,7 @@ mod probes;
 mod programs;
 mod reload;
 mod rolling;
+mod scaling;
 mod schedules;
 mod trees;
 mod upgrade;

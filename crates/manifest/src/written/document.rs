@@ -11,6 +11,7 @@ use crate::value::Value;
 use crate::written::pool::{self, PoolWritten};
 use crate::written::program::{self, ProgramWritten};
 use crate::written::queue::{self, QueueWritten};
+use crate::written::scale::{self, BudgetWritten};
 use crate::written::schedule::{self, ScheduleWritten};
 use crate::written::{connection, daemon, redis};
 
@@ -33,6 +34,7 @@ pub(crate) struct Document<'c> {
     pub(crate) schedules: Vec<Named<'c, ScheduleWritten<'c>>>,
     /// Of schedules that have none of their own.
     pub(crate) zone: Option<TimeZone>,
+    pub(crate) budgets: Vec<Named<'c, BudgetWritten<'c>>>,
     pub(crate) failed_jobs: FailedJobs,
     pub(crate) control: Control,
     pub(crate) logging: Logging,
@@ -87,6 +89,7 @@ pub(crate) fn read<'c>(root: &Value<'c>) -> Option<Document<'c>> {
         programs: named(&section, "programs", program::read),
         schedules: named(&section, "schedules", schedule::read),
         zone: section.read("timezone", schedule::read_zone),
+        budgets: named(&section, "budgets", scale::read_budget),
         failed_jobs: section.read("failed-jobs", connection::read_failed_jobs).unwrap_or(FailedJobs::Redis),
         control: section.read("control", daemon::read_control).unwrap_or_else(daemon::default_control),
         logging: section.read("logging", daemon::read_logging).unwrap_or_else(daemon::default_logging),

@@ -20,5 +20,6 @@ pub(crate) mod program;
 pub(crate) mod queue;
 pub(crate) mod redis;
 pub(crate) mod redis_url;
+pub(crate) mod scale;
 pub(crate) mod schedule;
 pub(crate) mod signing;

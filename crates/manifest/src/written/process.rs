@@ -11,6 +11,7 @@ use crate::section::Section;
 use crate::settings::EnvFile;
 use crate::value::Value;
 use crate::written::logs;
+use crate::written::scale::{self, Numprocs};
 
 /// No group has more processes than this.
 pub(crate) const MOST_PROCESSES: i64 = 1_000;
@@ -24,7 +25,7 @@ pub(crate) const STOP_WAIT: Duration = Duration::from_secs(30);
 /// What is said of processes; the rest comes from the layer below.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct ProcessWritten {
-    pub(crate) numprocs: Option<u32>,
+    pub(crate) numprocs: Option<Numprocs>,
     pub(crate) priority: Option<i32>,
     pub(crate) depends_on: Option<Vec<String>>,
     pub(crate) autostart: Option<bool>,
@@ -79,7 +80,7 @@ impl ProcessWritten {
 
 pub(crate) fn read(section: &Section<'_>) -> ProcessWritten {
     ProcessWritten {
-        numprocs: section.read("numprocs", read_numprocs),
+        numprocs: section.read("numprocs", |value| scale::read_numprocs(value, section.knows("scale"))),
         autostart: section.read("autostart", Value::flag),
         essential: section.read("essential", Value::flag),
         startretries: section.read("startretries", |value| value.number(0..=1_000_000)),
@@ -153,14 +154,6 @@ fn read_env_files(value: &Value<'_>) -> Option<Vec<EnvFile>> {
         Some(EnvFile { optional: path.is_some(), path: PathBuf::from(path.unwrap_or(&text)) })
     };
     Some(value.list_or_one()?.iter().filter_map(file).collect())
-}
-
-fn read_numprocs(value: &Value<'_>) -> Option<u32> {
-    if value.is_map() {
-        value.problem("`{min, max}` is not yet in this version; write one number");
-        return None;
-    }
-    value.number(1..=MOST_PROCESSES)
 }
 
 /// Names of groups, each once.

@@ -12,6 +12,7 @@ use crate::value::Value;
 use crate::written::handler;
 use crate::written::node::{self, NodeWritten};
 use crate::written::process::{self, ProcessWritten};
+use crate::written::scale::{self, ScaleWritten};
 
 const DAY: Duration = Duration::from_secs(86_400);
 const YEAR: Duration = Duration::from_secs(366 * 86_400);
@@ -51,6 +52,7 @@ pub(crate) struct WorkerWritten {
     pub(crate) memory: Option<Option<u64>>,
     pub(crate) start_wait: Option<Duration>,
     pub(crate) kill_after: Option<Duration>,
+    pub(crate) scale: ScaleWritten,
 }
 
 impl WorkerWritten {
@@ -62,6 +64,7 @@ impl WorkerWritten {
             memory: self.memory.or(below.memory),
             start_wait: self.start_wait.or(below.start_wait),
             kill_after: self.kill_after.or(below.kill_after),
+            scale: self.scale.over(&below.scale),
         }
     }
 }
@@ -153,6 +156,7 @@ pub(crate) fn read_worker(section: &Section<'_>) -> WorkerWritten {
             .read("start-wait", |value| value.duration(Duration::from_secs(1)..=Duration::from_secs(3_600))),
         kill_after: section
             .read("kill-after", |value| value.duration(Duration::ZERO..=process::LONGEST_STOP)),
+        scale: section.read("scale", scale::read).unwrap_or_default(),
     }
 }
 

@@ -202,7 +202,9 @@ impl Fleet {
             return Err(Refusal::BadRequest { what });
         }
         let before = group.wanted();
-        group.scaled = (to != group.spec.settings.process.numprocs).then_some(to);
+        // Where the manifest names no number, every one is somebody's word.
+        let process = &group.spec.settings.process;
+        group.scaled = (process.scale.is_some() || to != process.numprocs).then_some(to);
         // Whoever stopped the whole group did not ask for new processes in it.
         let slots = group.slots.clone();
         let held = |id: &SlotId| self.slots.get(id).is_some_and(|slot| slot.held);

@@ -9,6 +9,7 @@ use qfleet_model::crash_loop::Breaker;
 use qfleet_model::name::ProcessName;
 use qfleet_model::process::{Patience, ProcessEvent, ProcessKind, ProcessPolicy};
 use qfleet_model::rollout::{Rollout, Standing};
+use qfleet_model::scale::Scaler;
 use qfleet_model::schedule::Timetable;
 use qfleet_model::snapshot::GroupKind;
 use serde::{Deserialize, Serialize};
@@ -92,6 +93,12 @@ pub(super) struct Group {
     pub(super) slots: Vec<SlotId>,
     /// How many an operator wants.
     pub(super) scaled: Option<u32>,
+    /// How many its backlog wants, where the number follows it.
+    #[serde(default)]
+    pub(super) scaler: Scaler,
+    /// Deliveries that have ended in its workers since the daemon began.
+    #[serde(default)]
+    pub(super) finished: u64,
     /// Not in the manifest any more; stays until its processes are gone.
     #[serde(default)]
     pub(super) removed: bool,
@@ -123,10 +130,13 @@ pub(super) struct Rolling {
 impl Group {
     /// How many processes there should be.
     pub(super) fn wanted(&self) -> u32 {
-        match &self.schedule {
+        let process = &self.spec.settings.process;
+        match (&self.schedule, self.scaled, &process.scale) {
             _ if self.removed => 0,
-            Some(schedule) => schedule.width(),
-            None => self.scaled.unwrap_or(self.spec.settings.process.numprocs),
+            (Some(schedule), _, _) => schedule.width(),
+            (None, Some(scaled), _) => scaled,
+            (None, None, Some(rule)) => self.scaler.wanted().clamp(rule.min, rule.max),
+            (None, None, None) => process.numprocs,
         }
     }
 }
@@ -134,10 +144,16 @@ impl Group {
 impl Fleet {
     pub(super) fn add_group(&mut self, spec: Arc<Spec>, now: Now) -> GroupId {
         let id = GroupId(self.fresh_id());
+        let mut scaler = Scaler::default();
+        if let Some(rule) = &spec.settings.process.scale {
+            scaler.begin_at(rule.min, rule);
+        }
         let mut group = Group {
             spec,
             slots: Vec::new(),
             scaled: None,
+            scaler,
+            finished: 0,
             removed: false,
             rollout: None,
             wants: VecDeque::new(),

@@ -15,6 +15,7 @@
 //! | `commands.rs`, `asks.rs` | what each command means; when its asker is answered |
 //! | `schedule.rs` | what becomes of a date that has come, and of a run |
 //! | `reload.rs` | what a changed manifest means |
+//! | `scaling.rs` | how many workers a group has that follows its backlog |
 //! | `observed.rs` | what is made of what others have found out |
 //! | `recovery.rs` | who gives back what dead workers held |
 //! | `ending.rs`, `essential.rs` | shutdown, and the daemon's exit code; which groups bring it about |
@@ -46,6 +47,7 @@ mod group;
 mod observed;
 mod recovery;
 mod reload;
+mod scaling;
 mod schedule;
 mod slot;
 mod turns;

@@ -13,8 +13,7 @@ use super::{Fleet, Now, SlotId};
 impl Fleet {
     pub(super) fn observed(&mut self, observation: &Observation, now: Now) {
         match observation {
-            // No group follows its backlog yet.
-            Observation::Backlog { .. } => {}
+            Observation::Backlog { group, found } => self.backlog_found(group, found, now),
             Observation::Probed { process, pid, question, trouble } => {
                 let Some(slot) = self.slot_of(process, *pid) else { return };
                 match question {

@@ -185,7 +185,7 @@ impl Fleet {
     }
 
     /// The group of this name, unless it only drains.
-    fn active(&self, name: &str) -> Option<GroupId> {
+    pub(super) fn active(&self, name: &str) -> Option<GroupId> {
         self.group_named(name).filter(|id| self.groups.get(id).is_some_and(|group| !group.removed))
     }
 
@@ -269,8 +269,16 @@ impl Fleet {
     /// Gives the group its new settings and as many slots as they want; starts the new ones.
     fn adopt(&mut self, id: GroupId, settings: &Arc<GroupSettings>, now: Now) -> Vec<SlotId> {
         let Some(group) = self.groups.get_mut(&id) else { return Vec::new() };
-        if group.spec.settings.process.numprocs != settings.process.numprocs {
+        let numbers = |settings: &GroupSettings| {
+            let between = settings.process.scale.as_ref().map(|rule| (rule.min, rule.max));
+            (settings.process.numprocs, between)
+        };
+        let was = group.wanted();
+        if numbers(&group.spec.settings) != numbers(settings) {
             group.scaled = None;
+        }
+        if let Some(rule) = &settings.process.scale {
+            group.scaler.begin_at(was, rule);
         }
         group.removed = false;
         let before = std::mem::replace(&mut group.spec, Spec::new(settings.clone()));
@@ -313,7 +321,7 @@ impl Fleet {
     fn reset(&mut self, now: Now) {
         for id in self.order.clone() {
             let Some(group) = self.groups.get_mut(&id) else { continue };
-            group.scaled = None;
+            group.unscale();
             let autostart = group.spec.settings.process.autostart;
             let mut start = self.resize(id, now);
             let slots = self.groups.get(&id).map(|group| group.slots.clone()).unwrap_or_default();

@@ -318,6 +318,12 @@ impl Fleet {
                     self.note_work(id, now);
                 }
                 if let Some(slot) = self.slots.get_mut(&id) {
+                    // Counted since its start: a replacement begins at nothing.
+                    let before = slot.report.as_ref().map_or(0, Report::ended);
+                    if let Some(group) = self.groups.get_mut(&slot.group) {
+                        let more = report.ended().saturating_sub(before);
+                        group.finished = group.finished.saturating_add(more);
+                    }
                     slot.report = Some(report);
                     slot.seen = None;
                     self.changed = true;

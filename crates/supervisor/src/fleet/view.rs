@@ -13,7 +13,7 @@ use qfleet_manifest::units::shown;
 use qfleet_model::name::ProcessName;
 use qfleet_model::process::{Pid, ProcessState};
 use qfleet_model::snapshot::{
-    FleetSnapshot, GroupView, Keeping, ProcessView, ScheduleView, StateWord, Upgrade,
+    FleetSnapshot, GroupView, Keeping, ProcessView, ScaleView, ScheduleView, StateWord, Upgrade,
 };
 use qfleet_model::time::{Moment, WallTime};
 
@@ -101,17 +101,26 @@ fn group_view(group: &Group) -> GroupView {
         manifest_numprocs: group.scaled.map(|_| group.spec.settings.process.numprocs),
         rollout: group.rollout.as_ref().map(|running| running.rollout.progress()),
         crash_loop: group.breaker.is_open().then(|| group.breaker.why()),
+        scale: group.spec.settings.process.scale.as_ref().map(|rule| ScaleView {
+            min: rule.min,
+            max: rule.max,
+            budget: rule.budget.as_ref().map(|budget| budget.name.clone()),
+            why: group.scaler.why().to_owned(),
+        }),
     }
 }
 
 fn scaled(group: &Group) -> String {
-    match group.scaled {
-        Some(to) => format!(", scaled {to}, manifest {}", group.spec.settings.process.numprocs),
-        None => String::new(),
+    let process = &group.spec.settings.process;
+    match (group.scaled, &process.scale) {
+        (Some(to), Some(rule)) => format!(", scaled {to}, manifest {}", rule.range()),
+        (Some(to), None) => format!(", scaled {to}, manifest {}", process.numprocs),
+        (None, Some(rule)) if !group.removed => format!(", {} of {}", group.wanted(), rule.range()),
+        (None, _) => String::new(),
     }
 }
 
-/// What an operator has decided about it, after whatever else there is to say.
+/// What was decided about its number, after whatever else there is to say.
 fn suffix(slot: &Slot, scaled: &str) -> String {
     let paused = slot.report.as_ref().map(|report| report.paused.as_slice()).unwrap_or_default();
     let lanes = match &slot.spec.settings.work {
