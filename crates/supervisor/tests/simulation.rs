@@ -17,7 +17,7 @@ use qfleet_model::command::{Command, Refusal, Reply, Trouble};
 use qfleet_model::link::{FromChild, JobRef, Recycle, Report};
 use qfleet_model::name::Selector;
 use qfleet_model::observation::{Observation, ProbeTrouble, Question};
-use qfleet_model::scale::{Backlog, Budget, Rule, Target};
+use qfleet_model::scale::{Backlog, Budget, Rule, Target as ScaleTarget};
 use qfleet_model::snapshot::{Exit, GroupKind, StateWord};
 use qfleet_model::start::DrainLimit;
 use qfleet_model::time::{Moment, WallTime};
@@ -90,7 +90,7 @@ fn queue(name: &str, numprocs: u32) -> Group {
 }
 
 /// A queue whose number of workers follows its backlog.
-fn scaled(name: &str, min: u32, max: u32, target: Target) -> Group {
+fn scaled(name: &str, min: u32, max: u32, target: ScaleTarget) -> Group {
     let rule = Rule {
         min,
         max,
@@ -1113,8 +1113,8 @@ fn some_groups(with_schedules: bool) -> Vec<Group> {
 }
 
 fn some_scaled() -> Vec<Group> {
-    let in_time = Target::Time(Duration::from_secs(30));
-    vec![scaled("sized", 1, 4, Target::Size(20)), scaled("timed", 1, 5, in_time)]
+    let in_time = ScaleTarget::Time(Duration::from_secs(30));
+    vec![scaled("sized", 1, 4, ScaleTarget::Size(20)), scaled("timed", 1, 5, in_time)]
 }
 
 fn some_schedules() -> Vec<Group> {
@@ -2015,7 +2015,7 @@ fn numprocs(world: &World) -> Vec<u32> {
 
 #[test]
 fn workers_follow_the_backlog_and_the_lowest_numbers_stay() {
-    let mut sized = scaled("sized", 1, 4, Target::Size(10));
+    let mut sized = scaled("sized", 1, 4, ScaleTarget::Size(10));
     sized.process.scale.as_mut().unwrap().budget = None;
     let mut world = World::new(3, vec![sized]);
     world.begin();
@@ -2051,7 +2051,7 @@ fn workers_follow_the_backlog_and_the_lowest_numbers_stay() {
 
 #[test]
 fn an_operators_number_wins_until_a_reload_changes_the_manifests() {
-    let mut world = World::new(5, vec![scaled("sized", 1, 4, Target::Size(10))]);
+    let mut world = World::new(5, vec![scaled("sized", 1, 4, ScaleTarget::Size(10))]);
     world.begin();
     for to in [1, 6] {
         world.ask(Command::Scale { group: "sized".into(), to });
@@ -2070,7 +2070,7 @@ fn an_operators_number_wins_until_a_reload_changes_the_manifests() {
         world.handle(Event::ManifestRead(ask, Ok(plan)));
         world.calm_down();
     };
-    let mut other = scaled("sized", 1, 4, Target::Size(20));
+    let mut other = scaled("sized", 1, 4, ScaleTarget::Size(20));
     reload(&mut world, false, other.clone());
     assert_eq!(numprocs(&world), [6], "its numbers are the same");
     other.process.scale.as_mut().unwrap().max = 5;
@@ -2088,7 +2088,7 @@ fn an_operators_number_wins_until_a_reload_changes_the_manifests() {
 
 #[test]
 fn what_is_stopped_or_unknown_stays_as_it_is() {
-    let mut world = World::new(7, vec![scaled("sized", 1, 4, Target::Size(10))]);
+    let mut world = World::new(7, vec![scaled("sized", 1, 4, ScaleTarget::Size(10))]);
     world.begin();
     look(&mut world, "sized", 25);
     world.calm_down();
@@ -2109,7 +2109,8 @@ fn what_is_stopped_or_unknown_stays_as_it_is() {
 #[test]
 fn two_queues_share_a_budget_and_each_keeps_its_minimum() {
     for seed in 0..5 {
-        let groups = vec![scaled("one", 1, 6, Target::Size(1)), scaled("two", 2, 6, Target::Size(1))];
+        let groups =
+            vec![scaled("one", 1, 6, ScaleTarget::Size(1)), scaled("two", 2, 6, ScaleTarget::Size(1))];
         let mut world = World::new(seed, groups);
         world.begin();
         let mut waiting = [0, 0];
