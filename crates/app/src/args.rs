@@ -96,7 +96,8 @@ pub(crate) enum Task {
 pub(crate) enum Control {
     /// Validate the manifest
     #[command(
-        after_help = "Examples:\n  qfleet check\n  qfleet check -c new.yaml\n  qfleet check --against-running\n\n\
+        after_help = "Examples:\n  qfleet check\n  qfleet check -c new.yaml\n  qfleet check --against-running\n  \
+        qfleet check --stop-limit 30s\n\n\
         Exit codes: 0 valid, 1 a probe failed, 78 manifest invalid. Warnings do not change the exit code."
     )]
     Check(Check),
@@ -213,6 +214,10 @@ pub(crate) struct Check {
     /// Also try every Redis and handler of the manifest
     #[arg(long)]
     pub(crate) probe: bool,
+    /// Warn when the end may take longer than the outside waits before it kills, e.g. `30s` (`TimeoutStopSec` of a unit,
+    /// `terminationGracePeriodSeconds` of a pod, `docker stop -t`) [default: QFLEET_STOP_LIMIT]
+    #[arg(long, value_name = "DURATION", value_parser = qfleet_manifest::units::duration)]
+    pub(crate) stop_limit: Option<Duration>,
 }
 
 /// `status`.
@@ -582,6 +587,8 @@ mod tests {
             "run -c fleet.yaml",
             "child",
             "check --against-running --probe --json",
+            "check --stop-limit 1m30s",
+            "check --stop-limit soon",
             "status",
             "status messages messages:1 all --socket /tmp/q.sock",
             "start",

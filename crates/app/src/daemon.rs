@@ -23,6 +23,7 @@ use qfleet_api::access::Gate;
 use qfleet_api::{Dispatch, Doors, Limits, Server};
 use qfleet_manifest::World;
 use qfleet_manifest::settings::{Control, Level, LogFormat, Manifest};
+use qfleet_manifest::stopping::LAST_ANSWERS;
 use qfleet_os::lock::{InstanceLock, LockError};
 use qfleet_os::replace::{self, Handed};
 use qfleet_os::service::Service;
@@ -39,13 +40,11 @@ use crate::handover::{self, Handover, Outer, Written};
 use crate::logging;
 use crate::manifest_file;
 use crate::prefixes;
+use crate::stop_limit;
 use crate::watch;
 use crate::world::Machine;
 
-/// How long requests under way may take when the daemon ends.
-const LAST_ANSWERS: Duration = Duration::from_secs(2);
-
-/// The same when another program takes our place: whoever asks meanwhile waits at the door.
+/// How long requests under way may take when another program takes our place: whoever asks meanwhile waits at the door.
 const CLOSING: Duration = Duration::from_millis(300);
 
 /// Why the daemon did not start.
@@ -227,6 +226,7 @@ impl Daemon<'_> {
         let (supervisor, handle) = Supervisor::new(self.setup(manifest, &outer)?)
             .map_err(NotStarted::internal("prepare the supervisor"))?;
         prefixes::warn_once(&handle.manifest());
+        stop_limit::warn_once(handle.manifest(), self.file.display().to_string());
         Running::new(supervisor, handle, outer)
     }
 

@@ -11,6 +11,7 @@ mod import;
 mod logging;
 mod manifest_file;
 mod prefixes;
+mod stop_limit;
 mod turn;
 mod watch;
 mod world;

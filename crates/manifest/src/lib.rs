@@ -29,6 +29,7 @@ mod section;
 pub mod settings;
 pub mod signals;
 mod source;
+pub mod stop_limit;
 pub mod stopping;
 mod suggest;
 mod tree;

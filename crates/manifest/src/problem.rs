@@ -21,6 +21,22 @@ pub struct Problem {
     pub hint: Option<String>,
 }
 
+impl Problem {
+    /// A problem of the file as a whole, without a place in it.
+    #[must_use]
+    pub fn of_file(file: &str, what: impl Into<String>) -> Self {
+        Self {
+            file: file.to_owned(),
+            line: 0,
+            column: 0,
+            text: String::new(),
+            at: String::new(),
+            what: what.into(),
+            hint: None,
+        }
+    }
+}
+
 /// Every problem of a manifest, in the order of the file.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Problems(pub Vec<Problem>);
@@ -29,15 +45,7 @@ impl Problems {
     /// One problem of the file as a whole, such as that it cannot be read.
     #[must_use]
     pub fn of_file(file: &str, what: impl Into<String>) -> Self {
-        Self(vec![Problem {
-            file: file.to_owned(),
-            line: 0,
-            column: 0,
-            text: String::new(),
-            at: String::new(),
-            what: what.into(),
-            hint: None,
-        }])
+        Self(vec![Problem::of_file(file, what)])
     }
 }
 

@@ -10,6 +10,9 @@ use crate::settings::{Group, Manifest, Work};
 /// When all processes are gone, giving back the jobs of those that were killed may take this much longer.
 pub const RECOVERY_GRACE: Duration = Duration::from_secs(5);
 
+/// When the fleet has ended, requests under way may take this much longer before the daemon is gone.
+pub const LAST_ANSWERS: Duration = Duration::from_secs(2);
+
 /// The longest time from the wish to end until the daemon has ended: `shutdown-timeout`, or without it the sum over the
 /// waves of what the slowest group of each may take.
 #[must_use]

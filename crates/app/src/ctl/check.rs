@@ -3,6 +3,7 @@
 use qfleet_api::ClientError;
 use qfleet_manifest::problem::{Problem, Problems};
 use qfleet_manifest::settings::{Manifest, Work};
+use qfleet_manifest::stop_limit::too_short;
 use qfleet_model::command::{Command, ProcessResult, Reply};
 use serde::Serialize;
 
@@ -12,6 +13,7 @@ use super::{Asking, places, render};
 use crate::args::{Check, Options};
 use crate::exit::Exit;
 use crate::manifest_file;
+use crate::stop_limit;
 use crate::world::Machine;
 
 /// Everything that was found, as `--json` prints it.
@@ -47,7 +49,7 @@ pub(super) async fn run(asking: &Asking, args: &Check, options: &Options) -> Res
     };
     let shown = file.display().to_string();
     let manifest = match manifest_file::read(&file) {
-        Ok(manifest) => manifest,
+        Ok(manifest) => warned(manifest, &shown, args),
         Err(problems) => {
             refused(printer, &shown, &problems);
             return Ok(Exit::BadManifest);
@@ -71,6 +73,18 @@ pub(super) async fn run(asking: &Asking, args: &Check, options: &Options) -> Res
         }
     }
     Ok(if probed { Exit::Done } else { Exit::Failed })
+}
+
+/// Adds what its surroundings say about a manifest that is valid by itself.
+fn warned(mut manifest: Manifest, file: &str, args: &Check) -> Manifest {
+    let limit = args.stop_limit.map(stop_limit::asked).map(Ok).or_else(stop_limit::of_environment);
+    let warning = match limit {
+        Some(Ok(limit)) => too_short(&manifest, file, &limit),
+        Some(Err(why)) => Some(Problem::of_file(file, why)),
+        None => None,
+    };
+    manifest.warnings.extend(warning);
+    manifest
 }
 
 /// What a reload of the running daemon would do with its own manifest file.

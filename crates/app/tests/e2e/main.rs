@@ -25,6 +25,7 @@ mod reload;
 mod rolling;
 mod scaling;
 mod schedules;
+mod stop_limit;
 mod trees;
 mod upgrade;
 mod users;

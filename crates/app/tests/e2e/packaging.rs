@@ -29,6 +29,14 @@ fn the_systemd_unit_is_valid() {
     assert!(output.status.success() && !said.contains("qfleet.service:"), "{said}");
 }
 
+#[test]
+fn the_systemd_unit_grants_what_the_daemon_counts_on() {
+    let unit = std::fs::read_to_string(repository().join("systemd/qfleet.service")).unwrap();
+    let has = |setting: &str| unit.lines().any(|line| line == setting);
+    // Nobody but the daemon is told to end, and it is heard when it asks for more time.
+    assert!(has("KillMode=mixed") && has("Type=notify") && has("NotifyAccess=main"));
+}
+
 fn demonstration(place: &Scratch) -> Guarded {
     let log = std::fs::File::create(place.join("log")).unwrap();
     let mut command = Command::new(repository().join("deploy/demo/run.sh"));
