@@ -274,6 +274,7 @@ impl Notes {
             cwd,
             umask,
             nice,
+            no_new_privileges,
             limits,
             environment,
             env_files,
@@ -318,6 +319,9 @@ impl Notes {
             mask.map_or("none".to_owned(), |mask| format!("{mask:03o}"))
         });
         self.value("nice", nice, &to.nice, |nice| nice.unwrap_or(0).to_string());
+        self.value("no-new-privileges", no_new_privileges, &to.no_new_privileges, |wanted| {
+            wanted.map_or_else(|| "as `user` says".to_owned(), |wanted| wanted.to_string())
+        });
         self.hidden("limits", limits, &to.limits);
         self.hidden("environment", environment, &to.environment);
         self.hidden("env-file", env_files, &to.env_files);

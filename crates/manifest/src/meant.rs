@@ -433,6 +433,7 @@ fn process_settings(written: &ProcessWritten, worker: &WorkerWritten) -> Process
         cwd: written.cwd.clone(),
         umask: written.umask,
         nice: written.nice,
+        no_new_privileges: written.no_new_privileges,
         limits: written.limits.clone(),
         environment: written.environment.clone(),
         env_files: written.env_files.clone().unwrap_or_default(),

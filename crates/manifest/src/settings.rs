@@ -183,6 +183,9 @@ pub struct ProcessSettings {
     pub umask: Option<u32>,
     /// Added to the nice value.
     pub nice: Option<i32>,
+    /// Whether nothing it executes gives it more rights; `None`: if it becomes another user.
+    #[serde(default)]
+    pub no_new_privileges: Option<bool>,
     /// Soft and hard resource limits by name.
     pub limits: BTreeMap<String, (u64, u64)>,
     /// Variables on top of the inherited ones.

@@ -98,6 +98,7 @@ fn what_a_process_is_made_of_needs_a_new_one() {
         "cwd: /srv",
         "umask: \"077\"",
         "nice: 5",
+        "no-new-privileges: true",
         "limits: {nofile: 5}",
         "environment: {A: b}",
         "env: clean",

@@ -73,6 +73,8 @@ pub struct Preparation {
     pub umask: Option<u32>,
     /// Added to the nice value.
     pub nice: Option<i32>,
+    /// Whether nothing it executes gives it more rights; `None`: if it becomes another user.
+    pub no_new_privileges: Option<bool>,
     /// Soft and hard limits by name: `nofile`, `core`, `nproc`, `as`, `memlock`, `cpu`, `fsize`, `stack`.
     pub limits: BTreeMap<String, (u64, u64)>,
     /// Control group to move into, made by the daemon. Where that fails the child goes on without.

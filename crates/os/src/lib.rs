@@ -7,12 +7,13 @@
 //!
 //! | For the daemon | For a worker | For both |
 //! | --- | --- | --- |
-//! | [`spawn`], [`reap`], [`replace`], [`lock`], [`socket`], [`service`], [`users`], [`wall`], [`mask`] | [`prepare`], [`job_child`], [`locked_map`] | [`signal`], [`tree`], [`cgroup`], [`exit`], [`limits`], [`descriptors`], [`usage`], [`clock`] |
+//! | [`spawn`], [`reap`], [`replace`], [`lock`], [`socket`], [`service`], [`users`], [`wall`], [`mask`], [`cores`] | [`prepare`], [`job_child`], [`locked_map`] | [`signal`], [`tree`], [`cgroup`], [`exit`], [`limits`], [`descriptors`], [`usage`], [`clock`] |
 //!
 //! `unsafe` stands in two files: the raw system calls, and the mapped file.
 
 pub mod cgroup;
 pub mod clock;
+pub mod cores;
 pub mod descriptors;
 mod env_file;
 pub mod exit;

@@ -5,7 +5,7 @@
 
 use std::ffi::{CString, OsStr, OsString};
 use std::fmt;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -20,6 +20,9 @@ use qfleet_model::link::FromChild;
 use qfleet_model::start::{EnvFile, Identity, Preparation};
 
 use crate::{cgroup, descriptors, env_file, limits, raw, socket};
+
+/// How willingly the kernel ends this process when memory runs out; lower is later.
+const OOM_SCORE: &str = "/proc/self/oom_score_adj";
 
 /// A step of the preparation that failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -95,12 +98,14 @@ pub fn prepare(preparation: &Preparation, link: &UnixStream) -> Result<(), StepE
     // The image is executed through a descriptor, whose number would be its name in short listings.
     step("set the process name", prctl::set_name(c"qfleet"))?;
     set_limits(preparation)?;
+    be_as_killable_as_others();
     if let Some(by) = preparation.nice {
         raw::set_nice(raw::nice().saturating_add(by))
             .map_err(|error| StepError::new(format!("raise the nice value by {by}"), &error))?;
     }
-    if let Some(user) = &preparation.user {
-        become_user(user)?;
+    let dropped = preparation.user.as_ref().map_or(Ok(false), become_user)?;
+    if preparation.no_new_privileges.unwrap_or(dropped) {
+        step("forbid new privileges", prctl::set_no_new_privs())?;
     }
     if let Some(signal) = preparation.parent_death {
         // Changing the user clears it, so it comes after.
@@ -135,6 +140,15 @@ fn add_variables(file: &EnvFile, fixed: &[String]) -> Result<(), StepError> {
     Ok(())
 }
 
+/// Takes back what spares the daemon when memory runs out: its children are to be ended before it is.
+fn be_as_killable_as_others() {
+    let score = fs::read_to_string(OOM_SCORE).ok().and_then(|text| text.trim().parse::<i32>().ok());
+    if score.is_some_and(|score| score < 0) {
+        // Raising it takes no rights; where there is no such file, nothing was lowered.
+        let _ = fs::write(OOM_SCORE, "0");
+    }
+}
+
 fn set_limits(preparation: &Preparation) -> Result<(), StepError> {
     let limits =
         limits::read(&preparation.limits).map_err(|text| StepError::said("set limits", None, text))?;
@@ -144,7 +158,8 @@ fn set_limits(preparation: &Preparation) -> Result<(), StepError> {
     Ok(())
 }
 
-fn become_user(user: &Identity) -> Result<(), StepError> {
+/// Says whether privileges were given up.
+fn become_user(user: &Identity) -> Result<bool, StepError> {
     let named = user.name.clone().unwrap_or_else(|| user.uid.to_string());
     let (uid, gid) = (Uid::from_raw(user.uid), Gid::from_raw(user.gid));
     let before = Gid::effective();
@@ -152,7 +167,7 @@ fn become_user(user: &Identity) -> Result<(), StepError> {
         let already = uid == Uid::current() && uid == Uid::effective() && gid == Gid::effective();
         let text = "only a daemon that runs as root can change the user";
         return if already {
-            Ok(())
+            Ok(false)
         } else {
             Err(StepError::said(format!("become user `{named}`"), Some(Errno::EPERM), text))
         };
@@ -162,7 +177,7 @@ fn become_user(user: &Identity) -> Result<(), StepError> {
     step(&format!("become group {gid} of `{named}`"), unistd::setresgid(gid, gid, gid))?;
     step(&format!("become user `{named}`"), unistd::setresuid(uid, uid, uid))?;
     if uid.is_root() {
-        return Ok(());
+        return Ok(false);
     }
     let back =
         unistd::seteuid(Uid::from_raw(0)).is_ok() || (gid != before && unistd::setegid(before).is_ok());
@@ -170,7 +185,7 @@ fn become_user(user: &Identity) -> Result<(), StepError> {
         let text = "privileges could be taken back after they were dropped";
         return Err(StepError::said(format!("become user `{named}`"), None, text));
     }
-    step("forbid new privileges", prctl::set_no_new_privs())
+    Ok(true)
 }
 
 fn die_with_daemon(signal: i32, link: &UnixStream) -> Result<(), StepError> {

@@ -59,6 +59,7 @@ fn process(numprocs: u32) -> ProcessSettings {
         cwd: None,
         umask: None,
         nice: None,
+        no_new_privileges: None,
         limits: BTreeMap::new(),
         environment: BTreeMap::new(),
         env_files: vec![],

@@ -56,3 +56,65 @@ fn workers_and_programs_run_as_the_user_the_manifest_names() {
     let left = std::fs::read_dir(&slots).map_or(0, Iterator::count);
     assert_eq!(left, 0, "no ledger is left after a clean end");
 }
+
+/// A line of one of a process's files in `/proc`, without its name.
+fn line_of(pid: i32, file: &str, name: &str) -> String {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap();
+    let line = text.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_else(|| panic!("{text}"));
+    line.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+#[test]
+fn programs_gain_rights_only_where_that_is_said() {
+    let fleet = Fleet::start_and_wait(
+        "programs:\n  plain: {command: sleep 1000}\n  bound: {command: sleep 1000, no-new-privileges: true}\n",
+    );
+    let forbidden = |fleet: &Fleet, name: &str| line_of(fleet.pid_of(name), "status", "NoNewPrivs:");
+    assert_eq!([forbidden(&fleet, "plain"), forbidden(&fleet, "bound")], ["0", "1"]);
+    if !nix::unistd::Uid::effective().is_root() {
+        return;
+    }
+    let fleet = Fleet::start_and_wait(
+        "programs:\n  usual: {command: sleep 1000, user: nobody, limits: {nofile: [100, 200]}}\n  \
+         free: {command: sleep 1000, user: nobody, no-new-privileges: false}\n",
+    );
+    assert_eq!([forbidden(&fleet, "usual"), forbidden(&fleet, "free")], ["1", "0"]);
+    let nobody = nix::unistd::User::from_name("nobody").unwrap().unwrap();
+    let (uid, gid) = (nobody.uid, nobody.gid);
+    for name in ["usual", "free"] {
+        let pid = fleet.pid_of(name);
+        assert_eq!(line_of(pid, "status", "Uid:"), format!("{uid} {uid} {uid} {uid}"), "{name}");
+        assert_eq!(line_of(pid, "status", "Groups:"), gid.to_string(), "{name}");
+        assert_eq!(line_of(pid, "status", "CapEff:"), "0000000000000000", "{name}");
+    }
+    assert_eq!(line_of(fleet.pid_of("usual"), "limits", "Max open files"), "100 200 files");
+}
+
+#[test]
+fn who_holds_secrets_leaves_no_core_dump() {
+    let redis = RedisServer::builder().tcp().start();
+    let mut fleet = Fleet::start_and_wait(&format!(
+        "redis: {{url: '{}'}}\nqueues:\n  mail: {{handler: {{shell: \"true\"}}}}\n  \
+         debugged: {{handler: {{shell: \"true\"}}, limits: {{core: [0, unlimited]}}}}\n\
+         programs:\n  plain: {{command: sleep 1000}}\n",
+        redis.tcp_url()
+    ));
+    let own = std::fs::read_to_string("/proc/self/limits").unwrap();
+    let own = own.lines().find_map(|line| line.strip_prefix("Max core file size")).unwrap();
+    let [soft, hard] = own.split_whitespace().take(2).collect::<Vec<_>>()[..] else { panic!("{own}") };
+    let none = if hard == "0" { "0" } else { "1" };
+    let limit = |pid| line_of(pid, "limits", "Max core file size");
+    let check = |fleet: &Fleet| {
+        assert_eq!(limit(fleet.pid()), format!("{none} {hard} bytes"));
+        assert_eq!(limit(fleet.pid_of("mail:mail_00")), format!("{none} {hard} bytes"));
+        assert_eq!(limit(fleet.pid_of("plain")), format!("{soft} {hard} bytes"), "as we have it");
+        if hard == "unlimited" {
+            assert_eq!(limit(fleet.pid_of("debugged:debugged_00")), "0 unlimited bytes");
+        }
+    };
+    check(&fleet);
+    fleet.ok(&["upgrade"]);
+    fleet.ok(&["restart", "plain"]);
+    check(&fleet);
+    assert_eq!(fleet.stop(), 0);
+}

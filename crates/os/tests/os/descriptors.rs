@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::{close, getgid, getuid};
+use qfleet_os::cores::{self, Cores};
 use qfleet_os::descriptors::{self, OpenFiles};
 use qfleet_os::{prepare, socket, users};
 
@@ -20,6 +21,7 @@ pub const CASES: &[Case] = &[
         "the_number_of_descriptors_is_raised_and_remembered",
         the_number_of_descriptors_is_raised_and_remembered,
     ),
+    ("no_core_dump_is_left_until_that_is_taken_back", no_core_dump_is_left_until_that_is_taken_back),
     ("the_socket_has_its_mode_and_group", the_socket_has_its_mode_and_group),
     ("an_old_socket_is_replaced_and_nothing_else", an_old_socket_is_replaced_and_nothing_else),
     ("a_socket_path_may_be_as_long_as_clients_can_reach", a_socket_path_may_be_as_long_as_clients_can_reach),
@@ -43,6 +45,16 @@ fn the_number_of_descriptors_is_raised_and_remembered() {
     setrlimit(Resource::RLIMIT_NOFILE, 64, hard).unwrap();
     assert_eq!(descriptors::raise_open_files().unwrap(), OpenFiles { soft: 64, hard });
     assert_eq!(getrlimit(Resource::RLIMIT_NOFILE).unwrap(), (hard, hard));
+}
+
+fn no_core_dump_is_left_until_that_is_taken_back() {
+    let (_, hard) = getrlimit(Resource::RLIMIT_CORE).unwrap();
+    let before = Cores { soft: hard.min(65_536), hard };
+    cores::restore(before).unwrap();
+    assert_eq!(cores::forbid().unwrap(), before);
+    assert_eq!(getrlimit(Resource::RLIMIT_CORE).unwrap(), (hard.min(1), hard));
+    cores::restore(before).unwrap();
+    assert_eq!(getrlimit(Resource::RLIMIT_CORE).unwrap(), (before.soft, hard));
 }
 
 fn the_socket_has_its_mode_and_group() {

@@ -25,6 +25,8 @@ pub const CASES: &[Case] = &[
     ("a_child_gets_place_mask_nice_and_limits", a_child_gets_place_mask_nice_and_limits),
     ("a_child_leads_a_session_of_its_own", a_child_leads_a_session_of_its_own),
     ("a_child_becomes_the_user_for_good", a_child_becomes_the_user_for_good),
+    ("new_privileges_are_forbidden_or_not_as_is_said", new_privileges_are_forbidden_or_not_as_is_said),
+    ("no_child_is_spared_when_memory_runs_out", no_child_is_spared_when_memory_runs_out),
     ("the_directory_is_entered_as_the_user", the_directory_is_entered_as_the_user),
     ("without_privileges_another_user_is_refused", without_privileges_another_user_is_refused),
     ("what_cannot_be_executed_is_told_apart", what_cannot_be_executed_is_told_apart),
@@ -96,6 +98,37 @@ fn a_child_becomes_the_user_for_good() {
     assert_eq!(field("Groups:"), format!("{gid} 4242"));
     assert_eq!(field("CapEff:"), "0000000000000000");
     assert_eq!(field("NoNewPrivs:"), "1");
+}
+
+fn new_privileges_are_forbidden_or_not_as_is_said() {
+    let forbidden = |user: Option<Identity>, said: Option<bool>| {
+        let preparation = Preparation { user, no_new_privileges: said, ..Preparation::default() };
+        read_to_end(start(preparation, &script("grep NoNewPrivs /proc/$$/status")).stdout)
+    };
+    let (yes, no) = ("NoNewPrivs:\t1\n", "NoNewPrivs:\t0\n");
+    assert_eq!(forbidden(None, None), no);
+    assert_eq!(forbidden(None, Some(true)), yes);
+    if users::am_root() {
+        assert_eq!(forbidden(Some(other_user()), None), yes);
+        assert_eq!(forbidden(Some(other_user()), Some(false)), no);
+        let root = users::resolve("root", None).unwrap();
+        assert_eq!(forbidden(Some(root), None), no, "it has given up nothing");
+    }
+}
+
+fn no_child_is_spared_when_memory_runs_out() {
+    let score = || fs::read_to_string("/proc/self/oom_score_adj").unwrap();
+    let inherited =
+        |preparation| read_to_end(start(preparation, &["cat", "/proc/self/oom_score_adj"]).stdout);
+    fs::write("/proc/self/oom_score_adj", "300").unwrap();
+    assert_eq!(inherited(Preparation::default()), score(), "one that is rather ended stays so");
+    // Not everybody may; there is nothing to take back then.
+    if fs::write("/proc/self/oom_score_adj", "-500").is_ok() {
+        assert_eq!(inherited(Preparation::default()), "0\n");
+        let user = Some(other_user());
+        assert_eq!(inherited(Preparation { user, ..Preparation::default() }), "0\n");
+        assert_eq!(score(), "-500\n");
+    }
 }
 
 fn the_directory_is_entered_as_the_user() {

@@ -18,7 +18,6 @@ use qfleet_model::process::Pid;
 use qfleet_model::snapshot::{Exit, Upgrade};
 use qfleet_model::start::Identity;
 use qfleet_model::time::{Moment, WallTime};
-use qfleet_os::descriptors::OpenFiles;
 use qfleet_os::replace::{Inherited, Surviving, nameless};
 use qfleet_os::tree::Member;
 use qfleet_os::{clock, usage};
@@ -37,6 +36,7 @@ use super::logs::capture::{Capture, Sink};
 use super::logs::output::Source;
 use super::logs::tail::{CarriedLog, Stream};
 use super::logs::{Destination, destination};
+use super::own_limits::OwnLimits;
 use super::reading::Kept;
 use super::telling::CarriedTelling;
 use super::trees::{Tree, Trees};
@@ -173,6 +173,9 @@ struct Carried {
     telling: CarriedTelling,
     /// Soft and hard limit that children get.
     open_files: (u64, u64),
+    /// The same of core dumps, that programs get.
+    #[serde(default)]
+    cores: Option<(u64, u64)>,
     #[serde(default)]
     last_ask: u64,
     first_int: Option<Moment>,
@@ -236,6 +239,7 @@ impl Supervisor {
 
     fn carried_part<'a>(&'a self, surviving: &mut Surviving<'a>) -> Carried {
         let world = &self.world;
+        let limits = world.child.limits;
         let is_in_force = Arc::ptr_eq(&self.kept.manifest, &world.manifest);
         Carried {
             fleet: self.fleet.clone(),
@@ -252,7 +256,8 @@ impl Supervisor {
             earlier: self.earlier.clone(),
             dates: self.dates.known().clone(),
             telling: self.telling.carried(),
-            open_files: (world.child.open_files.soft, world.child.open_files.hard),
+            open_files: (limits.open_files.soft, limits.open_files.hard),
+            cores: Some((limits.cores.soft, limits.cores.hard)),
             last_ask: self.last_ask,
             first_int: self.first_int,
             started_at: self.started_at,
@@ -275,12 +280,12 @@ impl Supervisor {
         let carried = state.supervisor;
         let mut ledgers = Ledgers::new(setup.state_dir.clone())?;
         ledgers.resume(carried.ledgers);
-        let open_files = OpenFiles { soft: carried.open_files.0, hard: carried.open_files.1 };
+        let limits = OwnLimits::resume(carried.open_files, carried.cores)?;
         let dates = Dates::resume(&setup.state_dir, carried.dates);
         let trees = Trees::new(&setup.state_dir, setup.use_cgroups);
         let now = Now { moment: clock::now(), wall: carried.started_at };
         let (mut supervisor, handle) =
-            Self::assemble(setup, carried.fleet, ledgers, trees, open_files, now, Beginning::Over)?;
+            Self::assemble(setup, carried.fleet, ledgers, trees, limits, now, Beginning::Over)?;
         let in_force = Arc::new(carried.manifest);
         supervisor.world.identities = Identities::resume(carried.identities);
         supervisor.put_in_force(in_force.clone());

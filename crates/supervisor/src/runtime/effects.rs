@@ -12,7 +12,6 @@ use qfleet_manifest::settings::{Group, Logging, Manifest, Work};
 use qfleet_model::link::ToChild;
 use qfleet_model::process::{Pid, SIGKILL, Signal};
 use qfleet_model::start::{DrainLimit, Role, Start};
-use qfleet_os::descriptors::OpenFiles;
 use qfleet_os::signal::{self, SendError};
 use qfleet_os::spawn::{self, Launch, Launched, OwnImage, launch};
 use qfleet_os::tree::{self, Member};
@@ -25,6 +24,7 @@ use super::ledgers::Ledgers;
 use super::logs::capture::{Capture, Scratch, Sink, scratch};
 use super::logs::output::{Output, Source};
 use super::logs::tail::{Shelf, Stream};
+use super::own_limits::OwnLimits;
 use super::plan::{ChildPlan, Streams, json};
 use super::trees::{Tree, Trees};
 use super::worker_link::{Heard, Link};
@@ -44,8 +44,8 @@ pub(super) struct ChildSetup {
     pub(super) child_args: Vec<String>,
     /// The daemon's own variables.
     pub(super) environment: Vec<(OsString, OsString)>,
-    /// How many files the daemon was allowed to have open.
-    pub(super) open_files: OpenFiles,
+    /// The daemon's own, before it changed them.
+    pub(super) limits: OwnLimits,
 }
 
 /// The world as the effects see it.

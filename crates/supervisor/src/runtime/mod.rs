@@ -21,13 +21,12 @@ use qfleet_model::command::{Refusal, Reply};
 use qfleet_model::process::Pid;
 use qfleet_model::snapshot::Upgrade;
 use qfleet_model::time::{Moment, WallTime};
-use qfleet_os::descriptors::OpenFiles;
+use qfleet_os::clock;
 use qfleet_os::reap::{Reaper, become_subreaper};
 use qfleet_os::service::Service;
 use qfleet_os::signal::Held;
 use qfleet_os::spawn::OwnImage;
 use qfleet_os::wall::WallClock;
-use qfleet_os::{clock, descriptors};
 use tokio::sync::{Mutex, mpsc, oneshot, watch};
 use tokio::task::LocalSet;
 
@@ -48,6 +47,7 @@ mod ledgers;
 mod leftovers;
 pub(crate) mod letterbox;
 pub mod logs;
+mod own_limits;
 mod plan;
 mod reading;
 mod telling;
@@ -63,6 +63,7 @@ use effects::{ChildSetup, World};
 use ledgers::Ledgers;
 use leftovers::Leftovers;
 use letterbox::Letterbox;
+use own_limits::OwnLimits;
 use reading::{Kept, Read};
 use telling::Telling;
 use trees::Trees;
@@ -195,9 +196,9 @@ impl Supervisor {
             dates: dates.known().clone(),
         };
         let first_effects = fleet.handle(began, now);
-        let open_files = descriptors::raise_open_files()?;
+        let limits = OwnLimits::change()?;
         let beginning = Beginning::Fresh(first_effects);
-        let (supervisor, handle) = Self::assemble(setup, fleet, ledgers, trees, open_files, now, beginning)?;
+        let (supervisor, handle) = Self::assemble(setup, fleet, ledgers, trees, limits, now, beginning)?;
         Ok((Self { leftovers, earlier, dates, ..supervisor }, handle))
     }
 
@@ -206,7 +207,7 @@ impl Supervisor {
         mut fleet: Fleet,
         ledgers: Ledgers,
         trees: Trees,
-        open_files: OpenFiles,
+        limits: OwnLimits,
         now: Now,
         beginning: Beginning,
     ) -> io::Result<(Self, Handle)> {
@@ -220,7 +221,7 @@ impl Supervisor {
         let (heard_sender, heard) = mpsc::unbounded_channel();
         let (read, reads) = mpsc::unbounded_channel();
         let (request_sender, requests) = mpsc::channel(REQUESTS);
-        let child = ChildSetup { image, child_args, environment, open_files };
+        let child = ChildSetup { image, child_args, environment, limits };
         let supervisor = Self {
             fleet,
             beginning,

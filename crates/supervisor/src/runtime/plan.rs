@@ -15,6 +15,7 @@ use super::effects::World;
 use super::environment::{OWN_VARIABLES, environment, inherited};
 use super::logs::tail::Stream;
 use super::logs::{Destination, destination};
+use super::own_limits::OwnLimits;
 use super::trees::{Kind, Tree};
 use crate::fleet::{RunFor, SlotId};
 
@@ -196,12 +197,18 @@ impl World {
         let env_files = process.env_files.iter();
         let mut limits = process.limits.clone();
         // The daemon has raised its own; some programs break above what they are used to.
-        limits.entry("nofile".to_owned()).or_insert((self.child.open_files.soft, self.child.open_files.hard));
+        let OwnLimits { open_files, cores } = self.child.limits;
+        limits.entry("nofile".to_owned()).or_insert((open_files.soft, open_files.hard));
+        // Workers hold secrets in memory and leave no core dumps, as the daemon does.
+        if matches!(group.work, Work::Program { .. } | Work::Schedule(_)) {
+            limits.entry("core".to_owned()).or_insert((cores.soft, cores.hard));
+        }
         Preparation {
             user,
             cwd: process.cwd.as_deref().map(filled),
             umask: Some(process.umask.unwrap_or(UMASK)),
             nice: process.nice,
+            no_new_privileges: process.no_new_privileges,
             limits,
             cgroup: None,
             env_files: env_files.map(|file| EnvFile { path: filled(&file.path), ..*file }).collect(),

@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use qfleet_model::time::Moment;
+use qfleet_os::clock;
 use qfleet_os::signal::Incoming;
 use qfleet_os::wall::WallClock;
-use qfleet_os::{clock, descriptors};
 use tokio::task::{spawn_blocking, yield_now};
 use tokio::time::{sleep, timeout};
 
@@ -222,9 +222,7 @@ impl Supervisor {
         self.world.output.finish();
         self.world.ledgers.tidy();
         self.world.trees.leave();
-        if let Err(error) = descriptors::restore_open_files(self.world.child.open_files) {
-            tracing::warn!("cannot set the limit of open files to what it was: {error}");
-        }
+        self.world.child.limits.restore();
     }
 }
 
