@@ -9,6 +9,7 @@ mod bounds;
 mod cluster;
 mod commands;
 mod crash;
+mod deployments;
 mod drain;
 mod first_process;
 mod jobs;
