@@ -66,7 +66,7 @@ build: ## build the optimised binary for distribution
 	@scripts/set-up.sh build
 	$(CARGO) build --profile dist --locked --bin qfleet
 
-install: build ## install binary, manual pages, completions and systemd unit below PREFIX
+install: build ## install binary, manual pages, completions and systemd units below PREFIX
 	install -D -m 755 "$(TARGET)/dist/qfleet" "$(DESTDIR)$(PREFIX)/bin/qfleet"
 	install -d "$(DESTDIR)$(PREFIX)/share/man/man1"
 	"$(TARGET)/dist/qfleet" man --out "$(DESTDIR)$(PREFIX)/share/man/man1"
@@ -77,6 +77,7 @@ install: build ## install binary, manual pages, completions and systemd unit bel
 	"$(TARGET)/dist/qfleet" completions fish >"$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/qfleet.fish"
 	install -d "$(DESTDIR)$(PREFIX)/lib/systemd/system"
 	sed 's|/usr/local/bin/|$(PREFIX)/bin/|' systemd/qfleet.service >"$(DESTDIR)$(PREFIX)/lib/systemd/system/qfleet.service"
+	install -m 644 systemd/qfleet.socket "$(DESTDIR)$(PREFIX)/lib/systemd/system/"
 
 clean: ## remove what was built
 	$(CARGO) clean

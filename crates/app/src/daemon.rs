@@ -14,7 +14,7 @@ use std::net::TcpListener;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,6 +36,7 @@ use crate::ctl::places;
 use crate::ctl::print::Printer;
 use crate::depth_watch;
 use crate::exit::Exit;
+use crate::given_doors::{GivenDoors, same_file};
 use crate::handover::{self, Handover, Outer, Written};
 use crate::logging;
 use crate::manifest_file;
@@ -59,7 +60,7 @@ impl NotStarted {
         Self { exit, why: why.into() }
     }
 
-    fn internal(doing: &str) -> impl FnOnce(io::Error) -> Self {
+    pub(crate) fn internal(doing: &str) -> impl FnOnce(io::Error) -> Self {
         move |error| Self::new(Exit::Internal, format!("cannot {doing}: {error}"))
     }
 }
@@ -90,8 +91,9 @@ fn start(options: &Options) -> Result<Exit, NotStarted> {
     }
 }
 
-/// Begins with nothing but a manifest.
+/// Begins with nothing but a manifest, and maybe the doors to it.
 fn begin(options: &Options) -> Result<Exit, NotStarted> {
+    let given = GivenDoors::take()?;
     let file = places::manifest(options, &Machine).map_err(|why| NotStarted::new(Exit::BadManifest, why))?;
     let manifest = manifest_file::read(&file)
         .map_err(|problems| NotStarted::new(Exit::BadManifest, problems.to_string()))?;
@@ -99,7 +101,7 @@ fn begin(options: &Options) -> Result<Exit, NotStarted> {
     let format = manifest.logging.format;
     let log = logging::start_apart(format, manifest.logging.level)
         .map_err(NotStarted::internal("start the log"))?;
-    Daemon { options, file, program, format, log, lock: None }.live_on(Life::Fresh(Box::new(manifest)))
+    Daemon { options, file, program, format, log, given, lock: None }.live_on(Life::Fresh(Box::new(manifest)))
 }
 
 /// Goes on where another program was.
@@ -116,7 +118,8 @@ fn take_over(options: &Options, handover: Handover) -> Result<Exit, NotStarted> 
     log.kept().resume(written.own_log.clone());
     let program = handover.program(&state).to_owned();
     let (file, format) = (written.file.clone(), written.format);
-    Daemon { options, file, program, format, log, lock: None }
+    let given = GivenDoors::default();
+    Daemon { options, file, program, format, log, given, lock: None }
         .live_on(Life::Taken(Box::new((handover, state, written))))
 }
 
@@ -138,6 +141,8 @@ struct Daemon<'a> {
     /// Of the log, which stays as it began.
     format: LogFormat,
     log: logging::Apart,
+    /// What is open without our doing.
+    given: GivenDoors,
     /// Shows others that we are here, and where.
     lock: Option<(PathBuf, Rc<InstanceLock>)>,
 }
@@ -206,7 +211,7 @@ impl Daemon<'_> {
             let socket = running.outer.socket.clone();
             Ok((running.live(&self.log).await?, socket))
         })?;
-        Place { socket }.leave();
+        Place { socket }.leave(self.given.path().is_none());
         Ok(lived)
     }
 
@@ -216,12 +221,12 @@ impl Daemon<'_> {
             tracing::warn!("{warning}");
         }
         let control = manifest.control.clone();
-        let place = Place::make(self.options, &control)?;
+        let place = Place::make(self.options, &control, self.given.path())?;
         if self.lock.as_ref().is_none_or(|(socket, _)| *socket != place.socket) {
             self.lock = Some((place.socket.clone(), Rc::new(place.lock()?)));
         }
         // Before anything of the supervisor's, which would have to be undone.
-        let (socket, tcp) = place.open(&control)?;
+        let (socket, tcp) = place.open(&control, &self.given)?;
         let outer = self.outer(&place, control, socket, tcp)?;
         let (supervisor, handle) = Supervisor::new(self.setup(manifest, &outer)?)
             .map_err(NotStarted::internal("prepare the supervisor"))?;
@@ -241,11 +246,15 @@ impl Daemon<'_> {
             handover.inherited.get(written.lock).map_err(NotStarted::internal("keep the instance lock"))?;
         self.lock = Some((place.socket.clone(), Rc::new(InstanceLock::from(lock))));
         let (socket, tcp) = match handover.doors(&written) {
-            Ok(doors) => doors,
+            Ok((socket, tcp)) => {
+                self.given = GivenDoors::carried(written.given, (&socket, &place.socket), tcp.as_ref())
+                    .map_err(NotStarted::internal("keep the sockets that were handed over"))?;
+                (socket, tcp)
+            }
             // Whoever is put back goes on with what there is.
             Err(error) if handover.is_given_back() => {
                 tracing::error!("the control socket is opened anew: {error}");
-                place.open(&written.control)?
+                place.open(&written.control, &self.given)?
             }
             Err(error) => return Err(NotStarted::internal("keep the control socket")(error)),
         };
@@ -275,6 +284,7 @@ impl Daemon<'_> {
             lock: lock.clone(),
             listener,
             tcp,
+            given: self.given.which(),
             own_log: self.log.kept(),
         }))
     }
@@ -352,8 +362,8 @@ struct Place {
 }
 
 impl Place {
-    /// Chooses the socket and makes its directory.
-    fn make(options: &Options, control: &Control) -> Result<Self, NotStarted> {
+    /// Chooses the socket, the one that was given if there is one, and makes its directory.
+    fn make(options: &Options, control: &Control, given: Option<&Path>) -> Result<Self, NotStarted> {
         let default = || {
             if users::am_root() {
                 return Some(PathBuf::from(places::SYSTEM_SOCKET));
@@ -363,6 +373,9 @@ impl Place {
         let from_environment =
             || Machine.env("QFLEET_SOCKET").filter(|path| !path.is_empty()).map(PathBuf::from);
         let chosen = options.socket.clone().or_else(from_environment).or_else(|| control.socket.clone());
+        if let Some(given) = given {
+            return Self::of_given(given, chosen.as_deref());
+        }
         let socket = chosen.or_else(default).ok_or_else(|| {
             NotStarted::new(
                 Exit::Taken,
@@ -379,6 +392,22 @@ impl Place {
             )?;
         }
         Ok(Self { socket })
+    }
+
+    /// The place of a socket that was given, where everybody looks for it.
+    fn of_given(given: &Path, chosen: Option<&Path>) -> Result<Self, NotStarted> {
+        match chosen.filter(|chosen| !same_file(chosen, given)) {
+            None => Ok(Self { socket: given.to_owned() }),
+            Some(chosen) => Err(NotStarted::new(
+                Exit::BadManifest,
+                format!(
+                    "the control socket handed over is `{}`, but `{}` is to be used; name the same in both (`ListenStream=` of \
+                     the socket unit, `control.socket` of the manifest)",
+                    given.display(),
+                    chosen.display()
+                ),
+            )),
+        }
     }
 
     fn beside(&self, suffix: &str) -> PathBuf {
@@ -406,8 +435,12 @@ impl Place {
         })
     }
 
-    /// Opens every door there is to be.
-    fn open(&self, control: &Control) -> Result<(UnixListener, Option<TcpListener>), NotStarted> {
+    /// Opens every door there is to be and that is not given.
+    fn open(
+        &self,
+        control: &Control,
+        given: &GivenDoors,
+    ) -> Result<(UnixListener, Option<TcpListener>), NotStarted> {
         let listen = |address| {
             TcpListener::bind(address).map_err(|error| {
                 NotStarted::new(
@@ -416,8 +449,15 @@ impl Place {
                 )
             })
         };
-        let tcp = control.listen.map(listen).transpose()?;
-        Ok((self.listen(control)?, tcp))
+        let tcp = match given.tcp(control)? {
+            None => control.listen.map(listen).transpose()?,
+            given => given,
+        };
+        let socket = match given.socket()? {
+            None => self.listen(control)?,
+            Some(given) => given,
+        };
+        Ok((socket, tcp))
     }
 
     fn listen(&self, control: &Control) -> Result<UnixListener, NotStarted> {
@@ -432,10 +472,10 @@ impl Place {
         })
     }
 
-    /// Removes the socket, and the directories of ledgers as far as they are empty: what lies there is still needed. The
+    /// Removes the socket if it is `ours`, and the directories of ledgers as far as they are empty: what lies there is still needed. The
     /// lock file stays, its lock is gone with us.
-    fn leave(&self) {
-        if let Err(error) = fs::remove_file(&self.socket) {
+    fn leave(&self, ours: bool) {
+        if ours && let Err(error) = fs::remove_file(&self.socket) {
             tracing::warn!("cannot remove `{}`: {error}", self.socket.display());
         }
         let folders = fs::read_dir(self.ledgers()).into_iter().flatten().flatten().map(|entry| entry.path());

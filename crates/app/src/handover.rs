@@ -18,6 +18,7 @@ use serde_json::{Value, json};
 
 use crate::daemon::NotStarted;
 use crate::exit::Exit;
+use crate::given_doors::Given;
 
 /// The daemon's own part of what is handed over.
 #[derive(Debug)]
@@ -32,6 +33,7 @@ pub(crate) struct Outer {
     pub(crate) lock: Rc<InstanceLock>,
     pub(crate) listener: UnixListener,
     pub(crate) tcp: Option<TcpListener>,
+    pub(crate) given: Given,
     pub(crate) own_log: OwnLog,
 }
 
@@ -46,6 +48,8 @@ pub(crate) struct Written {
     listener: RawFd,
     tcp: Option<RawFd>,
     #[serde(default)]
+    pub(crate) given: Given,
+    #[serde(default)]
     pub(crate) own_log: CarriedLog,
 }
 
@@ -59,6 +63,7 @@ impl Outside for Outer {
             lock: surviving.keep(&*self.lock),
             listener: surviving.keep(&self.listener),
             tcp: self.tcp.as_ref().map(|tcp| surviving.keep(tcp)),
+            given: self.given,
             own_log: self.own_log.carried(),
         })
     }

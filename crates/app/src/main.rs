@@ -6,6 +6,7 @@ mod ctl;
 mod daemon;
 mod depth_watch;
 mod exit;
+mod given_doors;
 mod handover;
 mod import;
 mod logging;

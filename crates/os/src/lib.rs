@@ -7,10 +7,11 @@
 //!
 //! | For the daemon | For a worker | For both |
 //! | --- | --- | --- |
-//! | [`spawn`], [`reap`], [`replace`], [`lock`], [`socket`], [`service`], [`users`], [`wall`], [`mask`], [`cores`] | [`prepare`], [`job_child`], [`locked_map`] | [`signal`], [`tree`], [`cgroup`], [`exit`], [`limits`], [`descriptors`], [`usage`], [`clock`] |
+//! | [`spawn`], [`reap`], [`replace`], [`lock`], [`socket`], [`activation`], [`service`], [`users`], [`wall`], [`mask`], [`cores`] | [`prepare`], [`job_child`], [`locked_map`] | [`signal`], [`tree`], [`cgroup`], [`exit`], [`limits`], [`descriptors`], [`usage`], [`clock`] |
 //!
 //! `unsafe` stands in two files: the raw system calls, and the mapped file.
 
+pub mod activation;
 pub mod cgroup;
 pub mod clock;
 pub mod cores;

@@ -30,6 +30,19 @@ fn the_systemd_unit_is_valid() {
 }
 
 #[test]
+fn the_socket_unit_is_valid_and_opens_the_daemons_usual_socket() {
+    let unit = std::fs::read_to_string(repository().join("systemd/qfleet.socket")).unwrap();
+    assert!(unit.lines().any(|line| line == "ListenStream=/run/qfleet/qfleet.sock"));
+    let place = Scratch::new();
+    let service = std::fs::read_to_string(repository().join("systemd/qfleet.service")).unwrap();
+    place.write("qfleet.service", service.replace("/usr/local/bin/qfleet", QFLEET));
+    let file = place.write("qfleet.socket", unit);
+    let output = Command::new("systemd-analyze").arg("verify").arg(&file).output().unwrap();
+    let said = text(&output.stderr);
+    assert!(output.status.success() && !said.contains("qfleet."), "{said}");
+}
+
+#[test]
 fn the_systemd_unit_grants_what_the_daemon_counts_on() {
     let unit = std::fs::read_to_string(repository().join("systemd/qfleet.service")).unwrap();
     let has = |setting: &str| unit.lines().any(|line| line == setting);
