@@ -225,6 +225,9 @@ impl Daemon<'_> {
         if self.lock.as_ref().is_none_or(|(socket, _)| *socket != place.socket) {
             self.lock = Some((place.socket.clone(), Rc::new(place.lock()?)));
         }
+        if self.given.path().is_none() {
+            place.vacant()?;
+        }
         // Before anything of the supervisor's, which would have to be undone.
         let (socket, tcp) = place.open(&control, &self.given)?;
         let outer = self.outer(&place, control, socket, tcp)?;
@@ -433,6 +436,20 @@ impl Place {
             };
             NotStarted::new(Exit::Taken, why)
         })
+    }
+
+    /// Refuses a socket at which somebody listens. We have the lock, so it is no daemon of ours.
+    fn vacant(&self) -> Result<(), NotStarted> {
+        if !socket::is_served(&self.socket) {
+            return Ok(());
+        }
+        let shown = self.socket.display();
+        Err(NotStarted::new(
+            Exit::Taken,
+            format!(
+                "another program listens at `{shown}` (`ss -xlp src {shown}` says which); end it, or name another `control.socket`"
+            ),
+        ))
     }
 
     /// Opens every door there is to be and that is not given.

@@ -7,17 +7,18 @@ use std::os::unix::fs::{FileTypeExt, OpenOptionsExt, PermissionsExt, chown};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
+use nix::errno::Errno;
 use nix::libc;
 use nix::sys::socket::{
-    AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, getsockopt, listen as start_listening,
-    socket, sockopt,
+    AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, connect, getsockopt,
+    listen as start_listening, socket, sockopt,
 };
 
 /// The longest path a client can connect to.
 pub const LONGEST_PATH: usize = 107;
 
 /// Listens on a unix stream socket at `path` with exactly `mode` and, if given, `group`. An old socket at that path is
-/// replaced in one step; hold the instance lock, or a living daemon loses its socket. The listener does not block.
+/// replaced in one step; hold the instance lock and ask [`is_served`], or somebody loses a socket in use. The listener does not block.
 ///
 /// # Errors
 /// The path is too long, taken by something that is no socket, or its directory cannot be written.
@@ -41,6 +42,16 @@ pub fn listen(path: &Path, mode: u32, group: Option<u32>) -> io::Result<UnixList
         let _ = fs::remove_file(&temporary);
     }
     listener
+}
+
+/// Whether a living process listens at `path`, as far as one may ask. Does not wait.
+#[must_use]
+pub fn is_served(path: &Path) -> bool {
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let Ok(asking) = socket(AddressFamily::Unix, SockType::Stream, flags, None) else { return false };
+    let Ok(address) = UnixAddr::new(path) else { return false };
+    // Would block: somebody is there, and busy.
+    matches!(connect(asking.as_raw_fd(), &address), Ok(()) | Err(Errno::EAGAIN))
 }
 
 fn check_path(path: &Path) -> io::Result<()> {

@@ -1,11 +1,14 @@
 //! Daemons that somebody started with odd things inherited.
 
 use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use qfleet_testkit::eventually;
+use nix::sys::signal::Signal;
+use qfleet_testkit::{Guarded, Scratch, eventually};
 
-use crate::support::{Fleet, SOON, children_of};
+use crate::support::{Fleet, QFLEET, SOON, children_of, text};
 
 /// Executes its arguments with signals blocked, as some service managers and languages start their children.
 const BLOCKED_SIGNALS: &str = "import os, signal, sys
@@ -42,6 +45,29 @@ fn files_of_a_daemon_started_with_any_mask_are_its_own_to_write_and_nobody_elses
         assert_eq!(ledgers, 0o711, "started with {mask}: workers of other users pass through to their own");
         assert_eq!(fleet.stop(), 0);
     }
+}
+
+#[test]
+fn a_socket_at_which_somebody_else_listens_is_left_to_them() {
+    let place = Scratch::new();
+    let socket = place.join("q.sock");
+    let others = UnixListener::bind(&socket).unwrap();
+    let manifest =
+        place.write("fleet.yaml", format!("programs: {{}}\ncontrol: {{socket: {}}}\n", socket.display()));
+    let mut run = Command::new(QFLEET);
+    run.arg("run").arg("-c").arg(&manifest).env_remove("QFLEET_SOCKET").stdin(Stdio::null());
+    let refused = run.output().unwrap();
+    let said = text(&refused.stderr) + &text(&refused.stdout);
+    assert_eq!(refused.status.code(), Some(73), "{said}");
+    assert!(said.contains("another program listens at"), "{said}");
+    UnixStream::connect(&socket).expect("it is theirs still");
+    // One that nobody serves any more is in nobody's way.
+    drop(others);
+    run.stdout(Stdio::null()).stderr(Stdio::null());
+    let mut daemon = Guarded::spawn(&mut run);
+    eventually(SOON, "the daemon's socket", || UnixStream::connect(&socket).ok());
+    daemon.signal(Signal::SIGTERM);
+    assert_eq!(daemon.wait(SOON).code(), Some(0));
 }
 
 #[test]

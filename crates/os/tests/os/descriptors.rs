@@ -24,6 +24,7 @@ pub const CASES: &[Case] = &[
     ("no_core_dump_is_left_until_that_is_taken_back", no_core_dump_is_left_until_that_is_taken_back),
     ("the_socket_has_its_mode_and_group", the_socket_has_its_mode_and_group),
     ("an_old_socket_is_replaced_and_nothing_else", an_old_socket_is_replaced_and_nothing_else),
+    ("a_served_socket_is_told_from_one_that_is_left", a_served_socket_is_told_from_one_that_is_left),
     ("a_socket_path_may_be_as_long_as_clients_can_reach", a_socket_path_may_be_as_long_as_clients_can_reach),
     ("the_peer_is_known", the_peer_is_known),
     ("without_a_daemon_there_is_no_link", without_a_daemon_there_is_no_link),
@@ -87,6 +88,20 @@ fn an_old_socket_is_replaced_and_nothing_else() {
     fs::set_permissions(&file, Permissions::from_mode(0o600)).unwrap();
     assert_eq!(socket::listen(&file, 0o600, None).unwrap_err().kind(), ErrorKind::AlreadyExists);
     assert_eq!(fs::read_to_string(&file).unwrap(), "precious");
+}
+
+fn a_served_socket_is_told_from_one_that_is_left() {
+    let scratch = tempfile::tempdir().unwrap();
+    let path = scratch.path().join("socket");
+    assert!(!socket::is_served(&path), "nothing is there");
+    let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+    // Also when nobody accepts, and no more may wait for it.
+    assert!((0..5000).all(|_| socket::is_served(&path)));
+    drop(listener);
+    assert!(!socket::is_served(&path), "nobody is there");
+    fs::remove_file(&path).unwrap();
+    fs::write(&path, "").unwrap();
+    assert!(!socket::is_served(&path), "it is no socket");
 }
 
 fn a_socket_path_may_be_as_long_as_clients_can_reach() {
