@@ -105,6 +105,7 @@ fn answers_come_late_in_drops_or_never() {
         stream.write_all(format!("GET {path} HTTP/1.1\r\n\r\n").as_bytes()).unwrap();
         read_until(&mut stream, end);
         assert!(asked.elapsed() >= Duration::from_millis(80), "{path}");
+        eventually(SOON, "the end of the request", || (receiver.in_hand() == 0).then_some(()));
     }
     let mut stream = connect(&receiver);
     stream.write_all(b"GET /never HTTP/1.1\r\n\r\n").unwrap();
