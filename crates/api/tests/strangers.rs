@@ -180,10 +180,44 @@ fn a_body_that_is_too_large_is_refused() {
     alive(&door);
 }
 
+/// A connection that has asked something, and stays.
+fn spoken(door: &Door) -> std::os::unix::net::UnixStream {
+    let mut stream = door.connect();
+    stream.write_all(b"GET /api/v1/pid HTTP/1.1\r\n\r\n").unwrap();
+    let mut first = [0; 12];
+    stream.read_exact(&mut first).unwrap();
+    assert_eq!(&first, b"HTTP/1.1 200");
+    stream
+}
+
+#[test]
+fn silent_connections_keep_nobody_out() {
+    // Nobody is let go because of the time: only because others come.
+    let limits = Limits { connections: 8, head_time: Duration::from_secs(1_000), ..Limits::default() };
+    let door = Door::with(NOTHING, limits);
+    let mut asked = spoken(&door);
+    let mut silent: Vec<_> = (0..50).map(|_| door.connect()).collect();
+    for stream in &mut silent {
+        let _closed = stream.write_all(b"GET /api/v1/pid HT");
+    }
+    for _ in 0..20 {
+        alive(&door);
+    }
+    // The oldest have gone, and the newest has its place still.
+    for stream in &mut silent[..40] {
+        assert_eq!(read_all(stream), "");
+    }
+    let newest = silent.last_mut().unwrap();
+    newest.write_all(b"TP/1.1\r\nConnection: close\r\n\r\n").unwrap();
+    assert!(read_all(newest).starts_with("HTTP/1.1 200 OK\r\n"));
+    asked.write_all(b"GET /api/v1/version HTTP/1.1\r\nConnection: close\r\n\r\n").unwrap();
+    assert!(read_all(&mut asked).contains("\"protocol\":1"), "whoever has asked something stays");
+}
+
 #[test]
 fn one_connection_too_many_is_turned_away() {
     let door = Door::with(NOTHING, Limits { connections: 3, ..Limits::default() });
-    let held: Vec<_> = (0..3).map(|_| door.connect()).collect();
+    let held: Vec<_> = (0..3).map(|_| spoken(&door)).collect();
     eventually(SOON, "the fourth to be turned away", || {
         let text = door.send(b"GET /api/v1/pid HTTP/1.1\r\nConnection: close\r\n\r\n");
         text.starts_with("HTTP/1.1 503 ").then_some(text)

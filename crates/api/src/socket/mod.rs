@@ -3,6 +3,7 @@
 pub mod client;
 mod file_tail;
 mod patient;
+mod room;
 mod routes;
 pub mod server;
 mod stray;

@@ -8,7 +8,6 @@ use std::io::{self, Write};
 use std::net::{SocketAddr, TcpListener as StdTcpListener};
 use std::os::unix::net::UnixListener as StdListener;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -20,13 +19,14 @@ use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
-use tokio::sync::{Notify, Semaphore, watch};
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use crate::access::{Gate, Peer, Refused};
 use crate::dispatch::Dispatch;
 use crate::socket::patient::Patient;
+use crate::socket::room::{Guest, Room};
 use crate::socket::routes::{self, Body};
 use crate::socket::stray::Stray;
 use crate::socket::supervisord::plain;
@@ -55,7 +55,8 @@ impl From<StdListener> for Doors {
 /// What one client may cost.
 #[derive(Debug, Clone)]
 pub struct Limits {
-    /// Connections at once; more are turned away with 503.
+    /// Connections at once that have sent the head of a request; more are turned away with 503. Those that have sent none
+    /// have the places that are left, and lose them to newer ones.
     pub connections: usize,
     /// Bytes of a request's head.
     pub head: usize,
@@ -180,7 +181,7 @@ async fn serve(
     dispatch: Dispatch,
     mut stopped: watch::Receiver<Option<Duration>>,
 ) {
-    let room = Arc::new(Semaphore::new(limits.connections));
+    let room = Room::new(limits.connections);
     let mut open = JoinSet::new();
     let grace = loop {
         tokio::select! {
@@ -191,16 +192,16 @@ async fn serve(
                 }
             }
             accepted = listeners.accept() => match accepted {
-                Ok(came) => match Arc::clone(&room).try_acquire_owned() {
-                    Ok(place) => {
+                Ok(came) => match room.enter() {
+                    Some(mut guest) => {
                         let (limits, dispatch, stopped) = (Arc::clone(&limits), dispatch.clone(), stopped.clone());
                         let gate = Arc::clone(&listeners.gate);
                         open.spawn(async move {
-                            welcome(came, gate, &limits, dispatch, stopped).await;
-                            drop(place);
+                            guest.sit().await;
+                            welcome(came, &guest, gate, &limits, dispatch, stopped).await;
                         });
                     }
-                    Err(_) => turn_away(came),
+                    None => turn_away(came),
                 },
                 // Most likely out of descriptors: there is nothing to accept with until something else is closed.
                 Err(error) => {
@@ -223,6 +224,7 @@ async fn told_to_stop(stopped: &mut watch::Receiver<Option<Duration>>) -> Durati
 /// Serves one connection to its end, as that of whoever came in by this door.
 async fn welcome(
     came: Came,
+    guest: &Guest,
     gate: Arc<Gate>,
     limits: &Limits,
     dispatch: Dispatch,
@@ -236,7 +238,7 @@ async fn welcome(
                 return;
             };
             let answer = async move |request| routes::answer(&dispatch, &peer, body_time, request).await;
-            converse(stream, limits, stopped, answer).await;
+            converse(stream, guest, limits, stopped, answer).await;
         }
         Came::Remote(stream, from) => {
             // Answers are written as a whole; waiting for more to send along would only make them late.
@@ -248,7 +250,7 @@ async fn welcome(
                 }
                 Err(refused) => refuse(refused, from, body_time, request).await,
             };
-            converse(stream, limits, stopped, answer).await;
+            converse(stream, guest, limits, stopped, answer).await;
         }
     }
 }
@@ -281,13 +283,17 @@ async fn refuse(
 /// Serves one connection to its end.
 async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
     stream: S,
+    guest: &Guest,
     limits: &Limits,
     mut stopped: watch::Receiver<Option<Duration>>,
     answer: impl AsyncFn(Request<Incoming>) -> Response<Body>,
 ) {
-    let (answer, begun, has_begun) = (&answer, &Notify::new(), &AtomicBool::new(false));
+    let (answer, begun) = (&answer, &Notify::new());
     let service = service_fn(move |request| async move {
-        has_begun.store(true, Ordering::Relaxed);
+        if !guest.speak() {
+            // Nothing of what he wants is begun; the connection ends at once.
+            std::future::pending::<()>().await;
+        }
         begun.notify_one();
         Ok::<_, std::convert::Infallible>(answer(request).await)
     });
@@ -298,10 +304,15 @@ async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
         .serve_connection(TokioIo::new(Patient::new(Stray::new(stream), limits.unread_time)), service);
     let mut connection = std::pin::pin!(connection);
     let result = tokio::select! {
+        biased;
+        () = guest.sent_away() => {
+            tracing::debug!("a silent control connection was closed for another one");
+            return;
+        }
         result = connection.as_mut() => result,
         _ = told_to_stop(&mut stopped) => {
             let came_just_now = async {
-                if !has_begun.load(Ordering::Relaxed) {
+                if !guest.has_spoken() {
                     let _ = timeout(FIRST_WORD, begun.notified()).await;
                 }
             };
