@@ -45,6 +45,9 @@ use crate::stop_limit;
 use crate::watch;
 use crate::world::Machine;
 
+/// How long files that are still being read may take when the daemon ends.
+const LAST_READS: Duration = Duration::from_millis(500);
+
 /// How long requests under way may take when another program takes our place: whoever asks meanwhile waits at the door.
 const CLOSING: Duration = Duration::from_millis(300);
 
@@ -194,7 +197,7 @@ impl Daemon<'_> {
             (Err(NotStarted { why, .. }), Life::Taken(taken)) => return Err(taken.0.give_back(&why)),
             (Err(error), Life::Fresh(_)) => return Err(error),
         };
-        let (lived, socket) = runtime.block_on(async {
+        let lived = runtime.block_on(async {
             let running = match life {
                 Life::Fresh(manifest) => self.begin(*manifest)?,
                 Life::Taken(taken) => {
@@ -210,7 +213,10 @@ impl Daemon<'_> {
             };
             let socket = running.outer.socket.clone();
             Ok((running.live(&self.log).await?, socket))
-        })?;
+        });
+        // Whoever reads a file that never answers is not waited for. What is written at the end was waited for before.
+        runtime.shutdown_timeout(LAST_READS);
+        let (lived, socket) = lived?;
         Place { socket }.leave(self.given.path().is_none());
         Ok(lived)
     }

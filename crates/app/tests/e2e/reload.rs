@@ -1,5 +1,10 @@
 //! A new manifest for a running fleet: only what changed is touched.
 
+use std::fs::OpenOptions;
+use std::os::unix::fs::OpenOptionsExt;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
 use qfleet_testkit::{Answer, Receiver, RedisServer, Scratch, eventually};
 
 use crate::support::{Fleet, QFLEET, SOON, payload, push, text};
@@ -49,7 +54,7 @@ fn reload_adds_removes_and_changes_and_leaves_the_rest_alone() {
     assert_eq!(fleet.pid_of("grows:grows_00"), grows, "growing only adds");
     assert_ne!(fleet.pid_of("idle"), idle, "a changed command needs a new process");
     fleet.ok(&["stop", "kept"]);
-    fleet.signal(nix::sys::signal::Signal::SIGHUP);
+    fleet.signal(Signal::SIGHUP);
     fleet.ok(&["reload"]);
     assert_eq!(fleet.state("kept:kept_00"), "STOPPED", "a stop survives a reload");
     assert_eq!(fleet.stop(), 0);
@@ -142,4 +147,24 @@ fn a_manifest_cut_to_nothing_or_read_from_a_pipe_ends_no_process() {
     fleet.rewrite("programs: {}\n");
     assert!(fleet.ok(&["reload"]).contains("steady: removed"));
     assert_eq!(fleet.stop(), 0);
+}
+
+#[test]
+fn a_file_that_never_answers_keeps_the_daemon_from_nothing() {
+    let programs = "programs:\n  steady: {command: sleep 1000, startsecs: 0}\n";
+    let mut fleet = Fleet::start_and_wait(programs);
+    let pipe = fleet.dir.join("password");
+    nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let secret = format!("redis: {{url: 'redis://127.0.0.1:1/0', password-file: '{}'}}\n", pipe.display());
+    fleet.rewrite(&format!("{secret}{programs}"));
+    fleet.signal(Signal::SIGHUP);
+    // Opened for somebody who waits for it, and then nothing is ever written.
+    let writer = eventually(SOON, "the daemon to read it", || {
+        OpenOptions::new().write(true).custom_flags(nix::libc::O_NONBLOCK).open(&pipe).ok()
+    });
+    assert_eq!(fleet.state("steady"), "RUNNING");
+    let began = Instant::now();
+    assert_eq!(fleet.stop(), 0);
+    assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
+    drop(writer);
 }
