@@ -36,6 +36,7 @@ pub const CASES: &[Case] = &[
         "hundreds_start_and_end_quickly_and_then_cost_nothing",
         hundreds_start_and_end_quickly_and_then_cost_nothing,
     ),
+    ("a_thousand_restarts_leave_nothing_behind", a_thousand_restarts_leave_nothing_behind),
 ];
 
 const SLEEPER: &str = "programs: {sleeper: {command: sleep 1000, startsecs: 0}}";
@@ -342,6 +343,41 @@ fn hundreds_start_and_end_quickly_and_then_cost_nothing() {
         tester.shutdown();
     });
     assert_eq!(code, 0);
+}
+
+fn a_thousand_restarts_leave_nothing_behind() {
+    const AT_ONCE: usize = 20;
+    // The output of each is read, and each leaves somebody behind who has it open, too.
+    let manifest = format!(
+        "programs: {{many: {{command: \"sh -c 'sleep 1000 & echo up; wait'\", startsecs: 0, numprocs: {AT_ONCE}}}}}"
+    );
+    let code = daemon(&manifest, |tester| {
+        tester.until_up();
+        let again = || {
+            let results = tester.told(Command::Restart { names: names("many"), now: true, batch: None });
+            assert_eq!(results.len(), AT_ONCE, "{results:?}");
+            tester.until_up();
+        };
+        // What is made once and stays has been made after the first ones.
+        again();
+        let (before, first) = (settled(AT_ONCE), tester.process("many:many_00").pid);
+        (0..1_000 / AT_ONCE).for_each(|_| again());
+        assert_ne!(tester.process("many:many_00").pid, first);
+        until("as many descriptors as before", || (settled(AT_ONCE) == before).then_some(()));
+        tester.shutdown();
+    });
+    assert_eq!(code, 0);
+}
+
+/// How many descriptors we have, once there are so many children and none has ended.
+fn settled(children: usize) -> usize {
+    let own = std::process::id();
+    until("the end of all that have ended", || {
+        let list = fs::read_to_string(format!("/proc/{own}/task/{own}/children")).unwrap();
+        let pids: Vec<i32> = list.split_whitespace().map(|pid| pid.parse().unwrap()).collect();
+        (pids.len() == children && pids.iter().all(|pid| alive(*pid))).then_some(())
+    });
+    fs::read_dir("/proc/self/fd").unwrap().count()
 }
 
 /// How often the loop's thread has gone to sleep so far.
