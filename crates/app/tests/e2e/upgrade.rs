@@ -19,8 +19,8 @@ const ROUNDS: usize = 10;
 /// Between two questions for the status.
 const POLL: Duration = Duration::from_millis(50);
 
-/// The promise is one second; a machine that runs other tests beside is given more.
-const ANSWER: Duration = Duration::from_secs(3);
+/// What is promised.
+const ANSWER: Duration = Duration::from_secs(1);
 
 /// Prints its numbered lines, now and then with a pause in the middle of one.
 const TICKER: &str = "i=0; while :; do i=$((i+1)); printf 'tick '; sleep 0.01; echo $i; done";
@@ -79,7 +79,8 @@ fn ten_times_under_load(keeps: bool, act: impl Fn(&Fleet, usize)) {
         });
         let sampler = scope.spawn(|| {
             let (mut samples, mut slowest) = (0, Duration::ZERO);
-            while !done.load(Ordering::SeqCst) {
+            // What is done may be done before somebody has looked.
+            while samples < 3 || !done.load(Ordering::SeqCst) {
                 let asked = Instant::now();
                 let list = fleet.status();
                 slowest = slowest.max(asked.elapsed());
@@ -99,7 +100,7 @@ fn ten_times_under_load(keeps: bool, act: impl Fn(&Fleet, usize)) {
         done.store(true, Ordering::SeqCst);
         let (samples, slowest) = sampler.join().unwrap();
         assert!(acted.is_ok(), "{}", fleet.log());
-        assert!(samples > 2 && slowest < ANSWER, "{samples} samples, the slowest took {slowest:?}");
+        assert!(slowest < ANSWER, "the slowest of {samples} answers took {slowest:?}");
         producer.join().unwrap()
     });
     receiver.wait_for(jobs, SOON);
