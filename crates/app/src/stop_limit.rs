@@ -2,6 +2,7 @@
 //! The daemon looks once when it begins, on a thread of its own, and says what does not fit; without systemd, or when that
 //! does not answer, nothing is said and nothing is lost.
 
+use std::ffi::OsString;
 use std::fs;
 use std::io::Read;
 use std::process::{Command, Stdio};
@@ -29,6 +30,9 @@ const ASK: [&str; 6] = [
     "--no-pager",
     "--property=MainPID,NotifyAccess,TimeoutStopUSec,KillMode",
 ];
+
+/// What it needs of our variables to find systemd.
+const FOR_SYSTEMCTL: [&str; 3] = ["PATH", "XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS"];
 
 /// Longer than any answer to that.
 const LONGEST_ANSWER: u64 = 4096;
@@ -85,7 +89,8 @@ fn say(manifest: &Manifest, file: &str, limit: &StopLimit) {
 fn own_unit() -> Option<Unit> {
     let groups = fs::read_to_string("/proc/self/cgroup").ok()?;
     let (name, of_user) = unit_name(&groups)?;
-    let unit = Unit::parse(name, &ask(name, of_user)?);
+    let variables = FOR_SYSTEMCTL.iter().filter_map(|name| Some((*name, std::env::var_os(name)?)));
+    let unit = Unit::parse(name, &ask(name, of_user, &variables.collect::<Vec<_>>())?);
     (unit.main_pid == Some(std::process::id())).then_some(unit)
 }
 
@@ -99,12 +104,10 @@ fn unit_name(groups: &str) -> Option<(&str, bool)> {
     Some((name, of_user))
 }
 
-fn ask(name: &str, of_user: bool) -> Option<String> {
+fn ask(name: &str, of_user: bool, variables: &[(&str, OsString)]) -> Option<String> {
     let mut command = Command::new("timeout");
     command.args(ASK).args(of_user.then_some("--user")).args(["--", name]).env_clear();
-    for variable in ["PATH", "XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS"] {
-        command.envs(std::env::var_os(variable).map(|value| (variable, value)));
-    }
+    command.envs(variables.iter().map(|(name, value)| (name, value)));
     let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().ok()?;
     let mut answer = String::new();
     child.stdout?.take(LONGEST_ANSWER).read_to_string(&mut answer).ok()?;
@@ -228,6 +231,23 @@ mod tests {
         // An older one that does not know the keys, or a message in their place.
         assert_eq!(Unit::parse("", "no such unit"), Unit::default());
         assert_eq!(Unit::default().limit(), None);
+    }
+
+    #[test]
+    fn systemctl_is_asked_with_a_limit_and_may_be_absent() {
+        let place = tempfile::tempdir().unwrap();
+        let path = OsString::from(format!("{}:/usr/bin:/bin", place.path().display()));
+        let program = place.path().join("systemctl");
+        // In place of the real one, which has nothing to ask on a machine without systemd.
+        fs::write(&program, "#!/bin/sh\necho \"$@\"\nenv\necho MainPID=812\n").unwrap();
+        fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        let answer = ask("q.service", true, &[("PATH", path)]).unwrap();
+        assert!(answer.contains("KillMode --user -- q.service\n"), "{answer}");
+        assert!(!answer.contains("CARGO"), "it gets what it needs and no more: {answer}");
+        assert_eq!(Unit::parse("q.service", &answer).main_pid, Some(812));
+
+        let nowhere = [("PATH", OsString::from(place.path().join("none")))];
+        assert_eq!(ask("q.service", false, &nowhere), None, "without `timeout`");
     }
 
     #[test]
