@@ -172,7 +172,9 @@ impl Asked<'_> {
                 let mut chunk = reader.tail(bytes);
                 if let Some(lines) = self.number("lines")? {
                     if before_last_lines(&chunk.bytes, lines) == 0
-                        && let Some(further_back) = file_tail::last_lines(self.dispatch, &reader, lines).await
+                        && let kept = chunk.bytes.clone()
+                        && let Some(further_back) =
+                            file_tail::last_lines(self.dispatch, &reader, lines, kept).await
                     {
                         // Whoever comes again goes on behind what memory has, whatever is in the file.
                         let end = chunk.at + length(&chunk.bytes);
