@@ -351,8 +351,8 @@ const PROGRAM_INSTEAD: &[(&str, &str)] = &[
 /// How it is found out that a program is ready.
 pub const READY: Table = Table {
     section: "programs.NAME.ready",
-    known: &[&["tcp", "http", "interval", "timeout", "within"]],
-    later: &["notify", "command"],
+    known: &[&["tcp", "http", "notify", "interval", "timeout", "within"]],
+    later: &["command"],
     instead: &[("url", "write `http`"), ("port", "write `tcp: \"127.0.0.1:PORT\"`")],
 };
 

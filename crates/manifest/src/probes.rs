@@ -26,11 +26,21 @@ pub struct Probe {
     pub timeout: Duration,
 }
 
+/// What shows that a program is ready.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Sign {
+    /// This succeeds.
+    Probe(Probe),
+    /// It says so itself, by `READY=1` to the socket in its `NOTIFY_SOCKET`.
+    Notify,
+}
+
 /// When a program counts as started.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ready {
     /// How it is found out.
-    pub probe: Probe,
+    pub sign: Sign,
     /// How long it has; then the start has failed.
     pub within: Duration,
 }

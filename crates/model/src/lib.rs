@@ -8,7 +8,7 @@
 //! | [`job`], [`outcome`], [`backoff`] | [`retry`]: from an outcome to a verdict |
 //! | [`name`], [`start`], [`snapshot`] | [`process`]: the life of one process; [`rollout`], [`turns`]: a rolling restart, and who is replaced when; [`budget`]: how long the end may take; [`crash_loop`]: one worker on trial |
 //! | [`command`], [`link`], [`frame`] | [`cron`], [`schedule`]: when a schedule runs |
-//! | [`observation`] | [`scale`]: how many workers a queue should have |
+//! | [`observation`], [`notice`] | [`scale`]: how many workers a queue should have |
 
 pub mod backoff;
 pub mod budget;
@@ -19,6 +19,7 @@ pub mod frame;
 pub mod job;
 pub mod link;
 pub mod name;
+pub mod notice;
 pub mod observation;
 pub mod outcome;
 pub mod process;

@@ -4,6 +4,7 @@
 //! older one that was not looked at yet. So a fast watcher cannot flood the loop, and nothing is lost by that. Who
 //! watches keeps count of what has to be counted.
 
+use crate::notice::Notice;
 use crate::process::Pid;
 use crate::scale::Backlog;
 
@@ -27,6 +28,13 @@ pub enum Observation {
         question: Question,
         /// Nothing, if it is as it should be.
         trouble: Option<ProbeTrouble>,
+    },
+    /// What a program has said of itself so far.
+    Notified {
+        /// Which child.
+        pid: Pid,
+        /// All of it: what was true once stays.
+        notice: Notice,
     },
     /// What a program and its children have in memory for themselves.
     Memory {
@@ -64,6 +72,8 @@ pub enum Subject {
     Backlog(String),
     /// This question about the process of this name.
     Probed(String, Question),
+    /// What this child says of itself.
+    Notified(Pid),
     /// The memory of the process of this name.
     Memory(String),
 }
@@ -75,6 +85,7 @@ impl Observation {
         match self {
             Self::Backlog { group, .. } => Subject::Backlog(group.clone()),
             Self::Probed { process, question, .. } => Subject::Probed(process.clone(), *question),
+            Self::Notified { pid, .. } => Subject::Notified(*pid),
             Self::Memory { process, .. } => Subject::Memory(process.clone()),
         }
     }

@@ -7,7 +7,7 @@
 //!
 //! | For the daemon | For a worker | For both |
 //! | --- | --- | --- |
-//! | [`spawn`], [`reap`], [`replace`], [`lock`], [`socket`], [`activation`], [`service`], [`users`], [`wall`], [`mask`], [`cores`] | [`prepare`], [`job_child`], [`locked_map`] | [`signal`], [`tree`], [`cgroup`], [`exit`], [`limits`], [`descriptors`], [`usage`], [`clock`] |
+//! | [`spawn`], [`reap`], [`replace`], [`lock`], [`socket`], [`activation`], [`service`], [`notices`], [`users`], [`wall`], [`mask`], [`cores`] | [`prepare`], [`job_child`], [`locked_map`] | [`signal`], [`tree`], [`cgroup`], [`exit`], [`limits`], [`descriptors`], [`usage`], [`clock`] |
 //!
 //! `unsafe` stands in two files: the raw system calls, and the mapped file.
 
@@ -23,6 +23,7 @@ pub mod limits;
 pub mod lock;
 pub mod locked_map;
 pub mod mask;
+pub mod notices;
 pub mod prepare;
 mod raw;
 pub mod reap;

@@ -54,7 +54,7 @@ pub fn is_served(path: &Path) -> bool {
     matches!(connect(asking.as_raw_fd(), &address), Ok(()) | Err(Errno::EAGAIN))
 }
 
-fn check_path(path: &Path) -> io::Result<()> {
+pub(crate) fn check_path(path: &Path) -> io::Result<()> {
     let shown = path.display();
     if path.as_os_str().len() > LONGEST_PATH {
         let text = format!("`{shown}` is longer than the {LONGEST_PATH} bytes a socket path may have");

@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
-use qfleet_manifest::probes::{Health, Probe, Ready, Target};
+use qfleet_manifest::probes::{Health, Probe, Ready, Sign, Target};
 use qfleet_manifest::queue::FailedJobs;
 use qfleet_manifest::settings::{
     Autorestart, Group, Missed, Overall, Overlap, ProcessSettings, ScheduleSettings, Work, WorkerSettings,
@@ -16,6 +16,7 @@ use qfleet_manifest::settings::{
 use qfleet_model::command::{Command, Refusal, Reply, Trouble};
 use qfleet_model::link::{FromChild, JobRef, Recycle, Report};
 use qfleet_model::name::Selector;
+use qfleet_model::notice::Notice;
 use qfleet_model::observation::{Observation, ProbeTrouble, Question};
 use qfleet_model::scale::{Backlog, Budget, Rule, Target as ScaleTarget};
 use qfleet_model::snapshot::{Exit, GroupKind, StateWord};
@@ -795,7 +796,7 @@ impl World {
     }
 
     fn anything(&mut self) {
-        match self.random.u8(0..44) {
+        match self.random.u8(0..45) {
             0 => {
                 let names = self.some_names();
                 self.ask(Command::Start { names });
@@ -843,6 +844,7 @@ impl World {
             39 => self.set_clock(),
             40 => self.upgrade(),
             41 | 42 => self.probe(),
+            43 => self.speak(),
             31..=33 => {
                 self.spawn_next();
             }
@@ -879,6 +881,18 @@ impl World {
         let fails = !self.calm && self.random.u8(0..3) == 0;
         let trouble = fails.then(|| ProbeTrouble { why: "it does not answer".to_owned(), times });
         self.handle(Event::Observed(Observation::Probed { process, pid, question, trouble }));
+    }
+
+    /// Programs say how they are, whether anybody waits for it or not.
+    fn speak(&mut self) {
+        let of_web = self.published.processes.iter().filter(|it| it.view.group == "web");
+        let pids: Vec<i32> = of_web.filter_map(|it| it.view.pid).collect();
+        for pid in pids {
+            let ready = self.calm || self.random.u8(0..3) == 0;
+            let status = self.random.bool().then(|| "reading its rules".to_owned());
+            let notice = Notice { ready, status };
+            self.handle(Event::Observed(Observation::Notified { pid, notice }));
+        }
     }
 
     /// The wall clock goes back by less than the shortest interval of a schedule, or forward by anything.
@@ -924,6 +938,7 @@ impl World {
             if self.random.u8(0..8) == 0 && self.exit.is_none() {
                 self.all_become_ready();
                 self.probe();
+                self.speak();
                 while self.published.processes.iter().any(|it| it.watches.iter().any(is_readiness)) {
                     self.probe();
                 }
@@ -999,7 +1014,11 @@ fn some_probe() -> Probe {
 }
 
 fn ready() -> Ready {
-    Ready { probe: some_probe(), within: Duration::from_secs(60) }
+    Ready { sign: Sign::Probe(some_probe()), within: Duration::from_secs(60) }
+}
+
+fn notify() -> Ready {
+    Ready { sign: Sign::Notify, ..ready() }
 }
 
 fn health() -> Health {
@@ -1094,6 +1113,58 @@ fn a_program_is_waited_for_until_it_is_ready() {
     assert_eq!(world.state_of("after"), StateWord::Running);
 }
 
+#[test]
+fn a_program_says_itself_that_it_is_ready() {
+    let mut web = program("web", 1);
+    web.process.ready = Some(notify());
+    web.process.startsecs = Duration::from_secs(10);
+    let mut world = World::new(23, vec![web]);
+    world.calm = true;
+    world.handle(began(vec![], vec![]));
+    let pid = world.pid_of("web");
+    let told = |world: &World| {
+        let status = render(&world.published, world.now, &jiff::tz::TimeZone::UTC);
+        (status.processes[0].state, status.processes[0].description.clone())
+    };
+    let starting = |text: &str| (StateWord::Starting, text.to_owned());
+    let say = |world: &mut World, pid: i32, ready: bool, status: Option<&str>| {
+        let notice = Notice { ready, status: status.map(str::to_owned) };
+        world.handle(Event::Observed(Observation::Notified { pid, notice }));
+    };
+    assert_eq!(told(&world), starting("not ready yet: waiting for its `READY=1`"));
+    say(&mut world, pid, false, Some("reading its rules"));
+    assert_eq!(told(&world), starting("not ready yet: reading its rules"));
+    say(&mut world, pid + 1, true, None);
+    world.pass_time(Duration::from_secs(20));
+    assert_eq!(told(&world), starting("not ready yet: reading its rules"), "`startsecs` is not enough");
+    // Its words may come before it is seen that it was executed.
+    say(&mut world, pid, true, None);
+    say(&mut world, pid, false, Some("takes requests"));
+    assert_eq!(told(&world), starting(""), "what it says now is nothing to wait for");
+    world.handle(Event::LinkClosed { pid });
+    assert_eq!(told(&world).0, StateWord::Running);
+    say(&mut world, pid, false, Some("takes requests"));
+    say(&mut world, pid, true, None);
+    world.pass_time(Duration::from_secs(100));
+    assert_eq!(told(&world).0, StateWord::Running);
+    assert_eq!(world.pid_of("web"), pid, "it is not taken for unhealthy");
+}
+
+#[test]
+fn a_program_that_does_not_say_that_it_is_ready_has_failed() {
+    let mut web = program("web", 1);
+    web.process.ready = Some(notify());
+    let mut world = World::new(23, vec![web]);
+    world.calm = true;
+    world.handle(began(vec![], vec![]));
+    let pid = world.pid_of("web");
+    world.handle(Event::LinkClosed { pid });
+    world.pass_time(Duration::from_secs(59));
+    assert!(!world.children[&pid].asked);
+    world.pass_time(Duration::from_secs(2));
+    assert!(world.children[&pid].asked);
+}
+
 fn some_groups(with_schedules: bool) -> Vec<Group> {
     let mut last = queue("last", 2);
     last.process.priority = 1000;
@@ -1104,7 +1175,7 @@ fn some_groups(with_schedules: bool) -> Vec<Group> {
     messages.process.depends_on = vec!["redis".to_owned()];
     let mut web = program("web", 1);
     web.process.depends_on = vec!["cron".to_owned(), "redis".to_owned()];
-    web.process.ready = Some(ready());
+    web.process.ready = Some(notify());
     web.process.memory = Some(1 << 20);
     let mut cron = program("cron", 2);
     cron.process.health = Some(health());

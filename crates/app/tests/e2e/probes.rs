@@ -1,6 +1,9 @@
 //! Readiness, health and memory of programs, with the real daemon, real ports and a real Redis.
 
 use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixDatagram;
+use std::path::PathBuf;
 
 use qfleet_testkit::eventually;
 
@@ -116,5 +119,84 @@ fn one_that_takes_too_much_memory_is_replaced() {
         (process["state"] == "RUNNING" && process["pid"] != first).then_some(())
     });
     assert!(fleet.log().contains("wants to be replaced: `memory` reached"), "{}", fleet.log());
+    assert_eq!(fleet.stop(), 0);
+}
+
+/// Says what it is doing, and that it is ready when there is a file `go`; by another process, as a script would.
+const SPEAKER: &str = r#"
+import os, socket, sys, time
+def say(text):
+    if os.fork() == 0:
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM).sendto(text, os.environ["NOTIFY_SOCKET"])
+        os._exit(0)
+    os.wait()
+say(b"STATUS=reading its rules")
+while not os.path.exists(sys.argv[1]):
+    time.sleep(0.02)
+say(b"READY=1\nSTATUS=takes requests")
+time.sleep(1000)
+"#;
+
+/// Sockets of programs that lie in the state directory, which a daemon removes at its end.
+fn sockets(fleet: &Fleet) -> Vec<PathBuf> {
+    let entries = fleet.dir.join("q.sock.slots").read_dir().into_iter().flatten();
+    let paths = entries.map(|entry| entry.unwrap().path());
+    paths.filter(|path| path.file_name().unwrap().to_str().unwrap().starts_with(".notify.")).collect()
+}
+
+#[test]
+fn one_says_itself_that_it_is_ready_and_nobody_says_it_in_its_place() {
+    let mut fleet = Fleet::start(
+        "programs:
+  gateway:
+    command: [sh, -c, 'until test -s {dir}/speaker.py; do sleep 0.02; done; exec python3 {dir}/speaker.py {dir}/go']
+    ready: notify
+    startsecs: 0
+  after: {command: sleep 1000, depends-on: [gateway], startsecs: 0}
+  other: {command: \"sh -c 'echo is=$${NOTIFY_SOCKET-unset}; exec sleep 1000'\", startsecs: 0}
+",
+    );
+    fleet.dir.write("speaker.py", SPEAKER);
+    let told = |fleet: &Fleet, name: &str| fleet.process(name)["description"].as_str().unwrap().to_owned();
+    eventually(SOON, "its status", || {
+        (told(&fleet, "gateway") == "not ready yet: reading its rules").then_some(())
+    });
+    assert_eq!(told(&fleet, "after"), "waiting for `gateway`");
+    let socket = sockets(&fleet).pop().unwrap();
+    assert_eq!(socket.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+    UnixDatagram::unbound().unwrap().send_to(b"READY=1", &socket).unwrap();
+    eventually(SOON, "the warning", || fleet.log().contains("is not believed").then_some(()));
+    assert_eq!(fleet.state("gateway"), "STARTING");
+    let pid = fleet.pid_of("gateway");
+    fleet.ok(&["upgrade"]);
+    assert_eq!(fleet.state("gateway"), "STARTING");
+    assert_eq!(sockets(&fleet), [socket]);
+    fleet.dir.write("go", "");
+    fleet.wait_state("gateway", "RUNNING");
+    assert_eq!(fleet.pid_of("gateway"), pid, "the same process");
+    fleet.wait_state("after", "RUNNING");
+    assert!(fleet.log().contains("is=unset"), "only who speaks has a socket: {}", fleet.log());
+    fleet.ok(&["restart", "gateway"]);
+    assert_ne!(fleet.pid_of("gateway"), pid);
+    fleet.kill9();
+    assert_eq!(sockets(&fleet).len(), 1, "a killed daemon leaves it");
+    fleet.start_another();
+    fleet.wait_state("after", "RUNNING");
+    assert_eq!(fleet.stop(), 0, "{}", fleet.log());
+    assert!(sockets(&fleet).is_empty(), "{:?}", sockets(&fleet));
+}
+
+#[test]
+fn one_that_does_not_say_that_it_is_ready_is_given_up() {
+    let mut fleet = Fleet::start(
+        "programs:
+  silent: {command: sleep 1000, ready: {notify: true, within: 300ms}, startretries: 0}
+",
+    );
+    fleet.wait_state("silent", "FATAL");
+    let silent = fleet.process("silent");
+    let description = silent["description"].as_str().unwrap();
+    assert!(description.starts_with("not ready within 0.3 s; tried once more in "), "{description}");
+    assert!(sockets(&fleet).is_empty());
     assert_eq!(fleet.stop(), 0);
 }

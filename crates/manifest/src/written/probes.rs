@@ -3,10 +3,13 @@
 use std::time::Duration;
 
 use crate::keys;
-use crate::probes::{Health, Probe, Ready, Target};
+use crate::probes::{Health, Probe, Ready, Sign, Target};
 use crate::section::Section;
 use crate::value::Value;
 use crate::written::process::{LONGEST_STOP, check_form};
+
+/// The program says itself that it is ready.
+const NOTIFY: &str = "notify";
 
 const READY_INTERVAL: Duration = Duration::from_millis(250);
 const READY_TIMEOUT: Duration = Duration::from_secs(2);
@@ -17,12 +20,29 @@ const FAILURES: u32 = 3;
 const SHORTEST: Duration = Duration::from_millis(50);
 
 pub(crate) fn read_ready(value: &Value<'_>) -> Option<Ready> {
+    if value.written() == NOTIFY {
+        return Some(Ready { sign: Sign::Notify, within: READY_WITHIN });
+    }
     let section = value.section(&keys::READY)?;
     let within = section.read("within", |value| value.duration(SHORTEST..=LONGEST_STOP));
-    Some(Ready {
-        probe: read_probe(&section, READY_INTERVAL, READY_TIMEOUT)?,
-        within: within.unwrap_or(READY_WITHIN),
-    })
+    let sign = match section.read(NOTIFY, Value::flag) {
+        Some(true) => {
+            nothing_is_tried(&section);
+            Sign::Notify
+        }
+        Some(false) | None => Sign::Probe(read_probe(&section, READY_INTERVAL, READY_TIMEOUT)?),
+    };
+    Some(Ready { sign, within: within.unwrap_or(READY_WITHIN) })
+}
+
+/// What belongs to a probe has no meaning where the program speaks itself.
+fn nothing_is_tried(section: &Section<'_>) {
+    for key in ["tcp", "http", "interval", "timeout"] {
+        if let Some(value) = section.get(key) {
+            let hint = "leave one of them out; how long it may take is `within`";
+            value.problem_at_key(format!("`{NOTIFY}` and `{key}` exclude each other"), Some(hint));
+        }
+    }
 }
 
 pub(crate) fn read_health(value: &Value<'_>) -> Option<Health> {

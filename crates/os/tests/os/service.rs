@@ -2,19 +2,24 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::fs;
+use std::io::ErrorKind;
 use std::os::linux::net::SocketAddrExt;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::process::Command;
 use std::time::Duration;
 
 use qfleet_model::time::Moment;
-use qfleet_os::clock;
 use qfleet_os::service::Service;
+use qfleet_os::{clock, notices};
 
 use crate::harness::{Case, LIMIT, own_pid};
 
 pub const CASES: &[Case] = &[
     ("systemd_hears_on_a_path", systemd_hears_on_a_path),
     ("systemd_hears_on_an_abstract_socket", systemd_hears_on_an_abstract_socket),
+    ("a_program_is_heard", a_program_is_heard),
     ("nobody_listens_and_nothing_fails", nobody_listens_and_nothing_fails),
     ("the_watchdog_is_fed_twice_as_often_as_it_asks", the_watchdog_is_fed_twice_as_often_as_it_asks),
     ("the_clock_only_goes_forward", the_clock_only_goes_forward),
@@ -24,6 +29,38 @@ fn service(variables: &[(&str, String)]) -> std::io::Result<Service> {
     let variables: BTreeMap<_, _> =
         variables.iter().map(|(name, value)| (*name, OsString::from(value))).collect();
     Service::from_variables(&|name| variables.get(name).cloned())
+}
+
+fn a_program_is_heard() {
+    let scratch = tempfile::tempdir().unwrap();
+    let path = scratch.path().join("notify");
+    let left_there = UnixDatagram::bind(&path).unwrap();
+    let socket = notices::open(&path, None).unwrap();
+    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    let mut bytes = [0; 8];
+    let nothing = notices::receive(&socket, &mut bytes).unwrap_err();
+    assert_eq!(nothing.kind(), ErrorKind::WouldBlock);
+    service(&[("NOTIFY_SOCKET", path.display().to_string())]).unwrap().ready().unwrap();
+    assert_eq!(notices::receive(&socket, &mut bytes).unwrap(), (7, own_pid()));
+    assert!(bytes.starts_with(b"READY=1"), "cut off where the buffer ends: {bytes:?}");
+    drop(left_there);
+
+    // Whoever has a session of his own still descends from us; we descend from nobody below.
+    let mut child = Command::new("setsid").args(["sleep", "1000"]).spawn().unwrap();
+    let pid = i32::try_from(child.id()).unwrap();
+    let speaks = (notices::speaks_for(own_pid(), own_pid()), notices::speaks_for(pid, own_pid()));
+    let others =
+        (notices::speaks_for(own_pid(), pid), notices::speaks_for(0, pid), notices::speaks_for(1, pid));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert_eq!((speaks, others), ((true, true), (false, false, false)));
+    assert!(notices::speaks_for(pid, own_pid()), "it cannot be asked any more");
+
+    fs::remove_file(&path).unwrap();
+    fs::write(&path, "").unwrap();
+    assert!(notices::open(&path, None).is_err(), "no socket");
+    let long = scratch.path().join("x".repeat(120));
+    assert!(notices::open(&long, None).unwrap_err().to_string().contains("longer than the 107 bytes"));
 }
 
 fn hears(socket: &UnixDatagram, address: &str) {
@@ -85,7 +122,7 @@ fn the_watchdog_is_fed_twice_as_often_as_it_asks() {
 
 fn the_clock_only_goes_forward() {
     let uptime = || {
-        let text = std::fs::read_to_string("/proc/uptime").unwrap();
+        let text = fs::read_to_string("/proc/uptime").unwrap();
         Duration::from_secs_f64(text.split(' ').next().unwrap().parse().unwrap())
     };
     let (earlier, now, later) = (clock::now(), clock::now(), uptime() + Duration::from_secs(1));

@@ -1,6 +1,7 @@
 //! What the fleet makes of what others have found out.
 
 use qfleet_model::link::Recycle;
+use qfleet_model::notice::Notice;
 use qfleet_model::observation::{Observation, ProbeTrouble, Question};
 use qfleet_model::process::{Pid, ProcessEvent, ProcessState};
 use qfleet_model::rollout::room;
@@ -8,7 +9,7 @@ use qfleet_model::snapshot::StateWord;
 
 use super::group::GroupId;
 use super::slot::Slot;
-use super::{Fleet, Now, SlotId};
+use super::{Fleet, Now, Owner, SlotId};
 
 impl Fleet {
     pub(super) fn observed(&mut self, observation: &Observation, now: Now) {
@@ -19,6 +20,11 @@ impl Fleet {
                 match question {
                     Question::Ready => self.readiness(slot, trouble.as_ref(), now),
                     Question::Healthy => self.health(slot, trouble.as_ref()),
+                }
+            }
+            Observation::Notified { pid, notice } => {
+                if let Some(Owner::Slot(slot)) = self.children.get(pid) {
+                    self.notified(*slot, notice, now);
                 }
             }
             Observation::Memory { process, pid, bytes } => {
@@ -37,14 +43,32 @@ impl Fleet {
 
     fn readiness(&mut self, id: SlotId, trouble: Option<&ProbeTrouble>, now: Now) {
         match trouble {
-            None => {
-                self.note_ailment(id, None);
-                self.tell(id, ProcessEvent::Ready, now);
-            }
-            Some(trouble) if self.slots.get(&id).is_some_and(|slot| !slot.is_up()) => {
-                self.note_ailment(id, Some(format!("not ready yet: {}", trouble.why)));
-            }
-            Some(_) => {}
+            None => self.ready(id, now),
+            Some(trouble) => self.not_ready(id, &trouble.why),
+        }
+    }
+
+    /// A program has said something of itself. What it says once it is ready is nothing to wait for.
+    fn notified(&mut self, id: SlotId, notice: &Notice, now: Now) {
+        match &notice.status {
+            _ if notice.ready => self.ready(id, now),
+            Some(status) => self.not_ready(id, status),
+            None => {}
+        }
+    }
+
+    fn ready(&mut self, id: SlotId, now: Now) {
+        let is_coming_up = |slot: &Slot| matches!(slot.state, ProcessState::Starting { .. });
+        if self.slots.get(&id).is_some_and(is_coming_up) {
+            self.note_ailment(id, None);
+            self.tell(id, ProcessEvent::Ready, now);
+        }
+    }
+
+    fn not_ready(&mut self, id: SlotId, why: &str) {
+        let is_waited_for = |slot: &Slot| matches!(slot.state, ProcessState::Starting { ready: false, .. });
+        if self.slots.get(&id).is_some_and(is_waited_for) {
+            self.note_ailment(id, Some(format!("not ready yet: {why}")));
         }
     }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
+use qfleet_manifest::probes::Sign;
 use qfleet_manifest::settings::Work;
 use qfleet_manifest::units::shown;
 use qfleet_model::name::ProcessName;
@@ -146,6 +147,13 @@ fn process_seen(slot: &Slot, scaled: &str, schedule: Option<&ScheduleView>) -> P
         }
         ProcessState::Starting { old_worker: Some(pid), .. } => {
             (None, Some(Arc::from(format!("waiting for old worker pid {pid}"))))
+        }
+        ProcessState::Starting { ready: false, old_worker: None, failure: None, .. }
+            if slot.ailment.is_none() =>
+        {
+            let ready = slot.spec.settings.process.ready.as_ref();
+            let speaks = ready.is_some_and(|ready| ready.sign == Sign::Notify);
+            (None, speaks.then(|| Arc::from("not ready yet: waiting for its `READY=1`")))
         }
         ProcessState::Starting { old_worker: None, .. } => (None, slot.ailment.as_deref().map(Arc::from)),
         ProcessState::Stopping { fault: Some(fault), .. } => (None, Some(Arc::from(&*fault.why))),

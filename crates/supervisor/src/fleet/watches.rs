@@ -2,7 +2,7 @@
 //! fleet says what, a thread outside of the loop looks, and tells by [`qfleet_model::observation::Observation`].
 
 use qfleet_manifest::per_process::OneProcess;
-use qfleet_manifest::probes::{Probe, Target};
+use qfleet_manifest::probes::{Probe, Sign, Target};
 use qfleet_model::process::{Pid, ProcessState};
 use qfleet_model::time::Moment;
 
@@ -48,7 +48,12 @@ pub(super) fn watches(slot: &Slot) -> Vec<Watch> {
     };
     let (pid, all) = match &slot.state {
         ProcessState::Starting { pid, executed: true, ready: false, .. } => {
-            (*pid, settings.ready.iter().map(|ready| Watched::Ready(filled(&ready.probe))).collect())
+            let probe = settings.ready.iter().filter_map(|ready| match &ready.sign {
+                Sign::Probe(probe) => Some(Watched::Ready(filled(probe))),
+                // Its notices come by themselves.
+                Sign::Notify => None,
+            });
+            (*pid, probe.collect())
         }
         ProcessState::Running { pid, spawned, .. } => {
             let health = settings.health.as_ref().map(|health| Watched::Health {

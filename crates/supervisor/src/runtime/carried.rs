@@ -36,6 +36,7 @@ use super::logs::capture::{Capture, Sink};
 use super::logs::output::Source;
 use super::logs::tail::{CarriedLog, Stream};
 use super::logs::{Destination, destination};
+use super::notices::{CarriedNotices, Notices};
 use super::own_limits::OwnLimits;
 use super::reading::Kept;
 use super::telling::CarriedTelling;
@@ -192,6 +193,7 @@ struct CarriedChild {
     #[serde(default)]
     ledgers: Vec<String>,
     input: Option<CarriedInput>,
+    notices: Option<CarriedNotices>,
     group: Option<Arc<Group>>,
     tree: Option<Tree>,
     #[serde(default)]
@@ -323,6 +325,7 @@ impl Supervisor {
                 link,
                 ledgers,
                 input,
+                notices,
                 group,
                 tree,
                 descendants,
@@ -332,10 +335,12 @@ impl Supervisor {
             let heard = self.world.heard.clone();
             let link = link.map(|link| Link::resume(pid, link, inherited, heard)).transpose();
             let input = input.map(|input| Input::resume(input, inherited)).transpose();
+            let notices = notices.map(|notices| Notices::resume(notices, inherited)).transpose();
             let child = Child {
                 link: excused(link, lenient)?,
                 ledgers,
                 input: excused(input, lenient)?,
+                notices: excused(notices, lenient)?,
                 group: group.map(|group| self.fleet.known_settings(group)),
                 tree,
                 descendants,
@@ -389,7 +394,11 @@ impl Supervisor {
             }
         }
         let world = &mut self.world;
-        for child in world.children.values() {
+        for (pid, child) in &world.children {
+            if let Some(notices) = child.notices.clone() {
+                let (letterbox, alive) = (world.letterbox.clone(), child.alive.subscribe());
+                world.tasks.spawn_local(notices.serve(*pid, letterbox, alive));
+            }
             if let Some(link) = &child.link {
                 world.tasks.spawn_local(link.clone().serve());
             }
@@ -424,6 +433,7 @@ impl Child {
             link: self.link.as_deref().map(|link| link.carried(surviving)),
             ledgers: self.ledgers.clone(),
             input: self.input.as_deref().map(|input| input.carried(surviving)),
+            notices: self.notices.as_deref().map(|notices| notices.carried(surviving)),
             group: self.group.clone(),
             tree: self.tree.clone(),
             descendants: self.descendants.clone(),

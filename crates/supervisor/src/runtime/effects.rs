@@ -21,9 +21,11 @@ use tokio::task::JoinSet;
 use super::identities::Identities;
 use super::input::Input;
 use super::ledgers::Ledgers;
+use super::letterbox::Letterbox;
 use super::logs::capture::{Capture, Scratch, Sink, scratch};
 use super::logs::output::{Output, Source};
 use super::logs::tail::{Shelf, Stream};
+use super::notices::Notices;
 use super::own_limits::OwnLimits;
 use super::plan::{ChildPlan, Streams, json};
 use super::trees::{Tree, Trees};
@@ -61,6 +63,7 @@ pub(super) struct World {
     pub(super) shelf: Arc<Shelf>,
     pub(super) output: Output,
     pub(super) heard: mpsc::UnboundedSender<Heard>,
+    pub(super) letterbox: Letterbox,
     pub(super) scratch: Scratch,
     /// Readers of links and of output, and whoever waits for a manifest to be read.
     pub(super) tasks: JoinSet<()>,
@@ -80,6 +83,8 @@ pub(super) struct Child {
     pub(super) ledgers: Vec<String>,
     /// Programs: where they read from, until they have closed it.
     pub(super) input: Option<Rc<Input>>,
+    /// Programs: where they say how they are.
+    pub(super) notices: Option<Rc<Notices>>,
     /// Programs: what their whole group is settled with when they have ended.
     pub(super) group: Option<Arc<Group>>,
     /// What keeps its descendants together.
@@ -105,6 +110,7 @@ impl World {
         ledgers: Ledgers,
         trees: Trees,
         heard: mpsc::UnboundedSender<Heard>,
+        letterbox: Letterbox,
     ) -> io::Result<Self> {
         Ok(Self {
             child,
@@ -116,6 +122,7 @@ impl World {
             logging: manifest.logging.clone(),
             manifest,
             heard,
+            letterbox,
             scratch: scratch(),
             tasks: JoinSet::new(),
             asked: VecDeque::new(),
@@ -162,8 +169,10 @@ impl World {
             name: &shown,
             input: matches!(plan.role, Role::Program { .. } | Role::Once { .. }),
         };
-        let mut launched = launch(&what)
-            .map_err(|error| format!("cannot start a process: {error}{}", spawn::advice(&error)))?;
+        let mut launched = launch(&what).map_err(|error| {
+            plan.notices.iter().for_each(|notices| notices.remove());
+            format!("cannot start a process: {error}{}", spawn::advice(&error))
+        })?;
         let pid = launched.pid;
         let input = launched.stdin.take().map(Input::new);
         let start = Start { name: plan.name.to_string(), preparation: plan.preparation, role: plan.role };
@@ -181,10 +190,14 @@ impl World {
                 None
             }
         };
+        if let Some(notices) = plan.notices.clone() {
+            self.tasks.spawn_local(notices.serve(pid, self.letterbox.clone(), still_alive));
+        }
         let child = Child {
             link,
             ledgers: plan.ledgers,
             input,
+            notices: plan.notices,
             group: plan.group,
             tree: plan.tree,
             descendants: BTreeSet::new(),

@@ -61,6 +61,9 @@ impl Supervisor {
     }
 
     pub(super) fn child_ended(&mut self, pid: i32, exit: Exit, child: &Child) {
+        if let Some(notices) = &child.notices {
+            notices.remove();
+        }
         if let Some(link) = &child.link {
             link.shut();
             self.listen();

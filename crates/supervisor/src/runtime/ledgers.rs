@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use qfleet_model::start::Identity;
 use qfleet_os::locked_map::UNFINISHED;
 
-use super::dates;
+use super::{dates, notices};
 
 /// What lies there, too.
 const NOT_OURS: &str = dates::STEM;
@@ -40,6 +40,11 @@ impl Ledgers {
         Ok(Self { dir, paths: HashMap::new() })
     }
 
+    /// The state directory.
+    pub(super) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
     /// Those that are known, with their places.
     pub(super) fn carried(&self) -> HashMap<String, PathBuf> {
         self.paths.clone()
@@ -50,7 +55,8 @@ impl Ledgers {
         self.paths = paths;
     }
 
-    /// Ledgers that lie there, by name; remains of a file that was never finished are removed.
+    /// Ledgers that lie there, by name; remains of a file that was never finished are removed, and sockets of programs that
+    /// an earlier daemon has left.
     pub(super) fn find(&mut self) -> io::Result<Vec<String>> {
         for entry in fs::read_dir(&self.dir)? {
             let path = entry?.path();
@@ -72,7 +78,7 @@ impl Ledgers {
         if name.starts_with(NOT_OURS) {
             return;
         }
-        if name.ends_with(UNFINISHED) {
+        if name.ends_with(UNFINISHED) || name.starts_with(notices::STEM) {
             // It may be gone by now.
             let _ = fs::remove_file(path);
         } else {
@@ -148,14 +154,15 @@ mod tests {
         let dir = scratch.path().join("slots");
         fs::create_dir_all(dir.join("u33")).unwrap();
         let remains = dir.join(format!("x.x_00.1{UNFINISHED}"));
-        for file in [&dir.join("u33/a.a_00.4"), &dir.join("b.b_01.5"), &remains] {
+        let socket = dir.join(format!("{}3", notices::STEM));
+        for file in [&dir.join("u33/a.a_00.4"), &dir.join("b.b_01.5"), &remains, &socket] {
             fs::write(file, "").unwrap();
         }
         let mut ledgers = Ledgers::new(dir.clone()).unwrap();
         let names = ledgers.find().unwrap();
         assert_eq!(names, ["a.a_00.4", "b.b_01.5"]);
         assert_eq!(ledgers.path("a.a_00.4"), dir.join("u33/a.a_00.4"));
-        assert!(!remains.exists());
+        assert!(!remains.exists() && !socket.exists());
         assert!(ledgers.owner("a.a_00.4").is_some());
         assert!(ledgers.owner("b.b_01.5").is_none());
         fs::remove_file(dir.join("b.b_01.5")).unwrap();

@@ -47,6 +47,7 @@ mod ledgers;
 mod leftovers;
 pub(crate) mod letterbox;
 pub mod logs;
+mod notices;
 mod own_limits;
 mod plan;
 mod reading;
@@ -221,15 +222,16 @@ impl Supervisor {
         let (heard_sender, heard) = mpsc::unbounded_channel();
         let (read, reads) = mpsc::unbounded_channel();
         let (request_sender, requests) = mpsc::channel(REQUESTS);
+        let letterbox = Letterbox::default();
         let child = ChildSetup { image, child_args, environment, limits };
         let supervisor = Self {
             fleet,
             beginning,
             local: Rc::default(),
-            world: World::new(child, manifest.clone(), ledgers, trees, heard_sender)?,
+            world: World::new(child, manifest.clone(), ledgers, trees, heard_sender, letterbox.clone())?,
             reload,
             requests,
-            letterbox: Letterbox::default(),
+            letterbox,
             heard,
             read,
             reading: Rc::default(),

@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::sync::Arc;
 
 use qfleet_manifest::per_process::OneProcess;
+use qfleet_manifest::probes::Sign;
 use qfleet_manifest::settings::{Group, Logs, ScheduleSettings, Work};
 use qfleet_model::start::{EnvFile, Identity, Preparation, Role};
 use qfleet_os::tree::MARK;
@@ -15,6 +17,7 @@ use super::effects::World;
 use super::environment::{OWN_VARIABLES, environment, inherited};
 use super::logs::tail::Stream;
 use super::logs::{Destination, destination};
+use super::notices::{Notices, VARIABLE};
 use super::own_limits::OwnLimits;
 use super::trees::{Kind, Tree};
 use crate::fleet::{RunFor, SlotId};
@@ -54,6 +57,8 @@ pub(super) struct ChildPlan {
     pub(super) group: Option<Arc<Group>>,
     /// What keeps its descendants together; a recovery has none.
     pub(super) tree: Option<Tree>,
+    /// Programs: where they say how they are, if somebody waits for it.
+    pub(super) notices: Option<Rc<Notices>>,
 }
 
 impl World {
@@ -88,6 +93,7 @@ impl World {
             }
             (Work::Queue(_) | Work::Pool(_), None) => return Err(String::from("a worker needs a ledger")),
         };
+        let notices = self.notices_of(slot, group, user.as_ref())?;
         let is_program = matches!(group.work, Work::Program { .. } | Work::Schedule(_));
         let streams = self.streams(Some(group), one.name);
         let kind = if is_program { Kind::Program } else { Kind::Worker };
@@ -101,6 +107,11 @@ impl World {
         }
         environment.extend(variables_of_run(group, run));
         environment.push((MARK.into(), tree.mark.clone().into()));
+        if let Some(notices) = &notices {
+            environment.retain(|(name, _)| name != VARIABLE);
+            environment.push((VARIABLE.into(), notices.path().into()));
+            preparation.fixed_variables.push(VARIABLE.to_owned());
+        }
         Ok(ChildPlan {
             name: Arc::from(one.name),
             role,
@@ -111,7 +122,22 @@ impl World {
             ledgers: ledger.map(str::to_owned).into_iter().chain(after.iter().cloned()).collect(),
             group: is_program.then(|| group.clone()),
             tree: Some(tree),
+            notices,
         })
+    }
+
+    /// Where the next process of this slot says that it is ready, where that is waited for.
+    fn notices_of(
+        &self,
+        slot: SlotId,
+        group: &Group,
+        user: Option<&Identity>,
+    ) -> Result<Option<Rc<Notices>>, String> {
+        let waits = group.process.ready.as_ref().is_some_and(|ready| ready.sign == Sign::Notify);
+        waits
+            .then(|| Notices::open(self.ledgers.dir(), slot, user))
+            .transpose()
+            .map_err(|error| format!("cannot make the socket for its `READY=1`: {error}"))
     }
 
     /// What runs at a date: the command, or first whoever finds out whether another host has this date.
@@ -165,6 +191,7 @@ impl World {
             ledgers: vec![ledger],
             group: None,
             tree: None,
+            notices: None,
         })
     }
 
