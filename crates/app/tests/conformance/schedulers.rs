@@ -2,6 +2,7 @@
 //! library's own.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -93,26 +94,31 @@ fn with_an_end(library: Library) {
     assert_eq!(fleet.stop(), 0);
 }
 
+/// How far apart the iterations are that both work, in milliseconds; and how long each takes: too long for one worker.
+const STEP: i64 = 300;
+const TAKES: Duration = Duration::from_millis(400);
+
 fn beside_the_librarys_worker(library: Library) {
-    let stage = Stage::new(library, |_| Answer::ok());
+    let stage = Stage::new(library, |_| Answer::ok().after(TAKES));
     let mut fleet = stage.fleet(&[("clock", "")]);
-    stage.run(
+    let takes = TAKES.as_millis();
+    stage.run(&format!(
         "kit.memory.theirs = []
-         await kit.worker('clock', async (job) => { kit.memory.theirs.push(job.id) })
-         await kit.queue('clock').upsertJobScheduler('beat', {every: 100}, {name: 'beat'})",
-    );
+         await kit.worker('clock', async (job) => {{ kit.memory.theirs.push(job.id); await kit.sleep({takes}) }})
+         await kit.queue('clock').upsertJobScheduler('beat', {{every: {STEP}}}, {{name: 'beat'}})",
+    ));
     let theirs = stage.soon(
         "both to have had some",
-        "return await kit.queue('clock').getCompletedCount() >= 15 && kit.memory.theirs.length > 0 && kit.memory.theirs",
+        "return await kit.queue('clock').getCompletedCount() >= 10 && kit.memory.theirs.length > 0 && kit.memory.theirs",
     );
-    let mut ids: Vec<i64> = theirs.as_array().unwrap().iter().map(|id| date(id.as_str().unwrap())).collect();
+    let theirs: Vec<i64> = theirs.as_array().unwrap().iter().map(|id| date(id.as_str().unwrap())).collect();
     assert_eq!(fleet.stop(), 0);
-    let ours = dates(&stage.got("clock"), "beat");
-    ids.extend(ours.iter().map(|(date, _)| *date));
-    ids.sort_unstable();
-    ids.dedup();
-    let last = ids.len() - 2;
-    // The library's worker goes on, and what it had after our end is not known here.
-    assert!(ids[..last].windows(2).all(|pair| pair[1] - pair[0] == 100), "{ids:?}");
+    let ours: Vec<i64> = dates(&stage.got("clock"), "beat").into_iter().map(|(date, _)| date).collect();
     assert!(!ours.is_empty(), "the library had all");
+    let all: BTreeSet<i64> = theirs.iter().chain(&ours).copied().collect();
+    assert_eq!(all.len(), theirs.len() + ours.len(), "each by one of them: {theirs:?}, {ours:?}");
+    // The library's worker goes on, and what it had while we ended is not known here.
+    let known: Vec<i64> =
+        all.into_iter().filter(|date| theirs.last().is_some_and(|last| date <= last)).collect();
+    assert!(known.windows(2).all(|pair| pair[1] - pair[0] == STEP), "none left out: {known:?}");
 }
