@@ -109,6 +109,26 @@ fn what_a_killed_daemon_leaves_of_its_programs_is_ended_by_the_next_one_before_i
 }
 
 #[test]
+fn the_end_of_what_a_killed_daemon_has_left_is_seen_long_before_its_time_is_over() {
+    let slow = LEAVE
+        .replace("$TRAP", "trap \\\"sleep 1; exit\\\" TERM;")
+        .replace("exec sleep 1000", "while :; do sleep 0.05; done");
+    for way in WAYS {
+        let manifest = format!(
+            "programs:\n  web:\n    command:\n    - sh\n    - -c\n    - |\n      {slow}; exec sleep 1000\n    stop-wait: 1h\n    startsecs: 0\n"
+        );
+        let mut fleet = Fleet::start_through(way, &manifest);
+        let pids = left(&fleet, 1);
+        fleet.kill9();
+        fleet.start_another();
+        fleet.wait_state("web", "RUNNING");
+        assert!(!is_alive(pids[0]), "the two lived beside each other");
+        kill(Pid::from_raw(left(&fleet, 2)[1]), Signal::SIGKILL).unwrap();
+        assert_eq!(fleet.stop(), 0);
+    }
+}
+
+#[test]
 fn status_says_what_keeps_processes_together() {
     let mut fleet = Fleet::start_through(WAYS[1], "programs: {idle: {command: sleep 1000, startsecs: 0}}\n");
     fleet.wait_all_running();

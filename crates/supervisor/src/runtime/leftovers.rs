@@ -20,6 +20,7 @@ use super::trees::{Tree, Trees};
 /// Whoever was killed is gone within this time, or hangs in the kernel and is given up.
 const KILLED: Duration = Duration::from_secs(10);
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
+const SELDOM: Duration = Duration::from_secs(1);
 const SIGTERM: Signal = 15;
 
 /// Orphans of ours, by the mark they carry.
@@ -56,6 +57,12 @@ struct Rest {
     asked: BTreeSet<Member>,
     ask: Option<Signal>,
     until: Moment,
+    /// Nobody tells us when it ends, so it is looked at then.
+    #[serde(default)]
+    look_at: Option<Moment>,
+    /// How long it was left alone before.
+    #[serde(default)]
+    left_alone: Duration,
     /// It need not end before the daemon does, and may take this long then.
     #[serde(default)]
     goes_on: Option<Duration>,
@@ -84,6 +91,8 @@ impl Leftovers {
             asked: BTreeSet::new(),
             ask: manner.ask,
             until: now + manner.within,
+            look_at: None,
+            left_alone: Duration::ZERO,
             goes_on: manner.goes_on.then_some(manner.within),
             gone_by: None,
         });
@@ -142,10 +151,18 @@ impl Leftovers {
     }
 
     fn found(&mut self, tree: Tree, seen: BTreeSet<Member>, manner: Manner, now: Moment) {
-        let (ask, until) = (manner.ask, now + manner.within);
-        let goes_on = manner.goes_on.then_some(manner.within);
-        let asked = BTreeSet::new();
-        self.rests.push(Rest { group: None, tree, seen, asked, ask, until, goes_on, gone_by: None });
+        self.rests.push(Rest {
+            group: None,
+            tree,
+            seen,
+            asked: BTreeSet::new(),
+            ask: manner.ask,
+            until: now + manner.within,
+            look_at: Some(now),
+            left_alone: Duration::ZERO,
+            goes_on: manner.goes_on.then_some(manner.within),
+            gone_by: None,
+        });
     }
 
     /// Asks those who were not asked yet, kills those whose time is over, and forgets those that are gone; gives the trees
@@ -165,7 +182,8 @@ impl Leftovers {
     }
 
     pub(super) fn due(&self) -> Option<Moment> {
-        self.rests.iter().filter(|rest| rest.goes_on.is_none()).map(|rest| rest.until).min()
+        let due = |rest: &Rest| rest.look_at.map_or(rest.until, |at| at.min(rest.until));
+        self.rests.iter().filter(|rest| rest.goes_on.is_none()).map(due).min()
     }
 
     /// Their time is over now.
@@ -200,12 +218,22 @@ impl Rest {
         }
         if self.until > now {
             self.ask(&members);
+            self.look_later(now);
         } else {
             self.kill(&members, find);
             self.gone_by.get_or_insert(now + KILLED);
+            self.look_at = None;
             self.until = now + LOOK_AGAIN;
         }
         false
+    }
+
+    /// Soon at first, and then less and less often: some take an hour.
+    fn look_later(&mut self, now: Moment) {
+        if self.look_at.is_some_and(|at| at <= now) {
+            self.left_alone = (self.left_alone * 2).clamp(LOOK_AGAIN, SELDOM);
+            self.look_at = Some(now + self.left_alone);
+        }
     }
 
     fn members(&self, orphans: &Orphans) -> BTreeSet<Member> {
