@@ -351,19 +351,25 @@ const PROGRAM_INSTEAD: &[(&str, &str)] = &[
 /// How it is found out that a program is ready.
 pub const READY: Table = Table {
     section: "programs.NAME.ready",
-    known: &[&["tcp", "http", "notify", "interval", "timeout", "within"]],
-    later: &["command"],
-    instead: &[("url", "write `http`"), ("port", "write `tcp: \"127.0.0.1:PORT\"`")],
+    known: &[&["tcp", "http", "command", "notify", "interval", "timeout", "within"]],
+    later: &[],
+    instead: &[
+        ("url", "write `http`"),
+        ("port", "write `tcp: \"127.0.0.1:PORT\"`"),
+        ("exec", "write `command`"),
+    ],
 };
 
 /// How it is found out that a program is healthy.
 pub const HEALTH: Table = Table {
     section: "programs.NAME.health",
-    known: &[&["tcp", "http", "interval", "timeout", "failures", "start-period"]],
-    later: &["command"],
+    known: &[&["tcp", "http", "command", "interval", "timeout", "failures", "start-period"]],
+    later: &[],
     instead: &[
         ("url", "write `http`"),
         ("port", "write `tcp: \"127.0.0.1:PORT\"`"),
+        ("exec", "write `command`"),
+        ("test", "write `command`"),
         ("retries", "write `failures`"),
     ],
 };

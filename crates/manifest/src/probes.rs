@@ -13,6 +13,9 @@ pub enum Target {
     Tcp(String),
     /// A GET of this `http://` URL is answered with a code from 200 to 399.
     Http(String),
+    /// This program and its arguments, executed as the watched program's user in its directory and with its variables,
+    /// ends with 0.
+    Command(Vec<String>),
 }
 
 /// What is tried, and how.
@@ -61,6 +64,8 @@ impl fmt::Display for Target {
         match self {
             Self::Tcp(address) => write!(out, "connecting to {address}"),
             Self::Http(url) => write!(out, "GET {url}"),
+            // Arguments may have a secret.
+            Self::Command(argv) => write!(out, "`{}`", argv.first().map_or("", String::as_str)),
         }
     }
 }

@@ -41,18 +41,18 @@ impl<'c> Section<'c> {
         self.get(name).and_then(read)
     }
 
-    /// Of two keys that exclude each other, the one that is given.
-    pub(crate) fn one_of(&self, one: &str, other: &str) -> Option<(&'static str, &Value<'c>)> {
-        let names = |name: &str| self.table.names().find(|known| *known == name);
-        match (self.get(one), self.get(other)) {
-            (Some(_), Some(second)) => {
-                second.problem_at_key(format!("`{one}` and `{other}` exclude each other; give one"), None);
-                None
-            }
-            (Some(value), None) => names(one).map(|name| (name, value)),
-            (None, Some(value)) => names(other).map(|name| (name, value)),
-            (None, None) => None,
+    /// Of keys that exclude each other, the one that is given.
+    pub(crate) fn one_of<const N: usize>(
+        &self,
+        names: [&'static str; N],
+    ) -> Option<(&'static str, &Value<'c>)> {
+        let mut given = names.into_iter().filter_map(|name| Some((name, self.get(name)?)));
+        let (first, value) = given.next()?;
+        if let Some((other, second)) = given.next() {
+            second.problem_at_key(format!("`{first}` and `{other}` exclude each other; give one"), None);
+            return None;
         }
+        Some((first, value))
     }
 
     pub(crate) fn missing(&self, name: &str, hint: &str) {

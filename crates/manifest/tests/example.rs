@@ -98,7 +98,7 @@ fn the_example_loads_without_a_warning() {
     let manifest = manifest.unwrap_or_else(|problems| panic!("{problems}"));
     let warnings: Vec<String> = manifest.warnings.iter().map(ToString::to_string).collect();
     assert!(warnings.is_empty(), "{}", warnings.join("\n"));
-    assert_eq!(manifest.groups.len(), 14, "queues, pool, programs and schedules");
+    assert_eq!(manifest.groups.len(), 15, "queues, pool, programs and schedules");
 }
 
 #[test]

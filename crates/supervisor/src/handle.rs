@@ -12,6 +12,7 @@ use qfleet_manifest::settings::{Logging, Logs, Manifest};
 use qfleet_model::command::{Command, Refusal, Reply};
 use qfleet_model::name::Selector;
 use qfleet_model::observation::Observation;
+use qfleet_model::process::Pid;
 use qfleet_model::snapshot::{FleetSnapshot, Keeping};
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -21,6 +22,7 @@ use crate::runtime::letterbox::Letterbox;
 use crate::runtime::logs::destination;
 use crate::runtime::logs::output::Output;
 use crate::runtime::logs::tail::{LogReader, Shelf, Stream};
+use crate::runtime::probes::{Probing, Wanted};
 
 /// A command on its way to the fleet, and where the answer goes.
 #[derive(Debug)]
@@ -34,6 +36,7 @@ pub(crate) struct Request {
 pub struct Handle {
     pub(crate) requests: mpsc::Sender<Request>,
     pub(crate) letterbox: Letterbox,
+    pub(crate) probing: mpsc::UnboundedSender<Probing>,
     pub(crate) seen: watch::Receiver<Arc<Seen>>,
     pub(crate) manifest: watch::Receiver<Arc<Manifest>>,
     pub(crate) last_read: watch::Receiver<Arc<Manifest>>,
@@ -68,6 +71,19 @@ impl Handle {
     /// [`qfleet_model::observation::Subject`] is kept until the loop looks. After the daemon's end nobody does.
     pub fn observe(&self, observation: Observation) {
         self.letterbox.put(observation);
+    }
+
+    /// Executes a command as this child of a process would, and waits for its end. Dropping the future kills it with all
+    /// it has started.
+    ///
+    /// # Errors
+    /// What it found, in words: how it ended if not with 0, and the last line it wrote.
+    pub async fn try_command(&self, process: &str, pid: Pid, argv: &[String]) -> Result<(), String> {
+        let (found, answer) = oneshot::channel();
+        let wanted = Wanted { process: process.to_owned(), pid, argv: argv.to_owned(), found };
+        // After the daemon's end nobody receives it, and nobody wants to know.
+        let _ = self.probing.send(Probing::Wanted(wanted));
+        answer.await.unwrap_or_else(|_| Err("the process is gone".to_owned()))
     }
 
     /// The fleet as it is now; descriptions say how long each process has been up at this moment.

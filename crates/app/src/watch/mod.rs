@@ -114,7 +114,8 @@ async fn keep_asking(handle: Handle, watch: Watch, probe: Probe, from: Option<qf
     let mut times = 0_u32;
     let mut said = None;
     loop {
-        let trouble = match probe::ask(&probe).await {
+        let execute = async |argv: &[String]| handle.try_command(&watch.process, watch.pid, argv).await;
+        let trouble = match probe::ask(&probe, execute).await {
             Ok(()) => None,
             Err(why) => {
                 times = times.saturating_add(1);

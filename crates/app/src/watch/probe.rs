@@ -1,4 +1,4 @@
-//! One probe: connect, or ask and look at the first line of the answer.
+//! One probe: connect, or ask and look at the first line of the answer, or have a command executed.
 
 use std::io;
 use std::time::Duration;
@@ -11,15 +11,19 @@ use tokio::time::timeout;
 /// The first line of an answer is not longer.
 const LONGEST_LINE: usize = 1024;
 
-/// Tries once.
+/// Tries once. Commands are executed by `execute`; dropping its future ends them.
 ///
 /// # Errors
 /// What was found instead, in words.
-pub(super) async fn ask(probe: &Probe) -> Result<(), String> {
+pub(super) async fn ask(
+    probe: &Probe,
+    execute: impl AsyncFnOnce(&[String]) -> Result<(), String>,
+) -> Result<(), String> {
     let tried = async {
         match &probe.target {
             Target::Tcp(address) => TcpStream::connect(address).await.map(drop).map_err(|error| said(&error)),
             Target::Http(url) => get(url).await,
+            Target::Command(argv) => execute(argv).await,
         }
     };
     match timeout(probe.timeout, tried).await {
@@ -93,6 +97,10 @@ mod tests {
         Probe { target, interval: Duration::from_secs(1), timeout: Duration::from_millis(400) }
     }
 
+    async fn nothing(_: &[String]) -> Result<(), String> {
+        Err(String::from("is no command"))
+    }
+
     /// What a probe says of a server that answers like this.
     async fn asked(answer: &'static str) -> Result<(), String> {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -111,7 +119,7 @@ mod tests {
         let target = Target::Http(format!("http://{address}/up?key=x"));
         let probe = probe(target);
         tokio::select! {
-            result = ask(&probe) => result.map_err(|why| why.replace(&address.to_string(), "HERE")),
+            result = ask(&probe, nothing) => result.map_err(|why| why.replace(&address.to_string(), "HERE")),
             () = async { server.await; std::future::pending().await } => Ok(()),
         }
     }
@@ -130,9 +138,19 @@ mod tests {
     async fn a_port_is_open_or_not() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
-        assert_eq!(ask(&probe(Target::Tcp(address.clone()))).await, Ok(()));
+        assert_eq!(ask(&probe(Target::Tcp(address.clone())), nothing).await, Ok(()));
         drop(listener);
         let refused = format!("connecting to {address}: connection refused");
-        assert_eq!(ask(&probe(Target::Tcp(address))).await, Err(refused));
+        assert_eq!(ask(&probe(Target::Tcp(address)), nothing).await, Err(refused));
+    }
+
+    #[tokio::test]
+    async fn a_command_has_its_time_and_is_named_without_its_arguments() {
+        let command = probe(Target::Command(vec![String::from("check"), String::from("--password=x")]));
+        assert_eq!(ask(&command, async |_| Ok(())).await, Ok(()));
+        let found = ask(&command, async |argv| Err(format!("got {} words", argv.len()))).await;
+        assert_eq!(found, Err(String::from("`check`: got 2 words")));
+        let found = ask(&command, async |_| std::future::pending().await).await;
+        assert_eq!(found, Err(String::from("`check`: no answer within 400ms")));
     }
 }

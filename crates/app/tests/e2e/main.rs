@@ -21,6 +21,7 @@ mod orphaned;
 mod outage;
 mod packaging;
 mod probe;
+mod probe_commands;
 mod probes;
 mod programs;
 mod reload;

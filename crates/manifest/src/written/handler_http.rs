@@ -135,7 +135,7 @@ fn read_network(section: &Section<'_>, http: &mut HttpHandler) {
         }
     }
     http.client_certificate = certificate.zip(key);
-    http.proxy = match section.one_of("proxy", "proxy-file") {
+    http.proxy = match section.one_of(["proxy", "proxy-file"]) {
         Some(("proxy", value)) => redis::url_text(value).map(|text| (value, text)),
         Some((_, value)) => redis::secret_file(value).map(|text| (value, text)),
         None => None,

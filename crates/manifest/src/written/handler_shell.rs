@@ -37,7 +37,7 @@ pub(crate) fn read(value: &Value<'_>) -> Option<ShellHandler> {
     let mut shell = ShellHandler::default();
     read_surroundings(&section, &mut shell);
     read_limits(&section, &mut shell);
-    let command = match section.one_of("argv", "shell") {
+    let command = match section.one_of(["argv", "shell"]) {
         Some(("argv", value)) => read_argv(value, &shell).map(ShellCommand::Argv),
         Some((_, value)) => read_line(value).map(ShellCommand::Line),
         None if section.get("argv").is_none() => {

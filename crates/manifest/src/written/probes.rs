@@ -7,9 +7,13 @@ use crate::probes::{Health, Probe, Ready, Sign, Target};
 use crate::section::Section;
 use crate::value::Value;
 use crate::written::process::{LONGEST_STOP, check_form};
+use crate::written::program::read_command;
 
 /// The program says itself that it is ready.
 const NOTIFY: &str = "notify";
+
+/// What can be tried.
+const TARGETS: [&str; 3] = ["tcp", "http", "command"];
 
 const READY_INTERVAL: Duration = Duration::from_millis(250);
 const READY_TIMEOUT: Duration = Duration::from_secs(2);
@@ -37,7 +41,7 @@ pub(crate) fn read_ready(value: &Value<'_>) -> Option<Ready> {
 
 /// What belongs to a probe has no meaning where the program speaks itself.
 fn nothing_is_tried(section: &Section<'_>) {
-    for key in ["tcp", "http", "interval", "timeout"] {
+    for key in TARGETS.into_iter().chain(["interval", "timeout"]) {
         if let Some(value) = section.get(key) {
             let hint = "leave one of them out; how long it may take is `within`";
             value.problem_at_key(format!("`{NOTIFY}` and `{key}` exclude each other"), Some(hint));
@@ -58,15 +62,16 @@ pub(crate) fn read_health(value: &Value<'_>) -> Option<Health> {
 
 fn read_probe(section: &Section<'_>, interval: Duration, timeout: Duration) -> Option<Probe> {
     let pause = |value: &Value<'_>| value.duration(SHORTEST..=LONGEST_STOP);
-    if section.get("tcp").is_none() && section.get("http").is_none() {
+    if TARGETS.iter().all(|key| section.get(key).is_none()) {
         section.missing(
             "tcp",
-            "what is tried: `tcp: \"127.0.0.1:6379\"` or `http: \"http://127.0.0.1:8080/up\"`",
+            "what is tried: `tcp: \"127.0.0.1:6379\"`, `http: \"http://127.0.0.1:8080/up\"` or `command: [redis-cli, ping]`",
         );
     }
-    let target = section.one_of("tcp", "http").and_then(|(key, value)| match key {
+    let target = section.one_of(TARGETS).and_then(|(key, value)| match key {
         "tcp" => read_address(value).map(Target::Tcp),
-        _ => read_url(value).map(Target::Http),
+        "http" => read_url(value).map(Target::Http),
+        _ => read_command(value).map(Target::Command),
     });
     Some(Probe {
         interval: section.read("interval", pause).unwrap_or(interval),

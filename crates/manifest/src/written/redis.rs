@@ -37,7 +37,7 @@ pub(crate) fn is_named(section: &Section<'_>) -> bool {
 
 /// The keys `url`, `username`, `password`, `database`, `ca-file` and their `-file` forms.
 pub(crate) fn read_keys(section: &Section<'_>) -> Option<RedisSettings> {
-    let url = match section.one_of("url", "url-file") {
+    let url = match section.one_of(["url", "url-file"]) {
         Some(("url", value)) => Some(read_url(value)?),
         Some((_, value)) => Some(checked(value, &secret_file(value)?)?),
         None => None,
@@ -150,7 +150,7 @@ fn settings(url: RedisUrl, base: &RedisSettings) -> RedisSettings {
 
 /// The password under `password`, or in the file `password-file` names.
 pub(crate) fn read_password(section: &Section<'_>) -> Option<Secret> {
-    match section.one_of("password", "password-file")? {
+    match section.one_of(["password", "password-file"])? {
         ("password", value) => {
             let used =
                 expand(value.written(), &|name| value.context.world.env(name)).map(|used| used.variables);

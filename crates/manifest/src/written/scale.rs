@@ -116,7 +116,7 @@ fn read_min(value: &Value<'_>) -> Option<u32> {
 
 pub(crate) fn read(value: &Value<'_>) -> Option<ScaleWritten> {
     let section = value.section(&keys::SCALE)?;
-    let target = match section.one_of("time", "size") {
+    let target = match section.one_of(["time", "size"]) {
         Some(("size", value)) => value.number(1..=1_000_000_000).map(Target::Size),
         Some((_, value)) => value.duration(Duration::from_secs(1)..=DAY).map(Target::Time),
         None => None,

@@ -61,7 +61,7 @@ fn read_date(value: &Value<'_>) -> Option<WallTime> {
 }
 
 fn read_key(section: &Section<'_>) -> Option<Secret> {
-    let (value, key) = match section.one_of("secret", "secret-file")? {
+    let (value, key) = match section.one_of(["secret", "secret-file"])? {
         ("secret", value) => (value, secret(value)?),
         (_, value) => (value, Secret::new(secret_file(value)?)),
     };

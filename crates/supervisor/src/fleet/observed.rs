@@ -1,5 +1,8 @@
 //! What the fleet makes of what others have found out.
 
+use std::sync::Arc;
+
+use qfleet_manifest::settings::Group as GroupSettings;
 use qfleet_model::link::Recycle;
 use qfleet_model::notice::Notice;
 use qfleet_model::observation::{Observation, ProbeTrouble, Question};
@@ -33,6 +36,13 @@ impl Fleet {
                 }
             }
         }
+    }
+
+    /// Settings of a process whose child this is, and its number; it may have ended since somebody looked.
+    #[must_use]
+    pub fn settings_of(&self, process: &str, pid: Pid) -> Option<(Arc<GroupSettings>, u32)> {
+        let slot = self.slots.get(&self.slot_of(process, pid)?)?;
+        Some((slot.spec.settings.clone(), slot.number()))
     }
 
     /// The slot in which this child lives; it may have ended since somebody looked.

@@ -43,6 +43,7 @@ pub(super) fn watches(slot: &Slot) -> Vec<Watch> {
         let target = match &probe.target {
             Target::Tcp(address) => Target::Tcp(one.fill(address)),
             Target::Http(url) => Target::Http(one.fill(url)),
+            Target::Command(argv) => Target::Command(argv.iter().map(|word| one.fill(word)).collect()),
         };
         Probe { target, ..*probe }
     };

@@ -38,6 +38,7 @@ use super::logs::tail::{CarriedLog, Stream};
 use super::logs::{Destination, destination};
 use super::notices::{CarriedNotices, Notices};
 use super::own_limits::OwnLimits;
+use super::probes::Probe;
 use super::reading::Kept;
 use super::telling::CarriedTelling;
 use super::trees::{Tree, Trees};
@@ -196,6 +197,9 @@ struct CarriedChild {
     notices: Option<CarriedNotices>,
     group: Option<Arc<Group>>,
     tree: Option<Tree>,
+    /// It is a probe, which is not gone on with.
+    #[serde(default)]
+    probe: bool,
     #[serde(default)]
     descendants: BTreeSet<Member>,
     #[serde(default)]
@@ -328,6 +332,7 @@ impl Supervisor {
                 notices,
                 group,
                 tree,
+                probe,
                 descendants,
                 asked,
                 killed,
@@ -343,6 +348,7 @@ impl Supervisor {
                 notices: excused(notices, lenient)?,
                 group: group.map(|group| self.fleet.known_settings(group)),
                 tree,
+                probe: probe.then(Probe::unwanted),
                 descendants,
                 asked,
                 killed,
@@ -413,11 +419,12 @@ impl Supervisor {
             world.tasks.spawn_local(capture.clone().serve(world.scratch.clone(), alive));
         }
         self.dates.write(&mut world.tasks);
+        self.end_probes();
         self.reap();
         for pid in std::mem::take(&mut self.upgrading.lost) {
             if let Some(child) = self.world.children.remove(&pid) {
                 tracing::warn!(pid, "it has ended while another program took the daemon's place");
-                self.child_ended(pid, UNSEEN, &child);
+                self.child_ended(pid, UNSEEN, child);
             }
         }
         self.publish = true;
@@ -436,6 +443,7 @@ impl Child {
             notices: self.notices.as_deref().map(|notices| notices.carried(surviving)),
             group: self.group.clone(),
             tree: self.tree.clone(),
+            probe: self.probe.is_some(),
             descendants: self.descendants.clone(),
             asked: self.asked,
             killed: self.killed,

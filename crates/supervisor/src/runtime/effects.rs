@@ -4,6 +4,7 @@
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::ffi::OsString;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -11,7 +12,7 @@ use qfleet_manifest::per_process::OneProcess;
 use qfleet_manifest::settings::{Group, Logging, Manifest, Work};
 use qfleet_model::link::ToChild;
 use qfleet_model::process::{Pid, SIGKILL, Signal};
-use qfleet_model::start::{DrainLimit, Role, Start};
+use qfleet_model::start::{DrainLimit, Start};
 use qfleet_os::signal::{self, SendError};
 use qfleet_os::spawn::{self, Launch, Launched, OwnImage, launch};
 use qfleet_os::tree::{self, Member};
@@ -28,6 +29,7 @@ use super::logs::tail::{Shelf, Stream};
 use super::notices::Notices;
 use super::own_limits::OwnLimits;
 use super::plan::{ChildPlan, Streams, json};
+use super::probes::{Probe, Probing};
 use super::trees::{Tree, Trees};
 use super::worker_link::{Heard, Link};
 use crate::fleet::{Effect, Event, SlotId};
@@ -64,6 +66,8 @@ pub(super) struct World {
     pub(super) output: Output,
     pub(super) heard: mpsc::UnboundedSender<Heard>,
     pub(super) letterbox: Letterbox,
+    /// To the loop: commands that nobody waits for any more.
+    pub(super) probing: mpsc::UnboundedSender<Probing>,
     pub(super) scratch: Scratch,
     /// Readers of links and of output, and whoever waits for a manifest to be read.
     pub(super) tasks: JoinSet<()>,
@@ -89,6 +93,8 @@ pub(super) struct Child {
     pub(super) group: Option<Arc<Group>>,
     /// What keeps its descendants together.
     pub(super) tree: Option<Tree>,
+    /// It is a probe.
+    pub(super) probe: Option<Probe>,
     /// Descendants that were seen when it was signalled.
     pub(super) descendants: BTreeSet<Member>,
     /// It was asked to end.
@@ -111,6 +117,7 @@ impl World {
         trees: Trees,
         heard: mpsc::UnboundedSender<Heard>,
         letterbox: Letterbox,
+        probing: mpsc::UnboundedSender<Probing>,
     ) -> io::Result<Self> {
         Ok(Self {
             child,
@@ -123,6 +130,7 @@ impl World {
             manifest,
             heard,
             letterbox,
+            probing,
             scratch: scratch(),
             tasks: JoinSet::new(),
             asked: VecDeque::new(),
@@ -142,7 +150,7 @@ impl World {
             Effect::Spawn { slot, name, number, group, ledger, after, run } => {
                 let one = OneProcess { group: &group.name, name: &name, number };
                 let plan = self.plan_slot(slot, one, &group, ledger.as_deref(), &after, run);
-                Some(match plan.and_then(|plan| self.launch(plan)) {
+                Some(match plan.and_then(|plan| self.launch_logged(plan)) {
                     Ok(pid) => Event::Spawned { slot, pid },
                     Err(why) => Event::SpawnFailed { slot, why },
                 })
@@ -150,7 +158,7 @@ impl World {
             Effect::Recover { recovery, name, group, ledger } => {
                 let plan = self.plan_recovery(&name, group.as_deref(), ledger);
                 let pid = plan
-                    .and_then(|plan| self.launch(plan))
+                    .and_then(|plan| self.launch_logged(plan))
                     .map_err(|why| tracing::warn!(process = name, "cannot recover its jobs: {why}"))
                     .ok();
                 Some(Event::RecoverySpawned { recovery, pid })
@@ -159,7 +167,25 @@ impl World {
         }
     }
 
-    fn launch(&mut self, plan: ChildPlan) -> Result<Pid, String> {
+    /// Starts a child whose output goes to the logs.
+    fn launch_logged(&mut self, mut plan: ChildPlan) -> Result<Pid, String> {
+        let (name, slot) = (plan.name.clone(), plan.slot);
+        let streams = plan.streams.take();
+        let heard = self.heard.clone();
+        self.launch(plan, heard, |world, pid, printed, alive| match &streams {
+            Some(streams) => world.log_output(pid, printed, &name, slot, streams, alive),
+            None => Ok(()),
+        })
+    }
+
+    /// Starts a child; what it says goes to `heard`, and `hear` makes something of what it will print to standard output and
+    /// standard error.
+    pub(super) fn launch(
+        &mut self,
+        plan: ChildPlan,
+        heard: mpsc::UnboundedSender<Heard>,
+        hear: impl FnOnce(&mut Self, Pid, [OwnedFd; 2], &watch::Receiver<()>) -> io::Result<()>,
+    ) -> Result<Pid, String> {
         let args: Vec<&str> = self.child.child_args.iter().map(String::as_str).collect();
         let shown = format!("qfleet: {}", plan.name);
         let what = Launch {
@@ -167,18 +193,18 @@ impl World {
             args: &args,
             env: &plan.environment,
             name: &shown,
-            input: matches!(plan.role, Role::Program { .. } | Role::Once { .. }),
+            input: plan.input,
         };
-        let mut launched = launch(&what).map_err(|error| {
+        let Launched { pid, link, stdout, stderr, stdin } = launch(&what).map_err(|error| {
             plan.notices.iter().for_each(|notices| notices.remove());
             format!("cannot start a process: {error}{}", spawn::advice(&error))
         })?;
-        let pid = launched.pid;
-        let input = launched.stdin.take().map(Input::new);
+        let input = stdin.map(Input::new);
         let start = Start { name: plan.name.to_string(), preparation: plan.preparation, role: plan.role };
         let (alive, still_alive) = watch::channel(());
-        let link = self.take_over(launched, &plan.name, plan.slot, &plan.streams, &still_alive);
-        let link = link.and_then(|link| Ok(link.send(&ToChild::Start(Box::new(start))).map(|_| link)?));
+        let link = hear(self, pid, [stdout, stderr], &still_alive)
+            .and_then(|()| Link::new(pid, link, heard))
+            .and_then(|link| Ok(link.send(&ToChild::Start(Box::new(start))).map(|_| link)?));
         let link = match link {
             Ok(link) => {
                 self.tasks.spawn_local(link.clone().serve());
@@ -200,6 +226,7 @@ impl World {
             notices: plan.notices,
             group: plan.group,
             tree: plan.tree,
+            probe: None,
             descendants: BTreeSet::new(),
             asked: false,
             killed: false,
@@ -209,17 +236,18 @@ impl World {
         Ok(pid)
     }
 
-    /// Takes the new child's descriptors into the loop.
-    fn take_over(
+    /// Passes what a new child prints on to where it is to go.
+    fn log_output(
         &mut self,
-        launched: Launched,
+        pid: Pid,
+        printed: [OwnedFd; 2],
         name: &Arc<str>,
         slot: Option<SlotId>,
         streams: &Streams,
         alive: &watch::Receiver<()>,
-    ) -> io::Result<Rc<Link>> {
+    ) -> io::Result<()> {
         let logs = slot.map(|slot| self.shelf.open(slot)).unwrap_or_default();
-        for (stream, descriptor) in [(Stream::Stdout, launched.stdout), (Stream::Stderr, launched.stderr)] {
+        for (stream, descriptor) in [Stream::Stdout, Stream::Stderr].into_iter().zip(printed) {
             let stream = if streams.redirect_stderr { Stream::Stdout } else { stream };
             let sink = Sink {
                 log: logs.of(stream).clone(),
@@ -228,11 +256,11 @@ impl World {
                 source: Source { name: name.clone(), stream, to: streams.to(stream).clone() },
                 partial: Vec::new(),
             };
-            let capture = Capture::new(launched.pid, descriptor, sink)?;
+            let capture = Capture::new(pid, descriptor, sink)?;
             self.tasks.spawn_local(capture.clone().serve(self.scratch.clone(), alive.clone()));
             self.captures.push(capture);
         }
-        Link::new(launched.pid, launched.link, self.heard.clone())
+        Ok(())
     }
 
     /// Takes note of readers and writers that are through.

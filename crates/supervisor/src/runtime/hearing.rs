@@ -53,20 +53,23 @@ impl Supervisor {
         }
         let released = self.reaper.release(pid);
         match child {
-            Some(child) => self.child_ended(pid, how.into(), &child),
+            Some(child) => self.child_ended(pid, how.into(), child),
             None if self.upgrading.ended(pid, how) => {}
             None => tracing::debug!(pid, "reaped somebody else's child: {how}"),
         }
         released
     }
 
-    pub(super) fn child_ended(&mut self, pid: i32, exit: Exit, child: &Child) {
+    pub(super) fn child_ended(&mut self, pid: i32, exit: Exit, child: Child) {
         if let Some(notices) = &child.notices {
             notices.remove();
         }
         if let Some(link) = &child.link {
             link.shut();
             self.listen();
+        }
+        if let Some(probe) = child.probe {
+            return probe.has_ended(exit);
         }
         let left = self.world.ledgers.left(&child.ledgers);
         self.handle(Event::ChildExited { pid, exit, left });

@@ -50,11 +50,13 @@ pub mod logs;
 mod notices;
 mod own_limits;
 mod plan;
+pub(crate) mod probes;
 mod reading;
 mod telling;
 mod trees;
 mod turn;
 mod upgrade;
+mod words;
 mod worker_link;
 
 pub use carried::{Outside, State, Unreadable};
@@ -65,6 +67,7 @@ use ledgers::Ledgers;
 use leftovers::Leftovers;
 use letterbox::Letterbox;
 use own_limits::OwnLimits;
+use probes::Probing;
 use reading::{Kept, Read};
 use telling::Telling;
 use trees::Trees;
@@ -119,6 +122,7 @@ pub struct Supervisor {
     requests: mpsc::Receiver<Request>,
     letterbox: Letterbox,
     heard: mpsc::UnboundedReceiver<Heard>,
+    probing: mpsc::UnboundedReceiver<Probing>,
     read: mpsc::UnboundedSender<Read>,
     /// One manifest is read at a time, so that the one asked for last is in force in the end.
     reading: Rc<Mutex<()>>,
@@ -223,16 +227,26 @@ impl Supervisor {
         let (read, reads) = mpsc::unbounded_channel();
         let (request_sender, requests) = mpsc::channel(REQUESTS);
         let letterbox = Letterbox::default();
+        let (probing_sender, probing) = mpsc::unbounded_channel();
         let child = ChildSetup { image, child_args, environment, limits };
         let supervisor = Self {
             fleet,
             beginning,
             local: Rc::default(),
-            world: World::new(child, manifest.clone(), ledgers, trees, heard_sender, letterbox.clone())?,
+            world: World::new(
+                child,
+                manifest.clone(),
+                ledgers,
+                trees,
+                heard_sender,
+                letterbox.clone(),
+                probing_sender.clone(),
+            )?,
             reload,
             requests,
             letterbox,
             heard,
+            probing,
             read,
             reading: Rc::default(),
             being_read: 0,
@@ -265,6 +279,7 @@ impl Supervisor {
         let handle = Handle {
             requests: request_sender,
             letterbox: supervisor.letterbox.clone(),
+            probing: probing_sender,
             seen: supervisor.seen.subscribe(),
             manifest: supervisor.manifest.subscribe(),
             last_read: supervisor.last_read.subscribe(),

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use qfleet_manifest::per_process::OneProcess;
 use qfleet_manifest::probes::Sign;
 use qfleet_manifest::settings::{Group, Logs, ScheduleSettings, Work};
+use qfleet_model::process::{Pid, SIGKILL};
 use qfleet_model::start::{EnvFile, Identity, Preparation, Role};
 use qfleet_os::tree::MARK;
 use serde::Serialize;
@@ -24,6 +25,9 @@ use crate::fleet::{RunFor, SlotId};
 
 /// New files of children are not writable by others, unless the manifest says otherwise.
 const UMASK: u32 = 0o022;
+
+/// In the environment of a probe: the process number of the child it is about.
+const PROBED: &str = "QFLEET_PROBED_PID";
 
 /// Where the output of a child goes.
 pub(super) struct Streams {
@@ -50,7 +54,10 @@ pub(super) struct ChildPlan {
     pub(super) environment: Vec<(OsString, OsString)>,
     /// Whose output it is; a recovery's is not kept.
     pub(super) slot: Option<SlotId>,
-    pub(super) streams: Streams,
+    /// Where what it prints goes; `None`: to whoever starts it.
+    pub(super) streams: Option<Streams>,
+    /// People may write to it.
+    pub(super) input: bool,
     /// Ledgers it is given.
     pub(super) ledgers: Vec<String>,
     /// Programs: settings for what they leave behind.
@@ -99,12 +106,7 @@ impl World {
         let kind = if is_program { Kind::Program } else { Kind::Worker };
         let tree = self.trees.plant(kind, one.name);
         preparation.cgroup = tree.leaf.as_ref().map(|leaf| leaf.path().to_owned());
-        let mut environment = self.environment_of(group, one.name, user.as_ref());
-        for (name, value) in &mut environment {
-            if let Some(written) = name.to_str().and_then(|name| group.process.environment.get(name)) {
-                *value = one.fill(written).into();
-            }
-        }
+        let mut environment = self.environment_of_one(group, one, user.as_ref());
         environment.extend(variables_of_run(group, run));
         environment.push((MARK.into(), tree.mark.clone().into()));
         if let Some(notices) = &notices {
@@ -118,7 +120,8 @@ impl World {
             preparation,
             environment,
             slot: Some(slot),
-            streams,
+            streams: Some(streams),
+            input: is_program,
             ledgers: ledger.map(str::to_owned).into_iter().chain(after.iter().cloned()).collect(),
             group: is_program.then(|| group.clone()),
             tree: Some(tree),
@@ -159,6 +162,38 @@ impl World {
         })
     }
 
+    /// A command that is to find out how a process is: as that one's own child would run, but for its session.
+    pub(super) fn plan_probe(
+        &mut self,
+        one: OneProcess<'_>,
+        group: &Group,
+        of: Pid,
+        argv: Vec<String>,
+    ) -> Result<ChildPlan, String> {
+        let user = self.identities.of(group)?;
+        let mut preparation = self.preparation(group, one, user.clone());
+        preparation.parent_death = Some(SIGKILL);
+        preparation.fixed_variables.push(PROBED.to_owned());
+        let tree = self.trees.plant(Kind::Program, one.name);
+        preparation.cgroup = tree.leaf.as_ref().map(|leaf| leaf.path().to_owned());
+        let mut environment = self.environment_of_one(group, one, user.as_ref());
+        environment.push((MARK.into(), tree.mark.clone().into()));
+        environment.push((PROBED.into(), of.to_string().into()));
+        Ok(ChildPlan {
+            name: Arc::from(format!("{} (probe)", one.name)),
+            role: Role::Program { argv },
+            preparation,
+            environment,
+            slot: None,
+            streams: None,
+            input: false,
+            ledgers: Vec::new(),
+            group: None,
+            tree: Some(tree),
+            notices: None,
+        })
+    }
+
     /// A child that gives back what a dead worker held. Who can open the ledger is who made it.
     pub(super) fn plan_recovery(
         &mut self,
@@ -187,7 +222,8 @@ impl World {
             preparation: Preparation { user, umask: Some(UMASK), ..Preparation::default() },
             environment,
             slot: None,
-            streams: self.streams(group, name),
+            streams: Some(self.streams(group, name)),
+            input: false,
             ledgers: vec![ledger],
             group: None,
             tree: None,
@@ -204,6 +240,22 @@ impl World {
             matches!(group.work, Work::Program { .. } | Work::Schedule(_)) && group.process.redirect_stderr
         });
         Streams { stdout: to(Stream::Stdout), stderr: to(Stream::Stderr), redirect_stderr }
+    }
+
+    /// With what stands for one process filled in.
+    fn environment_of_one(
+        &self,
+        group: &Group,
+        one: OneProcess<'_>,
+        user: Option<&Identity>,
+    ) -> Vec<(OsString, OsString)> {
+        let mut environment = self.environment_of(group, one.name, user);
+        for (name, value) in &mut environment {
+            if let Some(written) = name.to_str().and_then(|name| group.process.environment.get(name)) {
+                *value = one.fill(written).into();
+            }
+        }
+        environment
     }
 
     fn environment_of(

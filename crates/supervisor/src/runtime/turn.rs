@@ -11,6 +11,7 @@ use tokio::task::{spawn_blocking, yield_now};
 use tokio::time::{sleep, timeout};
 
 use super::identities::Identities;
+use super::probes::Probing;
 use super::reading::Read;
 use super::worker_link::Heard;
 use super::{Beginning, Lived, Supervisor, own_pid};
@@ -29,6 +30,7 @@ enum Woken {
     Look,
     Heard(Heard),
     Asked(Request),
+    Probing(Probing),
     Read(Box<Read>),
     Signal(Incoming),
     ClockSet,
@@ -87,6 +89,7 @@ impl Supervisor {
         self.ring();
         match woken {
             Woken::Asked(request) => self.asked(request),
+            Woken::Probing(probing) => self.probing(probing),
             Woken::Read(read) => self.manifest_read(*read),
             Woken::Signal(incoming) => self.signalled(incoming),
             Woken::ClockSet => self.handle(Event::ClockSet),
@@ -120,6 +123,7 @@ impl Supervisor {
             () = was_set(self.wall.as_ref()) => Woken::ClockSet,
             Some(request) = self.requests.recv() => Woken::Asked(request),
             () = self.letterbox.filled() => Woken::Look,
+            Some(probing) = self.probing.recv() => Woken::Probing(probing),
             Some(read) = self.reads.recv() => Woken::Read(Box::new(read)),
             result = self.upgrading.result() => Woken::Rehearsed(result),
             // Between two handfuls of new children everybody else has a turn.
@@ -199,6 +203,7 @@ impl Supervisor {
     async fn end(&mut self) {
         self.publish = true;
         self.publish();
+        self.end_probes();
         let now = clock::now();
         self.leftovers.end_all(now);
         self.leftovers.take_over_orphans(&self.world.trees, |pid| self.world.is_child(pid), now);

@@ -1,9 +1,8 @@
 //! Another program takes this one's place: it shows first that it could, by reading a copy of the state; then everything
 //! comes to rest for a moment, and it is executed. Whatever goes wrong, the running program goes on.
 
-use std::cell::RefCell;
-use std::io::{self, ErrorKind};
-use std::os::fd::{AsFd, OwnedFd};
+use std::io;
+use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -15,22 +14,16 @@ use qfleet_os::exit::Exit;
 use qfleet_os::replace::{Program, Rehearsal, rehearse, replace};
 use qfleet_os::{clock, signal};
 use serde::Deserialize;
-use tokio::net::unix::pipe::Receiver;
 use tokio::sync::oneshot::error::TryRecvError;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
 use super::Supervisor;
+use super::words::listen;
 use crate::fleet::{AskId, Event};
 
 /// A program that has not read the state by then never will.
 const PATIENCE: Duration = Duration::from_secs(10);
-
-/// What is printed after the end of a rehearsal is waited for this long.
-const LAST_WORDS: Duration = Duration::from_secs(1);
-
-/// More than this of what a rehearsal prints is not read.
-const MOST_WORDS: usize = 16 * 1024;
 
 /// Once a program may take over, a moment at which nothing is under way is waited for this long.
 const REST: Duration = Duration::from_secs(10);
@@ -204,7 +197,7 @@ impl Supervisor {
             number,
             from: env!("CARGO_PKG_VERSION").to_owned(),
             to: version,
-            kept: self.world.children.len(),
+            kept: self.world.children.values().filter(|child| child.probe.is_none()).count(),
             at: clock::wall(),
             error: None,
         };
@@ -238,47 +231,20 @@ struct Answer {
 /// Waits for the end of a rehearsal: the version of the program that could take over, or what is wrong with it.
 async fn watch(rehearsal: Rehearsal, mut end: oneshot::Receiver<Exit>) -> Result<String, String> {
     let Rehearsal { pid, stdout, stderr } = rehearsal;
-    let (answer, words) = (RefCell::default(), RefCell::default());
-    let mut reading = std::pin::pin!(async { tokio::join!(read(stdout, &answer), read(stderr, &words)) });
-    let both = async {
-        tokio::select! {
-            _ = reading.as_mut() => (&mut end).await.ok(),
-            exit = &mut end => {
-                let _all = timeout(LAST_WORDS, reading.as_mut()).await;
-                exit.ok()
-            }
-        }
-    };
-    let Ok(Some(exit)) = timeout(PATIENCE, both).await else {
+    let Ok(Some((exit, words))) = timeout(PATIENCE, listen([stdout, stderr], &mut end)).await else {
         if matches!(end.try_recv(), Err(TryRecvError::Empty)) {
             // Nobody has told us of its end: it was not reaped yet, and the number is still its own.
             let _ = signal::send_group(pid, SIGKILL);
         }
         return Err(format!("does not answer within {} s", PATIENCE.as_secs()));
     };
-    let (answer, words) = (answer.take(), words.take());
-    let words = String::from_utf8_lossy(&words).trim().to_owned();
-    let said = if words.is_empty() { String::new() } else { format!(": {words}") };
+    let said = String::from_utf8_lossy(&words.stderr).trim().to_owned();
+    let said = if said.is_empty() { said } else { format!(": {said}") };
     if exit != Exit::Code(0) {
         return Err(format!("cannot take over, it ended with {exit}{said}"));
     }
-    match serde_json::from_slice::<Answer>(&answer) {
+    match serde_json::from_slice::<Answer>(&words.stdout) {
         Ok(Answer { version }) => Ok(version),
         Err(_) => Err(format!("does not answer like qfleet{said}")),
     }
-}
-
-async fn read(stream: OwnedFd, into: &RefCell<Vec<u8>>) -> io::Result<()> {
-    let stream = Receiver::from_owned_fd(stream)?;
-    let mut buffer = [0; 4096];
-    while into.borrow().len() < MOST_WORDS {
-        stream.readable().await?;
-        match stream.try_read(&mut buffer) {
-            Ok(0) => return Ok(()),
-            Ok(length) => into.borrow_mut().extend_from_slice(&buffer[..length]),
-            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(())
 }
