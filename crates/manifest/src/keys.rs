@@ -12,14 +12,24 @@ pub struct Table {
     pub known: &'static [&'static [&'static str]],
     /// Keys that will have a meaning.
     pub later: &'static [&'static str],
-    /// Keys that others use, with what to do here.
-    pub instead: &'static [(&'static str, &'static str)],
+    /// Keys that others use, in groups that several sections share.
+    pub instead: &'static [Hints],
 }
+
+/// What others write, with what to do here.
+type Hints = &'static [(&'static str, &'static str)];
 
 impl Table {
     /// Every key with a meaning.
     pub fn names(&self) -> impl Iterator<Item = &'static str> + '_ {
         self.known.iter().flat_map(|group| group.iter().copied())
+    }
+
+    /// What to do here for a key that others use.
+    #[must_use]
+    pub fn hint(&self, name: &str) -> Option<&'static str> {
+        let mut all = self.instead.iter().flat_map(|group| group.iter());
+        all.find(|(other, _)| *other == name).map(|(_, hint)| *hint)
     }
 
     /// Whether the key has a meaning.
@@ -83,14 +93,14 @@ pub const DOCUMENT: Table = Table {
         "replace-at-once",
     ]],
     later: &["http", "alerts", "telemetry"],
-    instead: &[
+    instead: &[&[
         ("supervisord", "settings of the daemon are in `control` and `logging`"),
         ("unix_http_server", "the socket is `control: {socket: …}`"),
         ("inet_http_server", "write `control: {listen: …, auth: …}`"),
         ("programs:", "write `programs:`"),
         ("workers", "worker processes belong to `queues`; plain commands to `programs`"),
         ("handlers", "a handler is written where it is used: `queues: {NAME: {handler: …}}`"),
-    ],
+    ]],
 };
 
 /// Where Redis is; also inside a connection.
@@ -98,13 +108,13 @@ pub const REDIS: Table = Table {
     section: "redis",
     known: &[&["url", "url-file", "username", "password", "password-file", "database", "ca-file"]],
     later: &["client-cert", "client-key", "server-name"],
-    instead: &[
+    instead: &[&[
         ("host", "write `url: redis://HOST:PORT/DATABASE`"),
         ("port", "write `url: redis://HOST:PORT/DATABASE`"),
         ("socket", "write `url: redis+unix:///path/to/redis.sock`"),
         ("db", "write `database`"),
         ("prefix", "the prefix belongs to a connection: `connections: {NAME: {prefix: …}}`"),
-    ],
+    ]],
 };
 
 /// Who writes the jobs.
@@ -115,7 +125,7 @@ pub const CONNECTION: Table = Table {
         &["url", "url-file", "username", "password", "password-file", "database", "ca-file"],
     ],
     later: &["table"],
-    instead: &[
+    instead: &[&[
         ("lock-duration", "this belongs to the queues: write it there, or under `defaults` for all of them"),
         (
             "stalled-interval",
@@ -132,7 +142,7 @@ pub const CONNECTION: Table = Table {
         ("block-for", "not needed: workers sleep in Redis and wake at once"),
         ("after-commit", "this is the producer's setting, not the worker's"),
         ("connection", "write `url: redis://…`, or `laravel-name` for the name in config/queue.php"),
-    ],
+    ]],
 };
 
 /// Where Laravel jobs go that failed for good.
@@ -200,7 +210,7 @@ pub(crate) const NODE: &[&str] = &[
 
 const QUEUE_LATER: &[&str] = &["overlap", "limit", "fetch-ahead", "ready", "health"];
 
-const QUEUE_INSTEAD: &[(&str, &str)] = &[
+const QUEUE_INSTEAD: Hints = &[
     ("command", "commands belong to `programs`; a queue's jobs go to its `handler`"),
     ("http", "write `handler: {http: …}`"),
     ("shell", "write `handler: {shell: …}`"),
@@ -226,12 +236,12 @@ pub const DEFAULTS: Table = Table {
     section: "defaults",
     known: &[QUEUE_OWN, NODE, PROCESS, WORKER],
     later: QUEUE_LATER,
-    instead: &[
+    instead: &[&[
         ("queue", "every queue has its own; write it there"),
         ("presence", "every pool has its own; write it there"),
         ("rate-limit", "every queue has its own; write it there"),
         ("retry-after", "this belongs to the connection: `connections: {NAME: {retry-after: …}}`"),
-    ],
+    ]],
 };
 
 /// A queue.
@@ -239,7 +249,7 @@ pub const QUEUE: Table = Table {
     section: "queues.NAME",
     known: &[&["queue", "rate-limit"], QUEUE_OWN, NODE, PROCESS, WORKER],
     later: QUEUE_LATER,
-    instead: QUEUE_INSTEAD,
+    instead: &[QUEUE_INSTEAD],
 };
 
 /// Limits that win over the job's own.
@@ -263,7 +273,7 @@ pub const KEEP: Table = Table {
     section: "queues.NAME.keep-completed",
     known: &[&["count", "age"]],
     later: &[],
-    instead: &[("limit", "how many go at once is no setting; write `count`, `age` or both")],
+    instead: &[&[("limit", "how many go at once is no setting; write `count`, `age` or both")]],
 };
 
 /// Starts in a time.
@@ -271,11 +281,11 @@ pub const RATE_LIMIT: Table = Table {
     section: "queues.NAME.rate-limit",
     known: &[&["max", "per"]],
     later: &[],
-    instead: &[
+    instead: &[&[
         ("duration", "write `per`"),
         ("groupKey", "not yet in this version"),
         ("bounceBack", "remove it: a job that has to wait stays where it is"),
-    ],
+    ]],
 };
 
 /// Several queues in the same processes.
@@ -283,13 +293,13 @@ pub const POOL: Table = Table {
     section: "pools.NAME",
     known: &[&["queues", "concurrency", "sleep", "presence"], PROCESS, WORKER],
     later: &["overlap", "ready", "health"],
-    instead: &[
+    instead: &[&[
         ("queue", "write `queues: […]`"),
         ("handler", "each queue of the pool has its own, under `queues`"),
         ("tries", "each queue of the pool has its own, under `queues`"),
         ("timeout", "each queue of the pool has its own, under `queues`"),
         ("backoff", "each queue of the pool has its own, under `queues`"),
-    ],
+    ]],
 };
 
 /// A plain supervised command.
@@ -313,15 +323,23 @@ pub const PROGRAM: Table = Table {
         PROCESS,
     ],
     later: &["sockets", "limits-by-cgroup"],
-    instead: PROGRAM_INSTEAD,
+    instead: &[OF_PROGRAMS, OF_COMMANDS],
 };
 
-/// What supervisord calls it.
-const PROGRAM_INSTEAD: &[(&str, &str)] = &[
-    ("scale", "programs have one number of processes; queues and pools can follow their backlog"),
+/// What supervisord and others call it where a command is executed.
+const OF_COMMANDS: Hints = &[
     ("stopwaitsecs", "write `stop-wait`"),
-    ("stopsignal", "write `stop-signal`"),
+    ("kill-after", "write `stop-wait`: how long ending may take before SIGKILL"),
     ("directory", "write `cwd`"),
+    ("argv", "write `command`, as one line or as a list"),
+    ("cmd", "write `command`"),
+    ("env_file", "write `env-file`"),
+];
+
+/// What supervisord and others call it where something is to be up.
+const OF_PROGRAMS: Hints = &[
+    ("scale", "programs have one number of processes; queues and pools can follow their backlog"),
+    ("stopsignal", "write `stop-signal`"),
     ("process_name", "remove it: processes are named `NAME`, or `NAME:NAME_00` with several"),
     ("stdout_logfile", "write `logs: {file: …}`, or `logging: {dir: …}` for one file a process"),
     ("stderr_logfile", "write `logs: {stderr-file: …}`, or `logging: {dir: …}` for one file a process"),
@@ -338,14 +356,10 @@ const PROGRAM_INSTEAD: &[(&str, &str)] = &[
     ("stopasgroup", "write `stop-as-group`; left out, a program's whole process group is meant"),
     ("killasgroup", "write `kill-as-group`; left out, a program's whole process group is meant"),
     ("serverurl", "remove it: the commands find the control socket themselves"),
-    ("kill-after", "write `stop-wait`: how long ending may take before SIGKILL"),
-    ("argv", "write `command`, as one line or as a list"),
-    ("cmd", "write `command`"),
     ("cron", "what runs at dates is written under `schedules`"),
     ("overlap", "only schedules have it; processes of a program run beside each other"),
     ("once", "only schedules have it; what runs at dates is written under `schedules`"),
     ("restart", "write `autorestart`"),
-    ("env_file", "write `env-file`"),
 ];
 
 /// How it is found out that a program is ready.
@@ -353,11 +367,11 @@ pub const READY: Table = Table {
     section: "programs.NAME.ready",
     known: &[&["tcp", "http", "command", "notify", "interval", "timeout", "within"]],
     later: &[],
-    instead: &[
+    instead: &[&[
         ("url", "write `http`"),
         ("port", "write `tcp: \"127.0.0.1:PORT\"`"),
         ("exec", "write `command`"),
-    ],
+    ]],
 };
 
 /// How it is found out that a program is healthy.
@@ -365,13 +379,13 @@ pub const HEALTH: Table = Table {
     section: "programs.NAME.health",
     known: &[&["tcp", "http", "command", "interval", "timeout", "failures", "start-period"]],
     later: &[],
-    instead: &[
+    instead: &[&[
         ("url", "write `http`"),
         ("port", "write `tcp: \"127.0.0.1:PORT\"`"),
         ("exec", "write `command`"),
         ("test", "write `command`"),
         ("retries", "write `failures`"),
-    ],
+    ]],
 };
 
 /// One of several signals that ask a program to end.
@@ -379,7 +393,7 @@ pub const STOP_STEP: Table = Table {
     section: "programs.NAME.stop-signal[]",
     known: &[&["signal", "wait"]],
     later: &[],
-    instead: &[("timeout", "write `wait`"), ("after", "write `wait` on the signal before it")],
+    instead: &[&[("timeout", "write `wait`"), ("after", "write `wait` on the signal before it")]],
 };
 
 /// A command that runs at its dates.
@@ -414,25 +428,24 @@ pub const SCHEDULE: Table = Table {
     ]],
     later: &[],
     instead: &[
-        ("numprocs", "remove it: each date is one run; `overlap: allow` lets runs overlap"),
-        ("autostart", "remove it: it runs at its dates; `qfleet stop` holds it"),
-        ("autorestart", "remove it: the next date is the next run"),
-        ("startsecs", "remove it: a run may end as soon as it likes"),
-        ("startretries", "remove it: the next date is the next run"),
-        ("tries", "remove it: the next date is the next run"),
-        ("schedule", "write `cron`"),
-        ("every", "write `cron`: `*/5 * * * *` is every five minutes"),
-        ("interval", "write `cron`: `*/5 * * * *` is every five minutes"),
-        ("tz", "write `timezone`"),
-        ("time-zone", "write `timezone`"),
-        ("without-overlapping", "write `overlap: skip`"),
-        ("on-one-server", "write `once: redis`"),
-        ("max-time", "write `timeout`"),
-        ("kill-after", "write `stop-wait`: how long ending may take before SIGKILL"),
-        ("stopwaitsecs", "write `stop-wait`"),
-        ("directory", "write `cwd`"),
-        ("argv", "write `command`, as one line or as a list"),
-        ("handler", "a schedule executes a `command`; a command can push a job: `qfleet push …`"),
+        OF_COMMANDS,
+        &[
+            ("numprocs", "remove it: each date is one run; `overlap: allow` lets runs overlap"),
+            ("autostart", "remove it: it runs at its dates; `qfleet stop` holds it"),
+            ("autorestart", "remove it: the next date is the next run"),
+            ("startsecs", "remove it: a run may end as soon as it likes"),
+            ("startretries", "remove it: the next date is the next run"),
+            ("tries", "remove it: the next date is the next run"),
+            ("schedule", "write `cron`"),
+            ("every", "write `cron`: `*/5 * * * *` is every five minutes"),
+            ("interval", "write `cron`: `*/5 * * * *` is every five minutes"),
+            ("tz", "write `timezone`"),
+            ("time-zone", "write `timezone`"),
+            ("without-overlapping", "write `overlap: skip`"),
+            ("on-one-server", "write `once: redis`"),
+            ("max-time", "write `timeout`"),
+            ("handler", "a schedule executes a `command`; a command can push a job: `qfleet push …`"),
+        ],
     ],
 };
 
@@ -441,7 +454,7 @@ pub const ONCE: Table = Table {
     section: "schedules.NAME.once",
     known: &[&["connection"]],
     later: &[],
-    instead: &[("redis", "write `once: redis`, or `once: {connection: NAME}`")],
+    instead: &[&[("redis", "write `once: redis`, or `once: {connection: NAME}`")]],
 };
 
 /// Where the output of a group goes.
@@ -449,14 +462,14 @@ pub const LOGS: Table = Table {
     section: "logs",
     known: &[&["file", "stderr-file", "max-size", "keep", "output", "discard"]],
     later: &[],
-    instead: &[
+    instead: &[&[
         (
             "dir",
             "one directory for all groups is `logging: {dir: …}`; here write `file: /path/{process_name}.log`",
         ),
         ("stdout-file", "write `file`"),
         ("format", "it is the same for all groups: `logging: {format: …}`"),
-    ],
+    ]],
 };
 
 /// Between which numbers of processes, as a section.
@@ -464,7 +477,7 @@ pub const NUMPROCS: Table = Table {
     section: "queues.NAME.numprocs",
     known: &[&["min", "max"]],
     later: &[],
-    instead: &[("minProcesses", "write `min`"), ("maxProcesses", "write `max`")],
+    instead: &[&[("minProcesses", "write `min`"), ("maxProcesses", "write `max`")]],
 };
 
 /// What the number of processes follows.
@@ -472,7 +485,7 @@ pub const SCALE: Table = Table {
     section: "queues.NAME.scale",
     known: &[&["time", "size", "cooldown", "step", "every"]],
     later: &[],
-    instead: &[
+    instead: &[&[
         ("by", "write what to aim at: `time: 30s`, or `size: 100` jobs a process"),
         ("strategy", "write what to aim at: `time: 30s`, or `size: 100` jobs a process"),
         ("balance", "queues that share a maximum are a budget: `budgets: {NAME: {max: 20, queues: [a, b]}}`"),
@@ -481,7 +494,7 @@ pub const SCALE: Table = Table {
         ("max", "write `numprocs: {min: 1, max: 10}`"),
         ("balanceCooldown", "write `cooldown`"),
         ("balanceMaxShift", "write `step`"),
-    ],
+    ]],
 };
 
 /// A number of processes that several queues share.
@@ -489,10 +502,10 @@ pub const BUDGET: Table = Table {
     section: "budgets.NAME",
     known: &[&["max", "queues"]],
     later: &[],
-    instead: &[
+    instead: &[&[
         ("min", "each queue has its own: `numprocs: {min: 1, max: 10}`"),
         ("pools", "write them under `queues` too"),
-    ],
+    ]],
 };
 
 /// Resource limits.
@@ -500,7 +513,11 @@ pub const LIMITS: Table = Table {
     section: "limits",
     known: &[&["nofile", "core", "nproc", "as", "memlock", "cpu", "fsize", "stack", "memory"]],
     later: &[],
-    instead: &[("files", "write `nofile`"), ("processes", "write `nproc`"), ("open-files", "write `nofile`")],
+    instead: &[&[
+        ("files", "write `nofile`"),
+        ("processes", "write `nproc`"),
+        ("open-files", "write `nofile`"),
+    ]],
 };
 
 /// A handler for some job names.
@@ -516,12 +533,12 @@ pub const HANDLER: Table = Table {
     section: "handler",
     known: &[&["http", "shell"]],
     later: &["process", "fastcgi"],
-    instead: &[
+    instead: &[&[
         ("url", "write `http: {url: …}`"),
         ("argv", "write `shell: {argv: […]}`"),
         ("command", "write `shell: {argv: […]}`"),
         ("https", "write `http: {url: \"https://…\"}`"),
-    ],
+    ]],
 };
 
 /// Posted to a URL.
@@ -574,12 +591,12 @@ pub const HTTP: Table = Table {
         "verify",
         "compress",
     ],
-    instead: &[
+    instead: &[&[
         ("signing-key", "write `secret: …`, or `signing-keys: [{secret: …}]`"),
         ("key", "write `secret`"),
         ("auth", "write `headers: {Authorization: …}`"),
         ("token", "write `headers: {Authorization: \"Bearer ${TOKEN}\"}`"),
-    ],
+    ]],
 };
 
 /// A signing key with the time it is valid in.
@@ -615,13 +632,13 @@ pub const SHELL: Table = Table {
         "gate",
     ]],
     later: &["heartbeat"],
-    instead: &[
+    instead: &[&[
         ("command", "write `argv: […]` to execute directly, or `shell: \"…\"` to run a line in /bin/sh"),
         ("user", "it belongs to the queue: the worker process and its handlers have one user"),
         ("group", "it belongs to the queue: the worker process and its handlers have one user"),
         ("stop-wait", "write `kill-after`: from `stop-signal` to SIGKILL"),
         ("directory", "write `cwd`"),
-    ],
+    ]],
 };
 
 /// The control socket.
@@ -629,14 +646,14 @@ pub const CONTROL: Table = Table {
     section: "control",
     known: &[&["socket", "mode", "group", "listen", "auth"]],
     later: &[],
-    instead: &[
+    instead: &[&[
         ("file", "write `socket`"),
         ("chmod", "write `mode`"),
         ("chown", "write `group`"),
         ("port", "write `listen: 127.0.0.1:9001`"),
         ("username", "write `auth: {username: …, password-file: …}`"),
         ("password", "write `auth: {username: …, password-file: …}`"),
-    ],
+    ]],
 };
 
 /// Who may come in over TCP.
@@ -644,7 +661,7 @@ pub const AUTH: Table = Table {
     section: "control.auth[]",
     known: &[&["username", "password", "password-file"]],
     later: &[],
-    instead: &[("user", "write `username`")],
+    instead: &[&[("user", "write `username`")]],
 };
 
 /// Log lines.
@@ -652,10 +669,10 @@ pub const LOGGING: Table = Table {
     section: "logging",
     known: &[&["format", "level", "dir", "max-size", "keep"]],
     later: &["timestamps", "syslog", "redact"],
-    instead: &[
+    instead: &[&[
         ("file", "write `dir`: one file a process is written there"),
         ("loglevel", "write `level`"),
         ("logfile_maxbytes", "write `max-size`"),
         ("logfile_backups", "write `keep`"),
-    ],
+    ]],
 };

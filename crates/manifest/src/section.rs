@@ -61,7 +61,7 @@ impl<'c> Section<'c> {
 }
 
 fn judge(name: &str, value: &Value<'_>, table: &'static Table) {
-    if let Some((_, hint)) = table.instead.iter().find(|(other, _)| *other == name) {
+    if let Some(hint) = table.hint(name) {
         value.problem_at_key("unknown setting", Some(hint));
     } else if table.later.contains(&name) {
         value.problem_at_key(format!("`{name}` is not yet in this version"), None);
