@@ -37,7 +37,7 @@ module.exports = (kit) => {
     },
 
     // Resolves with a job's value, or throws its reason, as its producer would wait for it; `listen` comes first.
-    finished: (job) => job.waitUntilFinished(kit.once(`events ${job.queueName}`), 20000),
+    finished: (job) => job.waitUntilFinished(kit.once(`events ${job.queueName}`), 150000),
 
     // A worker that runs `run(job, token)`; with no function it completes every job with the number 1. It begins once the
     // caller has had the time to listen to it.

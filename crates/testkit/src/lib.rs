@@ -14,12 +14,13 @@
 //! | a Laravel that pushes and works jobs | [`Php`] |
 //! | a Node with BullMQ or Bull that adds, works and listens | [`Node`] |
 //! | payloads of many Laravel versions | [`laravel_payloads`], [`cjson_traps`] |
-//! | the far end of an HTTP handler | [`Receiver`] |
+//! | the far end of an HTTP handler, and answers that wait for the test | [`Receiver`], [`Gate`] |
 //! | waiting for something | [`eventually`] |
 
 mod certificates;
 mod eventually;
 mod fixtures;
+mod gate;
 mod guarded;
 mod node;
 mod php;
@@ -33,6 +34,7 @@ mod sentinels;
 pub use certificates::Certificates;
 pub use eventually::eventually;
 pub use fixtures::{CjsonTrap, Shape, cjson_traps, laravel_payloads};
+pub use gate::Gate;
 pub use guarded::Guarded;
 pub use node::Node;
 pub use php::{JobKind, Php, PhpWorker, Push, Pushed, WorkEvent, WorkerOptions};

@@ -17,7 +17,7 @@ use crate::{Guarded, RedisCluster, RedisServer};
 
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/node/session.js");
 const MODULES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../target/node/node_modules");
-const ANSWERS_WITHIN: Duration = Duration::from_secs(60);
+const ANSWERS_WITHIN: Duration = Duration::from_secs(180);
 
 /// A Node process with one library and one Redis; killed when dropped.
 #[derive(Debug)]

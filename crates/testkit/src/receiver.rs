@@ -13,7 +13,10 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use crate::{eventually, free_port};
+use crate::{Gate, eventually, free_port};
+
+/// Between two looks at a gate.
+const LOOK: Duration = Duration::from_millis(5);
 
 /// One request as it arrived.
 #[derive(Debug, Clone)]
@@ -50,6 +53,7 @@ pub struct Answer {
     headers: Vec<(String, String)>,
     body: Vec<u8>,
     after: Duration,
+    gate: Option<Gate>,
     manner: Manner,
 }
 
@@ -67,7 +71,14 @@ impl Answer {
     /// An answer with this status and an empty body.
     #[must_use]
     pub fn status(status: u16) -> Self {
-        Self { status, headers: Vec::new(), body: Vec::new(), after: Duration::ZERO, manner: Manner::Whole }
+        Self {
+            status,
+            headers: Vec::new(),
+            body: Vec::new(),
+            after: Duration::ZERO,
+            gate: None,
+            manner: Manner::Whole,
+        }
     }
 
     /// Status 200.
@@ -115,6 +126,13 @@ impl Answer {
         self
     }
 
+    /// Waits before it answers until the gate is open.
+    #[must_use]
+    pub fn behind(mut self, gate: &Gate) -> Self {
+        self.gate = Some(gate.clone());
+        self
+    }
+
     /// Closes the connection after the answer, and says so.
     #[must_use]
     pub fn close(mut self) -> Self {
@@ -134,6 +152,21 @@ impl Answer {
     pub fn drip(mut self, pause: Duration) -> Self {
         self.manner = Manner::Drip(pause);
         self
+    }
+}
+
+impl Answer {
+    /// Waits until it is to be given, or until the receiver stops.
+    fn wait(&self, shared: &Shared) {
+        if !self.after.is_zero() {
+            shared.pause(Some(self.after));
+        }
+        while self.gate.as_ref().is_some_and(|gate| !gate.is_open()) && !shared.stopping() {
+            shared.pause(Some(LOOK));
+        }
+        if matches!(self.manner, Manner::Never) {
+            shared.pause(None);
+        }
     }
 }
 
@@ -366,9 +399,10 @@ fn converse(stream: Stream, number: usize, shared: &Shared) -> io::Result<()> {
         shared.most_in_hand.fetch_max(now, Ordering::SeqCst);
         shared.record().requests.push(request.clone());
         let answer = (shared.answer)(&request);
-        let written = write_answer(&mut writer, &answer, shared, request.method == "HEAD");
+        answer.wait(shared);
+        // Before the client can know, or its next request could arrive while this one still counts.
         shared.in_hand.fetch_sub(1, Ordering::SeqCst);
-        if !written? {
+        if !write_answer(&mut writer, &answer, shared, request.method == "HEAD")? {
             writer.cut();
             break;
         }
@@ -378,22 +412,12 @@ fn converse(stream: Stream, number: usize, shared: &Shared) -> io::Result<()> {
 
 /// Writes an answer; whether the connection stays open.
 fn write_answer(to: &mut Stream, answer: &Answer, shared: &Shared, head_only: bool) -> io::Result<bool> {
-    if !answer.after.is_zero() {
-        shared.pause(Some(answer.after));
-    }
     if shared.stopping() {
         return Ok(false);
     }
-    match answer.manner {
-        Manner::Never => {
-            shared.pause(None);
-            return Ok(false);
-        }
-        Manner::Raw => {
-            to.write_all(&answer.body)?;
-            return Ok(false);
-        }
-        _ => {}
+    if matches!(answer.manner, Manner::Raw) {
+        to.write_all(&answer.body)?;
+        return Ok(false);
     }
     let mut text = format!("HTTP/1.1 {} Scripted\r\n", answer.status).into_bytes();
     for (name, value) in &answer.headers {

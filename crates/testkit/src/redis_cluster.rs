@@ -6,7 +6,7 @@ use redis::{Cmd, Value, cmd};
 
 use crate::{RedisServer, eventually};
 
-const SETTLES_WITHIN: Duration = Duration::from_secs(60);
+const SETTLES_WITHIN: Duration = Duration::from_secs(180);
 const SLOTS: u16 = 16_384;
 /// A node that is silent for this long has failed; shorter, and a busy machine fails nodes over that are well.
 const NODE_TIMEOUT: Duration = Duration::from_millis(1000);

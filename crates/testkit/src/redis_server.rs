@@ -14,8 +14,8 @@ use nix::sys::signal::Signal;
 
 use crate::{Certificates, Guarded, Scratch, eventually, free_port};
 
-const STARTS_WITHIN: Duration = Duration::from_secs(30);
-const ENDS_WITHIN: Duration = Duration::from_secs(30);
+const STARTS_WITHIN: Duration = Duration::from_secs(120);
+const ENDS_WITHIN: Duration = Duration::from_secs(120);
 const PORT_TAKEN: &str = "Address already in use";
 
 /// What a server should be like; made by [`RedisServer::builder`].

@@ -6,7 +6,7 @@ use redis::Value;
 
 use crate::{RedisServer, eventually};
 
-const SETTLES_WITHIN: Duration = Duration::from_secs(60);
+const SETTLES_WITHIN: Duration = Duration::from_secs(180);
 const MASTER_NAME: &str = "mymaster";
 
 /// Two servers and their sentinels. Failure is noticed after 300 ms without an answer.

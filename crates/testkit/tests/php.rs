@@ -6,7 +6,7 @@ use std::time::Duration;
 use qfleet_testkit::{JobKind, Php, Push, RedisServer, WorkEvent, eventually, laravel_payloads};
 use serde_json::{Value, json};
 
-const SOON: Duration = Duration::from_secs(20);
+const SOON: Duration = Duration::from_secs(120);
 const READY: &str = "laravel_database_queues:default";
 
 fn list(server: &RedisServer, key: &str) -> Vec<Vec<u8>> {

@@ -6,9 +6,9 @@ use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
-use qfleet_testkit::{Answer, Receiver, Scratch, eventually};
+use qfleet_testkit::{Answer, Gate, Receiver, Scratch, eventually};
 
-const SOON: Duration = Duration::from_secs(10);
+const SOON: Duration = Duration::from_secs(60);
 const POST: &[u8] = b"POST /jobs?x=1 HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nX-Two: one\r\n\r\nhello";
 
 fn connect(receiver: &Receiver) -> TcpStream {
@@ -114,6 +114,27 @@ fn answers_come_late_in_drops_or_never() {
     let kind = stream.read(&mut [0]).unwrap_err().kind();
     assert!(matches!(kind, ErrorKind::WouldBlock | ErrorKind::TimedOut), "{kind:?}");
     assert_eq!(receiver.most_in_hand(), 1);
+}
+
+#[test]
+fn answers_wait_at_a_gate() {
+    let gate = Gate::new();
+    let receiver = Receiver::start({
+        let gate = gate.clone();
+        move |_| Answer::ok().behind(&gate)
+    });
+    let mut streams = [connect(&receiver), connect(&receiver)];
+    streams.iter_mut().for_each(|stream| stream.write_all(POST).unwrap());
+    receiver.wait_for(2, SOON);
+    assert_eq!(receiver.in_hand(), 2);
+    gate.open();
+    for stream in &mut streams {
+        assert!(read_until(stream, "\r\n\r\n").starts_with("HTTP/1.1 200 "));
+    }
+    let mut shut = Receiver::start(|_| Answer::ok().behind(&Gate::new()));
+    connect(&shut).write_all(POST).unwrap();
+    shut.wait_for(1, SOON);
+    shut.stop();
 }
 
 #[test]

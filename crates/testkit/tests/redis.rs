@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use qfleet_testkit::{Guarded, RedisCluster, RedisServer, Sentinels, eventually};
 
-const SOON: Duration = Duration::from_secs(10);
+const SOON: Duration = Duration::from_secs(60);
 
 fn set(server: &RedisServer, key: &str, value: &str) {
     redis::cmd("SET").arg(key).arg(value).query::<()>(&mut server.connection()).unwrap();
