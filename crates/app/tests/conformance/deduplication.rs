@@ -1,6 +1,6 @@
 //! Deduplicated jobs: a name is held while its job is under way, and free when that has ended.
 
-use qfleet_testkit::Answer;
+use qfleet_testkit::{Answer, Gate};
 use serde_json::json;
 
 use crate::stage::{Library, Stage, job};
@@ -19,9 +19,10 @@ fn free_after_the_end(library: Library) {
     let ids = stage.run(&format!(
         "const once = kit.queue('once')
          const add = async (name, opts) => (await once.add(name, {{}}, {{{option}: {{id: 'customer 7'}}, ...opts}})).id
-         const ids = [await add('first', {{attempts: 2, backoff: 300}})]
+         const ids = [await add('first', {{attempts: 2, backoff: 3600000}})]
          await kit.until(async () => await once.getDelayedCount() === 1)
          ids.push(await add('meanwhile'))
+         await (await once.getJob(ids[0])).promote()
          await kit.until(async () => await once.getCompletedCount() === 1)
          ids.push(await add('bad'))
          await kit.until(async () => await once.getFailedCount() === 1)
@@ -41,9 +42,13 @@ fn free_after_the_end(library: Library) {
 }
 
 fn last_of_those_that_came_meanwhile(library: Library) {
-    let stage = Stage::new(library, |request| {
-        let slow = job(request) == "first";
-        Answer::ok().after(std::time::Duration::from_millis(if slow { 400 } else { 0 }))
+    let all_there = Gate::new();
+    let stage = Stage::new(library, {
+        let all_there = all_there.clone();
+        move |request| match job(request) {
+            "first" => Answer::ok().behind(&all_there),
+            _ => Answer::ok(),
+        }
     });
     let mut fleet = stage.fleet(&[("once", "")]);
     stage.run(
@@ -53,6 +58,7 @@ fn last_of_those_that_came_meanwhile(library: Library) {
          await kit.until(async () => await once.getActiveCount() === 1)
          for (const n of [1, 2, 3]) await add('again', {n})",
     );
+    all_there.open();
     stage.ended("once", 2, 0);
     let got = stage.got("once");
     assert_eq!(

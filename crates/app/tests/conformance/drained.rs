@@ -24,10 +24,15 @@ fn when_empty(library: Library) {
     stage.soon("the first one", "return kit.seen('empties').some(([event]) => event === 'drained')");
     assert_eq!(drained(), json!(1));
 
-    stage.run("await kit.queue('empties').add('later', {}, {delay: 400}); await kit.queue('empties').add('now', {})");
+    stage.run(
+        "const later = await kit.queue('empties').add('later', {}, {delay: 3600000})
+         kit.memory.later = later.id
+         await kit.queue('empties').add('now', {})",
+    );
     completed(2);
     stage.run("await kit.sleep(100)");
     assert_eq!(drained(), json!(1), "something is to come");
+    stage.run("await (await kit.queue('empties').getJob(kit.memory.later)).promote()");
     completed(3);
     stage.soon(
         "the second one",

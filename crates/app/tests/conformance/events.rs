@@ -39,7 +39,7 @@ fn plain(word: &str) -> Value {
 /// Both queues have been told of alike. Compared when as much is known of ours, or when it stays different.
 #[track_caller]
 fn alike(stage: &Stage) {
-    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(3);
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
     let (theirs, ours) = eventually(SOON, "events of both", || {
         let (theirs, ours) = (told(stage, "theirs"), told(stage, "ours"));
         (theirs == ours || std::time::Instant::now() > deadline).then_some((theirs, ours))
@@ -55,11 +55,11 @@ fn of_jobs_one_by_one(library: Library) {
         &stage,
         "[['value', {a: 1}], ['nothing', {}], ['own id', {}, {jobId: 'mine'}],
           ['second at once', {}, {attempts: 2}], ['second lifo', {}, {attempts: 2, lifo: true}],
-          ['second later', {}, {attempts: 2, backoff: 120}], ['bad', {}], ['bad twice', {}, {attempts: 2}],
-          ['bad later', {}, {attempts: 2, backoff: {type: 'exponential', delay: 60}}],
+          ['second later', {}, {attempts: 2, backoff: 400}], ['bad', {}], ['bad twice', {}, {attempts: 2}],
+          ['bad later', {}, {attempts: 2, backoff: {type: 'exponential', delay: 400}}],
           ['never', {}, {attempts: 3}], ['never alone', {}],
-          ['delayed', {}, {delay: 150}], ['urgent', {}, {priority: 3}], ['second urgent', {}, {priority: 3, attempts: 2}],
-          ['urgent and late', {}, {priority: 3, delay: 100}],
+          ['delayed', {}, {delay: 400}], ['urgent', {}, {priority: 3}], ['second urgent', {}, {priority: 3, attempts: 2}],
+          ['urgent and late', {}, {priority: 3, delay: 400}],
           ['gone', {}, {removeOnComplete: true}], ['bad and gone', {}, {removeOnFail: true}]]",
     );
     alike(&stage);
@@ -67,16 +67,19 @@ fn of_jobs_one_by_one(library: Library) {
 }
 
 fn of_a_backlog(library: Library) {
-    let (stage, mut fleet) = life::stage(library, "{}", "");
+    let (stage, mut fleet, released) = life::holding_stage(library, "{}", "");
+    // Everything is there before the first one ends.
     stage.run(
         "for (const name of ['theirs', 'ours']) {
-           // Everything is there before the first one ends.
-           await kit.queue(name).add('slow', {})
+           await kit.queue(name).add('held', {})
            await kit.until(async () => await kit.queue(name).getActiveCount() === 1)
            await kit.queue(name).addBulk(['value', 'bad', 'second', 'nothing', 'never'].map((job) =>
              ({name: job, data: {}, opts: {attempts: job === 'second' ? 2 : 0}})))
-         }
-         for (const name of ['theirs', 'ours']) await kit.until(async () => {
+         }",
+    );
+    life::release(&stage, &released);
+    stage.run(
+        "for (const name of ['theirs', 'ours']) await kit.until(async () => {
            const counts = await kit.queue(name).getJobCounts()
            return counts.completed === 4 && counts.failed === 2
          })",
@@ -86,14 +89,20 @@ fn of_a_backlog(library: Library) {
 }
 
 fn of_a_pause(library: Library) {
-    let (stage, mut fleet) = life::stage(library, "{}", "");
+    let (stage, mut fleet, released) = life::holding_stage(library, "{}", "");
     stage.run(
         "for (const name of ['theirs', 'ours']) {
            const queue = kit.queue(name)
-           await queue.add('slow', {})
+           await queue.add('held', {})
            await kit.until(async () => await queue.getActiveCount() === 1)
            await queue.pause()
            await queue.add('value', {})
+         }",
+    );
+    life::release(&stage, &released);
+    stage.run(
+        "for (const name of ['theirs', 'ours']) {
+           const queue = kit.queue(name)
            await kit.until(async () => await queue.getCompletedCount() === 1)
            await kit.sleep(150)
            await queue.resume()

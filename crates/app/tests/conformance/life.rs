@@ -1,7 +1,7 @@
 //! The same life of a job twice: once in the hands of the library's own worker, in the queue `theirs`, and once in ours,
 //! in the queue `ours`. Jobs tell both workers by their names what is to become of them.
 
-use qfleet_testkit::{Answer, Received};
+use qfleet_testkit::{Answer, Gate, Received};
 
 use crate::stage::{Library, Stage, attempt, job};
 use crate::support::Fleet;
@@ -11,12 +11,12 @@ const PROCESS: &str = "async (job) => {
   const first = (job.opts.attempts > 1) && job.attemptsMade === 0
   if (job.name.startsWith('never')) throw kit.unrecoverable(job, 'no such customer')
   if (job.name.startsWith('bad') || (job.name.startsWith('second') && first)) throw kit.error('try again')
-  if (job.name.startsWith('slow')) await kit.sleep(250)
+  if (job.name.startsWith('held')) await kit.until(() => kit.memory.released)
   if (job.name.startsWith('value')) return {sent: [1, 'a/b'], none: []}
 }";
 
 /// What ours is answered.
-fn answer(library: Library, request: &Received) -> Answer {
+fn answer(library: Library, request: &Received, released: &Gate) -> Answer {
     let again = Answer::status(500).header("Job-Outcome", "retry;class=Error;reason=\"try again\"");
     match job(request) {
         name if name.starts_with("never") => {
@@ -26,7 +26,7 @@ fn answer(library: Library, request: &Received) -> Answer {
         }
         name if name.starts_with("bad") => again,
         name if name.starts_with("second") && attempt(request) == 1 => again,
-        name if name.starts_with("slow") => Answer::status(204).after(std::time::Duration::from_millis(250)),
+        name if name.starts_with("held") => Answer::status(204).behind(released),
         name if name.starts_with("value") => {
             Answer::ok().header("Content-Type", "application/json").body(r#"{"sent":[1,"a/b"],"none":[]}"#)
         }
@@ -37,7 +37,17 @@ fn answer(library: Library, request: &Received) -> Answer {
 /// A stage with both workers up, concurrency 1. `options` are those of the library's worker, `settings` say the same to
 /// ours.
 pub(crate) fn stage(library: Library, options: &str, settings: &str) -> (Stage, Fleet) {
-    let stage = Stage::new(library, move |request| answer(library, request));
+    let (stage, fleet, _) = holding_stage(library, options, settings);
+    (stage, fleet)
+}
+
+/// The same, where jobs called `held` end when [`release`] is called.
+pub(crate) fn holding_stage(library: Library, options: &str, settings: &str) -> (Stage, Fleet, Gate) {
+    let released = Gate::new();
+    let stage = Stage::new(library, {
+        let released = released.clone();
+        move |request| answer(library, request, &released)
+    });
     stage.run(&format!(
         "for (const name of ['theirs', 'ours']) {{
            await kit.listen(name)
@@ -46,7 +56,13 @@ pub(crate) fn stage(library: Library, options: &str, settings: &str) -> (Stage, 
          await kit.worker('theirs', {PROCESS}, {options})"
     ));
     let fleet = stage.fleet(&[("ours", settings)]);
-    (stage, fleet)
+    (stage, fleet, released)
+}
+
+/// Lets jobs end that are held.
+pub(crate) fn release(stage: &Stage, released: &Gate) {
+    stage.run("kit.memory.released = true");
+    released.open();
 }
 
 /// Adds jobs, each when the one before has ended, to both queues. `jobs` is a list of [name, data, options] in JavaScript.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use qfleet_testkit::{Answer, eventually};
+use qfleet_testkit::{Answer, Gate, eventually};
 use redis::Commands as _;
 use serde_json::json;
 
@@ -11,11 +11,16 @@ use crate::support::SOON;
 
 conforms!(every: renewed, not_renewed_without_a_worker);
 
-const RUNS_FOR: Duration = Duration::from_millis(2500);
+/// Several times as long as the lock.
+const RUNS_FOR: Duration = Duration::from_secs(5);
 
 fn renewed(library: Library) {
-    let stage = Stage::new(library, |_| Answer::ok().after(RUNS_FOR));
-    let mut fleet = stage.fleet(&[("slow", "lock-duration: 1, stalled-interval: 1, concurrency: 2")]);
+    let looked = Gate::new();
+    let stage = Stage::new(library, {
+        let looked = looked.clone();
+        move |_| Answer::ok().behind(&looked)
+    });
+    let mut fleet = stage.fleet(&[("slow", "lock-duration: 2, stalled-interval: 1, concurrency: 2")]);
     stage.run("await kit.listen('slow'); for (const n of ['a', 'b']) await kit.queue('slow').add(n, {})");
     stage.wait_for("slow", 2);
     // The library looks for stalled jobs all the time, and would take what it finds.
@@ -27,7 +32,7 @@ fn renewed(library: Library) {
     let mut redis = stage.redis.connection();
     let locks = ["bull:slow:1:lock", "bull:slow:2:lock"];
     let tokens: Vec<String> = locks.iter().map(|lock| redis.get(lock).unwrap()).collect();
-    let ends = std::time::Instant::now() + RUNS_FOR - Duration::from_millis(400);
+    let ends = std::time::Instant::now() + RUNS_FOR;
     while std::time::Instant::now() < ends {
         for (lock, token) in locks.iter().zip(&tokens) {
             assert_eq!(
@@ -38,6 +43,7 @@ fn renewed(library: Library) {
         }
         std::thread::sleep(Duration::from_millis(20));
     }
+    looked.open();
     stage.ended("slow", 2, 0);
     assert_eq!(stage.run("return kit.memory.theirs"), json!([]), "nobody else ran them");
     assert_eq!(stage.got("slow").len(), 2);

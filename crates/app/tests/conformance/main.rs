@@ -19,6 +19,7 @@ macro_rules! conforms {
     };
 }
 
+mod iterations;
 mod life;
 mod stage;
 #[path = "../e2e/support/mod.rs"]

@@ -64,6 +64,7 @@ fn as_the_manifest_says(library: Library) {
            for (let n = 0; n < 4; n++) for (const kind of ['ok', 'bad']) await kit.queue(name).add(kind + n, {})",
     );
     stage.wait_for("few", 8);
+    stage.soon("all to be settled", "return await kit.queue('few').getActiveCount() === 0");
     stage.ended("every", 4, 4);
     stage.ended("few", 2, 1);
     assert_eq!(left(&stage, "few"), json!({"completed": ["ok2", "ok3"], "failed": ["bad3"], "jobs": 3}));
@@ -73,12 +74,16 @@ fn as_the_manifest_says(library: Library) {
 fn by_age(library: Library) {
     let stage = Stage::new(library, answer);
     let mut fleet = stage.fleet(&[("aged", "")]);
-    stage.run(
-        "const aged = kit.queue('aged')
-         for (const name of ['ok old', 'bad old']) await aged.add(name, {}, {removeOnComplete: {age: 1}, removeOnFail: {age: 1}})
-         for (const name of ['ok new', 'bad new'])
-           await aged.add(name, {}, {delay: 1300, removeOnComplete: {age: 1}, removeOnFail: {age: 1}})",
-    );
+    let add = |when: &str| {
+        stage.run(&format!(
+            "for (const name of ['ok {when}', 'bad {when}'])
+               await kit.queue('aged').add(name, {{}}, {{removeOnComplete: {{age: 1}}, removeOnFail: {{age: 1}}}})"
+        ));
+    };
+    add("old");
+    stage.ended("aged", 1, 1);
+    stage.run("await kit.sleep(1300)");
+    add("new");
     stage.wait_for("aged", 4);
     stage.soon("all to be settled", "return await kit.queue('aged').getActiveCount() === 0");
     assert_eq!(left(&stage, "aged"), json!({"completed": ["ok new"], "failed": ["bad new"], "jobs": 2}));

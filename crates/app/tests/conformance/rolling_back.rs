@@ -10,10 +10,13 @@ conforms!(every: to_the_library, from_the_library);
 
 const JOBS: usize = 2000;
 
-/// Pours jobs in while the test goes on, each fifth to fail once, at once or with a pause, each fifth delayed.
+/// Pours jobs in while the test goes on, each fifth to fail once, at once or with a pause, each fifth delayed. The last
+/// quarter is for whoever takes over, however quick the one before was.
 const POUR: &str = "
+  const taken_over = new Promise((done) => (kit.memory.take_over = done))
   kit.memory.poured = (async () => {
     for (let n = 0; n < 2000; n += 20) {
+      if (n === 1500) await taken_over
       await kit.queue('moved').addBulk(Array.from({length: 20}, (_, i) => {
         const opts = [{attempts: 2}, {attempts: 2, backoff: 200}, {delay: 100}][i % 10] ?? {}
         return {name: 'job', data: {n: n + i, fails: i % 10 < 2 ? 1 : 0}, opts}
@@ -42,7 +45,7 @@ fn in_mid_load(stage: &Stage) {
 }
 
 fn judge(stage: &Stage, peer: &Node) {
-    stage.run("await kit.memory.poured");
+    stage.run("kit.memory.take_over(); await kit.memory.poured");
     let heard = tally::completed_once(stage, "moved", JOBS);
     assert_eq!(heard.failed, 0, "no job used up its attempts");
     // Bull leaves jobs behind that it has fetched and not begun.

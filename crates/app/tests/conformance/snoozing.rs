@@ -9,6 +9,10 @@ use crate::stage::{Library, Stage, attempt, job};
 
 conforms!(every: no_attempt_counts);
 
+/// At most a tenth is added to what was asked for; a busy machine may add much more, and one that waits for what wakes nobody
+/// a minute.
+const LATEST: Duration = Duration::from_secs(10);
+
 fn no_attempt_counts(library: Library) {
     let stage = Stage::new(library, |request| {
         let delivery = request.header("Job-Deliveries").unwrap_or_default().to_owned();
@@ -37,8 +41,7 @@ fn no_attempt_counts(library: Library) {
     assert_eq!(soon.iter().map(attempt).collect::<Vec<_>>(), [1, 1, 1]);
     for pair in soon.windows(2) {
         let waited = pair[1].at - pair[0].at;
-        // At most a tenth is added to what was asked for.
-        assert!(waited >= Duration::from_millis(400) && waited < Duration::from_millis(700), "{waited:?}");
+        assert!(waited >= Duration::from_millis(400) && waited < LATEST, "{waited:?}");
     }
     assert_eq!(of("between").iter().map(attempt).collect::<Vec<_>>(), [1, 2, 2, 3]);
 

@@ -111,6 +111,17 @@ impl Stage {
         })
     }
 
+    /// Waits until the library's listener has heard so often of an event, and says how often it has then.
+    #[track_caller]
+    pub(crate) fn heard(&self, queue: &str, event: &str, times: usize) -> usize {
+        let code = format!(
+            "const heard = kit.seen('{queue}').filter(([event]) => event === '{event}').length
+             return heard >= {times} && heard"
+        );
+        let heard = self.soon(&format!("`{event}` to be heard {times} times of `{queue}`"), &code);
+        usize::try_from(heard.as_u64().unwrap()).unwrap()
+    }
+
     /// Waits until a queue has so many completed and failed jobs.
     #[track_caller]
     pub(crate) fn ended(&self, queue: &str, completed: usize, failed: usize) {

@@ -8,6 +8,9 @@ use crate::stage::{Library, Stage, millis};
 
 conforms!(every: order, delayed, paused, many_at_once);
 
+/// A busy machine may be late by as much (ms); who waits for what wakes nobody is late by a minute.
+const LATEST: i64 = 10_000;
+
 fn order(library: Library) {
     let stage = Stage::new(library, |_| Answer::ok());
     stage.run(
@@ -51,7 +54,7 @@ fn delayed(library: Library) {
         let opts: serde_json::Value = serde_json::from_str(&hash["opts"]).unwrap();
         let wanted = if hash["name"] == "promoted" { 0 } else { opts["delay"].as_f64().unwrap() as i64 };
         let late = millis(request.at) - number("timestamp") - wanted;
-        assert!((-2..400).contains(&late), "`{}` came {late} ms after its time", hash["name"]);
+        assert!((-2..LATEST).contains(&late), "`{}` came {late} ms after its time", hash["name"]);
         assert_eq!(number("delay"), 0, "it has no delay any more");
     }
     let names = stage.names("later");

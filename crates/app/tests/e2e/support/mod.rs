@@ -10,8 +10,13 @@ use nix::sys::signal::Signal;
 use qfleet_testkit::{Guarded, RedisServer, Scratch, eventually};
 use serde_json::Value;
 
-/// Long enough for a busy machine with two cores, short enough to notice a hang.
-pub(crate) const SOON: Duration = Duration::from_secs(30);
+mod pace;
+
+pub(crate) use pace::Pace;
+
+/// Long enough for a machine with two cores that has much else to do and may stand still for a while, short enough to notice a
+/// hang.
+pub(crate) const SOON: Duration = Duration::from_secs(120);
 
 /// The binary under test.
 pub(crate) const QFLEET: &str = env!("CARGO_BIN_EXE_qfleet");
@@ -210,10 +215,11 @@ pub(crate) fn payload(n: usize, extra: &str) -> String {
     )
 }
 
-/// Pushes payloads the way Laravel does.
+/// Pushes payloads the way Laravel does, and all at once: nobody sees some of them only.
 pub(crate) fn push(redis: &RedisServer, queue: &str, payloads: impl IntoIterator<Item = String>) {
     let mut connection = redis.connection();
     let mut pipe = redis::pipe();
+    pipe.atomic();
     for payload in payloads {
         pipe.rpush(format!("queues:{queue}"), payload).ignore();
         pipe.rpush(format!("queues:{queue}:notify"), 1).ignore();
