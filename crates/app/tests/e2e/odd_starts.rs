@@ -103,7 +103,7 @@ fn an_output_that_nobody_reads_holds_up_neither_commands_nor_restarts() {
     eventually(SOON, "a restart of what crashes", || (starts() > before).then_some(()));
     let asked = Instant::now();
     assert_eq!(fleet.stop(), 0);
-    assert!(asked.elapsed() < Duration::from_secs(20), "ended after {:?}", asked.elapsed());
+    assert!(asked.elapsed() < Duration::from_secs(60), "ended after {:?}", asked.elapsed());
 }
 
 #[test]

@@ -52,8 +52,14 @@ fn the_systemd_unit_grants_what_the_daemon_counts_on() {
 
 fn demonstration(place: &Scratch) -> Guarded {
     let log = std::fs::File::create(place.join("log")).unwrap();
-    let mut command = Command::new(repository().join("deploy/demo/run.sh"));
-    command.arg(QFLEET).env("TMPDIR", place.path()).stdin(Stdio::null());
+    // A shell that begins with SIGINT ignored, as everything does that was started in the background, cannot change that.
+    let mut command = Command::new("env");
+    command
+        .args(["--default-signal=INT"])
+        .arg(repository().join("deploy/demo/run.sh"))
+        .arg(QFLEET)
+        .env("TMPDIR", place.path())
+        .stdin(Stdio::null());
     command.stdout(log.try_clone().unwrap()).stderr(log);
     Guarded::spawn(&mut command)
 }

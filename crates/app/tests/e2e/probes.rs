@@ -1,18 +1,12 @@
 //! Readiness, health and memory of programs, with the real daemon, real ports and a real Redis.
 
-use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
 
-use qfleet_testkit::eventually;
+use qfleet_testkit::{eventually, free_port};
 
 use crate::support::{Fleet, SOON};
-
-/// A port that nobody has now.
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
 
 #[test]
 fn a_queue_waits_for_its_redis_and_is_drained_before_it_goes() {
@@ -26,7 +20,7 @@ queues:
     depends-on: [redis]
 programs:
   redis:
-    command: sh -c 'sleep 1; exec redis-server --port {port} --save \"\" --dir {{dir}}'
+    command: sh -c 'until test -e {{dir}}/go; do sleep 0.02; done; exec redis-server --port {port} --save \"\" --dir {{dir}}'
     ready: {{tcp: \"127.0.0.1:{port}\"}}
     startsecs: 0
 "
@@ -35,9 +29,10 @@ programs:
     assert_eq!(fleet.process("slow:slow_00")["description"], "waiting for `redis`");
     let described =
         |text: &str| fleet.process("redis")["description"].as_str().is_some_and(|it| it.contains(text));
-    eventually(SOON, "what is waited for in the status, or that it is up", || {
-        (described("not ready yet: connecting to") || fleet.state("redis") == "RUNNING").then_some(())
+    eventually(SOON, "what is waited for in the status", || {
+        described("not ready yet: connecting to").then_some(())
     });
+    fleet.dir.write("go", "");
     fleet.wait_all_running();
     fleet.ok(&["push", "slow", "Job@fire"]);
     eventually(SOON, "the job to run", || fleet.dir.join("begun").exists().then_some(()));

@@ -1,7 +1,5 @@
 //! Plain programs: supervisord's states and restart rules.
 
-use std::time::Duration;
-
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use qfleet_testkit::eventually;
@@ -101,7 +99,7 @@ fn five_hundred_programs_start_and_stop_quickly() {
     assert_eq!(fleet.stop(), 0);
     let down = stopping.elapsed();
     println!("500 programs: up after {up:?}, down after {down:?} (debug build)");
-    assert!(up < Duration::from_secs(30) && down < Duration::from_secs(30));
+    assert!(up < SOON && down < SOON);
 }
 
 #[test]

@@ -165,6 +165,6 @@ fn a_file_that_never_answers_keeps_the_daemon_from_nothing() {
     assert_eq!(fleet.state("steady"), "RUNNING");
     let began = Instant::now();
     assert_eq!(fleet.stop(), 0);
-    assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(60), "{:?}", began.elapsed());
     drop(writer);
 }

@@ -3,12 +3,12 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use qfleet_testkit::{Answer, Receiver, RedisServer, eventually};
+use qfleet_testkit::{Answer, Gate, Receiver, RedisServer, eventually};
 
 use crate::support::{Fleet, payload, push, wait_empty};
 
 /// The machine may be busy; nothing here is about how long exactly.
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_secs(120);
 
 fn manifest(redis: &RedisServer, receiver: &Receiver, queues: &[&str], more: &str) -> String {
     let queue = |name: &&str| format!("  {name}: {{numprocs: {{min: 1, max: 4}}}}\n");
@@ -44,13 +44,18 @@ fn watchers(fleet: &Fleet) -> usize {
 fn a_burst_brings_workers_and_an_empty_queue_sends_them_home() {
     const JOBS: usize = 150;
     let redis = RedisServer::start();
-    let receiver = Receiver::start(|_| Answer::ok().after(Duration::from_millis(150)));
+    let seen = Gate::new();
+    let receiver = Receiver::start({
+        let seen = seen.clone();
+        move |_| Answer::ok().after(Duration::from_millis(30)).behind(&seen)
+    });
     let mut fleet = Fleet::start_and_wait(&manifest(&redis, &receiver, &["mail"], ""));
     let first = fleet.pid_of("mail:mail_00");
     push(&redis, "mail", (0..JOBS).map(|n| payload(n, "")));
     wait_running(&fleet, "mail", 4);
     let description = fleet.process("mail:mail_03")["description"].as_str().unwrap().to_owned();
     assert!(description.ends_with(", 4 of 1..4"), "{description}");
+    seen.open();
     receiver.wait_for(JOBS, LIMIT);
     wait_empty(&redis, &fleet);
     wait_running(&fleet, "mail", 1);
@@ -128,7 +133,9 @@ fn nobody_watches_what_has_one_number_and_an_idle_queue_is_not_asked() {
         let list: String = redis::cmd("CLIENT").arg("LIST").query(&mut redis.connection()).unwrap();
         list.lines().count()
     };
-    let before = clients();
+    // The worker has two connections, and we ask. The daemon has looked whether the prefix is right.
+    let before = 3;
+    eventually(LIMIT, "the worker to be idle", || (clients() == before).then_some(()));
     fleet.rewrite(&scaled);
     fleet.ok(&["reload"]);
     eventually(LIMIT, "a thread that watches", || (watchers(&fleet) == 1).then_some(()));

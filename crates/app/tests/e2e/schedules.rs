@@ -80,7 +80,10 @@ fn runs_that_overlap_are_left_out_wait_or_replace_the_one_before() {
         ))
     };
     let mut skip = Fleet::start(&run("skip", "exec sleep 1000"));
-    let mut kill = Fleet::start(&run("kill", "trap '' TERM; while :; do sleep 0.1; done"));
+    // Who has said its date does not listen any more.
+    let mut kill = Fleet::start(
+        &run("kill", "while :; do sleep 0.1; done").replace("sh, -c, \"", "sh, -c, \"trap '' TERM; "),
+    );
     let mut queue = Fleet::start(&run("queue", "sleep 1.6"));
     let mut allow = Fleet::start(&run("allow", "exec sleep 1000"));
     eventually(SOON, "two dates to be left out", || {
@@ -99,10 +102,12 @@ fn runs_that_overlap_are_left_out_wait_or_replace_the_one_before() {
     eventually(SOON, "a ninth to be left out", || {
         (of_schedule(&allow, "tick:tick_00")["left_out"].as_u64() >= Some(1)).then_some(())
     });
-    assert_eq!(dates(&allow).len(), 8);
+    assert_eq!(wait_dates(&allow, 8).len(), 8);
     for fleet in [&mut skip, &mut queue, &mut allow] {
         assert_eq!(fleet.stop(), 0);
     }
+    // One that has just begun, and has a second at least.
+    wait_dates(&kill, dates(&kill).len() + 1);
     assert_eq!(kill.stop(), 75, "it had to be killed");
 }
 
@@ -194,7 +199,8 @@ fn a_daemon_that_stood_still_goes_on_with_the_newest_date() {
 
 #[test]
 fn of_two_hosts_one_runs_each_date() {
-    let redis = RedisServer::start();
+    // It remembers what it was told, also while nobody reaches it.
+    let redis = RedisServer::builder().append_only().start();
     let shared = qfleet_testkit::Scratch::new();
     let place = shared.join("dates");
     let manifest = format!(

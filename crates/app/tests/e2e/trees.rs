@@ -58,7 +58,7 @@ fn a_job_that_takes_too_long_ends_with_whoever_left_it() {
         let redis = RedisServer::start();
         let script = "LEAVE; trap '' TERM; while :; do sleep 0.1; done";
         let mut fleet =
-            Fleet::start_through(way, &jobs(&redis, script, "timeout: 500ms\n    kill-after: 300ms"));
+            Fleet::start_through(way, &jobs(&redis, script, "timeout: 3s\n    kill-after: 300ms"));
         push(&redis, "mail", [payload(1, "")]);
         let pids = left(&fleet, 1);
         gone(&fleet, &pids);

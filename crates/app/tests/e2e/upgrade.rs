@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use qfleet_testkit::{Answer, Receiver, RedisServer, Scratch, eventually};
+use qfleet_testkit::{Answer, Gate, Receiver, RedisServer, Scratch, eventually};
 use serde_json::Value;
 
-use crate::support::{Fleet, QFLEET, SOON, is_alive, payload, push, text, wait_empty};
+use crate::support::{Fleet, Pace, QFLEET, SOON, is_alive, payload, push, text, wait_empty};
 
 const ROUNDS: usize = 10;
 
@@ -67,6 +67,7 @@ fn ten_times_under_load(keeps: bool, act: impl Fn(&Fleet, usize)) {
     ));
     let before = pids(&fleet.status());
     let done = AtomicBool::new(false);
+    let pace = Pace::watch();
     let jobs = std::thread::scope(|scope| {
         let producer = scope.spawn(|| {
             let mut jobs = 0;
@@ -100,7 +101,8 @@ fn ten_times_under_load(keeps: bool, act: impl Fn(&Fleet, usize)) {
         done.store(true, Ordering::SeqCst);
         let (samples, slowest) = sampler.join().unwrap();
         assert!(acted.is_ok(), "{}", fleet.log());
-        assert!(slowest < ANSWER, "the slowest of {samples} answers took {slowest:?}");
+        let allowed = pace.allows(ANSWER);
+        assert!(slowest < allowed, "the slowest of {samples} answers took {slowest:?}, not {allowed:?}");
         producer.join().unwrap()
     });
     receiver.wait_for(jobs, SOON);
@@ -323,7 +325,11 @@ fn killed_right_after_an_upgrade_it_leaves_what_it_always_leaves() {
 #[test]
 fn what_operators_said_and_what_is_under_way_goes_on() {
     let redis = RedisServer::start();
-    let receiver = Receiver::start(|_| Answer::ok().after(Duration::from_secs(3)));
+    let upgraded = Gate::new();
+    let receiver = Receiver::start({
+        let upgraded = upgraded.clone();
+        move |_| Answer::ok().behind(&upgraded)
+    });
     let mut fleet = Fleet::start(&format!(
         "redis: {{url: '{}'}}\nqueues:\n  mail:\n    numprocs: 2\n    handler: {{http: {{url: '{}/'}}}}\n\
          programs:\n  \
@@ -338,6 +344,7 @@ fn what_operators_said_and_what_is_under_way_goes_on() {
     }
     fleet.ok(&["stop", "stopped"]);
     fleet.ok(&["scale", "many=3"]);
+    eventually(SOON, "its variables", || fleet.dir.join("env").exists().then_some(()));
     let variables = fleet.dir.read("env");
     fs::remove_file(fleet.dir.join("env")).unwrap();
     let _ = fleet.qfleet(&["start", "broken"]);
@@ -355,6 +362,7 @@ fn what_operators_said_and_what_is_under_way_goes_on() {
         assert!(both.contains(&Some(0)), "{both:?}\n{}", fleet.log());
         let restart = restart.join().unwrap();
         assert!(text(&restart.stderr).contains("goes on"), "{}", text(&restart.stderr));
+        upgraded.open();
     });
     eventually(SOON, "the rolling restart to go on to its end", || {
         let list = pids(&fleet.status());
@@ -363,7 +371,7 @@ fn what_operators_said_and_what_is_under_way_goes_on() {
     });
     receiver.wait_for(2, SOON);
     assert_eq!(fleet.state("stopped"), "STOPPED");
-    assert_eq!(fleet.state("many:many_02"), "RUNNING");
+    fleet.wait_state("many:many_02", "RUNNING");
     assert!(["BACKOFF", "STARTING"].contains(&fleet.state("broken").as_str()), "still tried again");
     fleet.ok(&["restart", "variables"]);
     eventually(SOON, "the variables of its successor", || fleet.dir.join("env").exists().then_some(()));

@@ -12,30 +12,37 @@ use super::{CRM, VICTIMS};
 pub(super) const LIMIT: usize = 20;
 /// Begins with its first start.
 pub(super) const WINDOW: Duration = Duration::from_secs(60);
-/// How much later than in Redis a start may be seen at the receiver.
+/// How much later than in Redis a start may be seen at the receiver, where a command that does nothing takes no time.
 const SEEN_WITHIN: Duration = Duration::from_secs(2);
+/// The latest that can be told from the next window.
+const SEEN_AT_LAST: Duration = Duration::from_secs(25);
 const NEVER_WAIT: [&str; 3] = ["token-refresh", "calendar-sync", "google-contacts-sync"];
 
-/// Holds every promise against the deliveries. `added` are the ids that were fed, by queue; `clock` is one moment on both clocks.
+/// Holds every promise against the deliveries. `added` are the ids that were fed, by queue; `clock` is one moment on both
+/// clocks, when it began; `slowest` is how long the slowest command took that does nothing.
 pub(super) fn all(
     requests: &[Received],
     added: &BTreeMap<String, Vec<String>>,
     clock: (Instant, SystemTime),
+    slowest: Duration,
 ) {
+    let seen_within = (SEEN_WITHIN + slowest).min(SEEN_AT_LAST);
     assert_eq!(added.len(), 20, "every queue but the report's was fed");
     for (queue, ids) in added {
         every_job_was_done_once(queue, ids, &of_queue(requests, queue));
     }
     assert_eq!(added.values().map(Vec::len).sum::<usize>(), jobs_seen(requests, added), "nobody else's jobs");
     let reports = of_queue(requests, "analytics").len();
-    assert!((6..=8).contains(&reports), "the report of every 20 s was made {reports} times");
+    let most = usize::try_from(clock.0.elapsed().as_secs()).unwrap() / 20 + 1;
+    let least = 6 - usize::try_from(slowest.as_secs()).unwrap().min(5 * 20) / 20;
+    assert!((least..=most).contains(&reports), "the report of every 20 s was made {reports} times");
     let hooks = of_queue(requests, "webhooks");
     assert!(hooks.iter().all(|request| request.header("webhook-signature").is_some()), "webhooks are signed");
     again_only_after_a_crash(requests);
-    retries_are_spread(&of_queue(requests, "emails"));
-    no_window_has_too_many(&of_queue(requests, "messages"));
+    retries_are_spread(&of_queue(requests, "emails"), seen_within);
+    no_window_has_too_many(&of_queue(requests, "messages"), seen_within);
     for queue in NEVER_WAIT {
-        nothing_waits(queue, &of_queue(requests, queue), clock);
+        nothing_waits(queue, &of_queue(requests, queue), clock, slowest);
     }
 }
 
@@ -104,7 +111,7 @@ fn group_of(queue: &str) -> &str {
 }
 
 /// 5, 10, 20 and 40 s, as the manifest says.
-fn retries_are_spread(requests: &[&Received]) {
+fn retries_are_spread(requests: &[&Received], seen_within: Duration) {
     let mut runs: HashMap<&str, Vec<Instant>> = HashMap::new();
     for request in requests {
         runs.entry(request.header("Job-Id").unwrap()).or_default().push(request.at);
@@ -116,7 +123,7 @@ fn retries_are_spread(requests: &[&Received]) {
             let gap = gap[1] - gap[0];
             let least = Duration::from_secs(least);
             assert!(
-                gap >= least && gap < least.mul_f64(1.5) + 2 * SEEN_WITHIN,
+                gap >= least && gap < least.mul_f64(1.5) + 2 * seen_within,
                 "{gap:?} for a pause of {least:?}"
             );
         }
@@ -124,12 +131,12 @@ fn retries_are_spread(requests: &[&Received]) {
 }
 
 /// Windows begin with their first start.
-fn no_window_has_too_many(requests: &[&Received]) {
+fn no_window_has_too_many(requests: &[&Received], seen_within: Duration) {
     let mut starts: Vec<Instant> = requests.iter().map(|request| request.at).collect();
     starts.sort_unstable();
     let mut windows = Vec::new();
     while let Some(first) = starts.first().copied() {
-        let inside = starts.partition_point(|start| *start - first < WINDOW - SEEN_WITHIN);
+        let inside = starts.partition_point(|start| *start - first < WINDOW - seen_within);
         windows.push(inside);
         starts.drain(..inside);
     }
@@ -138,7 +145,13 @@ fn no_window_has_too_many(requests: &[&Received]) {
 }
 
 /// From the moment a job is added to its start, whatever the other queues of the process have to do.
-fn nothing_waits(queue: &str, requests: &[&Received], (instant, wall): (Instant, SystemTime)) {
+fn nothing_waits(
+    queue: &str,
+    requests: &[&Received],
+    (instant, wall): (Instant, SystemTime),
+    slowest: Duration,
+) {
+    let slack = i64::try_from(slowest.as_millis()).unwrap();
     let start = wall.duration_since(SystemTime::UNIX_EPOCH).unwrap();
     let mut waits: Vec<i64> = requests
         .iter()
@@ -150,6 +163,6 @@ fn nothing_waits(queue: &str, requests: &[&Received], (instant, wall): (Instant,
         .collect();
     waits.sort_unstable();
     let (median, most) = (waits[waits.len() / 2], waits[waits.len() - 1]);
-    assert!(median < 250, "a job of `{queue}` waits {median} ms");
-    assert!(most < 5000, "a job of `{queue}` waited {most} ms");
+    assert!(median < 250 + slack, "a job of `{queue}` waits {median} ms");
+    assert!(most < 5000 + 10 * slack, "a job of `{queue}` waited {most} ms");
 }

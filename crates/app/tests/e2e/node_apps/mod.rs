@@ -13,11 +13,11 @@ use std::time::{Duration, Instant, SystemTime};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use qfleet_testkit::{Answer, Guarded, Node, Received, Receiver, RedisServer, eventually};
+use qfleet_testkit::{Answer, Gate, Guarded, Node, Received, Receiver, RedisServer, eventually};
 use serde_json::{Value, json};
 
 use self::judge::{LIMIT, WINDOW, of_queue, told};
-use crate::support::{Fleet, SOON};
+use crate::support::{Fleet, Pace, SOON};
 
 const EXAMPLES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../deploy/examples");
 const FED_FOR: Duration = Duration::from_secs(130);
@@ -45,12 +45,19 @@ const CRM: &str = "messages campaigns flows emails webhooks ai imports exports a
 fn two_node_applications_lose_no_job_and_have_none_done_twice() {
     let clock = (Instant::now(), SystemTime::now());
     let redis = RedisServer::builder().tcp().start();
-    let messages = Arc::new(AtomicUsize::new(0));
-    let counter = Arc::clone(&messages);
-    let receiver = Receiver::start(move |request| {
-        counter.fetch_add(usize::from(request.header("Job-Queue") == Some("messages")), Ordering::SeqCst);
-        answer(request)
+    let (messages, killed) = (Arc::new(AtomicUsize::new(0)), Gate::new());
+    let receiver = Receiver::start({
+        let (messages, killed) = (Arc::clone(&messages), killed.clone());
+        move |request| {
+            let is_message = request.header("Job-Queue") == Some("messages");
+            // The messages of the second window are in hand when their worker is killed.
+            match messages.fetch_add(usize::from(is_message), Ordering::SeqCst) {
+                LIMIT.. if is_message => answer(request).behind(&killed),
+                _ => answer(request),
+            }
+        }
     });
+    let pace = Pace::watch();
     let manifest = std::fs::read_to_string(Path::new(EXAMPLES).join("node-apps.yaml")).unwrap();
     let environment = [
         format!("REDIS_URL={}", redis.tcp_url()),
@@ -71,6 +78,7 @@ fn two_node_applications_lose_no_job_and_have_none_done_twice() {
     for victim in victims {
         kill(victim, Signal::SIGKILL).unwrap();
     }
+    killed.open();
 
     assert!(applications.wait(FED_FOR + SOON).success(), "{}", fleet.dir.read("feed.err"));
     let added: BTreeMap<String, Vec<String>> = serde_json::from_str(&fleet.dir.read("feed.out")).unwrap();
@@ -92,7 +100,7 @@ fn two_node_applications_lose_no_job_and_have_none_done_twice() {
     }
     assert_eq!(fleet.stop(), 0, "{}", fleet.log());
 
-    judge::all(&receiver.requests(), &added, clock);
+    judge::all(&receiver.requests(), &added, clock, pace.slowest());
 }
 
 /// Answers as the job's data wants it.
