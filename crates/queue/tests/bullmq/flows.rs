@@ -69,7 +69,11 @@ async fn failures_reach_the_parent_as_the_child_wants() {
             let work = |queue: &str| {
                 node.run(&format!(
                     "const w = await kit.worker('{queue}', async (job) => {{ if (job.name === 'a') throw new Error('bad'); return 1 }});
-                     await kit.sleep(300); await w.close()"
+                     await kit.until(async () => {{
+                       const {{wait, waiting, active, prioritized}} = await kit.queue('{queue}').getJobCounts()
+                       return !wait && !waiting && !active && !prioritized
+                     }})
+                     await w.close()"
                 ))
             };
             if ours {

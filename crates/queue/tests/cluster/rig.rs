@@ -13,7 +13,7 @@ use qfleet_testkit::RedisCluster;
 use crate::contract::Rig;
 
 /// A limit for whatever is to happen soon.
-pub(crate) const SOON: Duration = Duration::from_secs(30);
+pub(crate) const SOON: Duration = Duration::from_secs(60);
 /// The lane of drivers opened by [`worker`].
 pub(crate) const DEMO: LaneId = LaneId(0);
 
@@ -38,7 +38,7 @@ impl Rig for ClusterRig<'_> {
 impl ClusterRig<'_> {
     pub(crate) fn connection(&self) -> Connection {
         let connection = connection(self.cluster, self.family, &self.prefix);
-        Connection { retry_after: Duration::from_secs(1), ..connection }
+        Connection { retry_after: Duration::from_secs(3), ..connection }
     }
 }
 

@@ -7,7 +7,7 @@ use qfleet_queue::driver::{Ask, Renewal, Settled, Settlement};
 
 use super::{OTHER, Rig, job_of, names, push, settle, take, take_one, take_soon};
 
-const SOON: Duration = Duration::from_secs(5);
+const SOON: Duration = Duration::from_secs(60);
 
 fn retry(after: Duration) -> Verdict {
     Verdict::Retry { after, note: Note { exception: true, status: Some("500".into()), ..Note::default() } }

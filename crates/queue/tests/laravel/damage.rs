@@ -114,7 +114,7 @@ async fn a_wrong_notify_key_costs_speed_and_no_job() {
     let started = std::time::Instant::now();
     let (slept, ()) = tokio::join!(sleeping, pushing);
     slept.unwrap();
-    assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
+    assert!(started.elapsed() < Duration::from_secs(15), "{:?}", started.elapsed());
     let turn = take(&*driver, OTHER, 1).await;
     assert_eq!(names(&turn.jobs), ["o"]);
     let [(lane, why)] = &turn.broken[..] else { panic!("{:?}", turn.broken) };

@@ -17,6 +17,7 @@ use redis::Commands as _;
 use crate::contract::{BOTH, OTHER, Rig as _, job_of, names, push, settle, take, take_one};
 use crate::proxy::{Cut, Proxy};
 use crate::rig::{LaravelRig, connection, delayed, open, ready, reserved};
+use crate::wakeups::until_blocked;
 
 const ASK: [Ask; 1] = [Ask { lane: OTHER, at_most: 3 }];
 
@@ -58,7 +59,7 @@ async fn insist(driver: &dyn QueueDriver, settle: &[Settlement], asks: &[Ask]) -
             Err(QueueError::Unreachable(_)) => tokio::time::sleep(Duration::from_millis(20)).await,
             Err(error) => panic!("{error}"),
         }
-        assert!(started.elapsed() < Duration::from_secs(30), "no answer for {:?}", started.elapsed());
+        assert!(started.elapsed() < Duration::from_secs(120), "no answer for {:?}", started.elapsed());
     }
 }
 
@@ -287,7 +288,7 @@ async fn a_silent_server_is_noticed_and_its_late_work_is_found() {
     let started = Instant::now();
     unreachable(driver.turn(&settle, &ASK, driver.mark()).await);
     let silence = started.elapsed();
-    assert!(silence > Duration::from_secs(3) && silence < Duration::from_secs(9), "{silence:?}");
+    assert!(silence > Duration::from_secs(3) && silence < Duration::from_secs(25), "{silence:?}");
     rig.server.resume();
     // It carries out now what it was sent then.
     let turn = insist(&*driver, &settle, &ASK).await;
@@ -314,11 +315,12 @@ async fn a_killed_server_comes_back_with_everything() {
         let driver = Arc::clone(&driver);
         async move { driver.wait(&[BOTH], Duration::from_secs(20)).await }
     });
-    tokio::time::sleep(Duration::from_millis(50)).await;
+    until_blocked(&rig, 1).await;
     rig.server.kill9();
     let started = Instant::now();
     unreachable(driver.turn(&[settlement(&jobs[0], complete())], &[], driver.mark()).await);
-    assert!(started.elapsed() < Duration::from_secs(1), "not at once: {:?}", started.elapsed());
+    // A server that is there and silent is waited for longer than this.
+    assert!(started.elapsed() < Duration::from_secs(3), "not at once: {:?}", started.elapsed());
     unreachable(sleeping.await.unwrap());
     unreachable(driver.wait(&[BOTH], Duration::from_secs(20)).await);
     rig.server.restart();
@@ -357,7 +359,7 @@ async fn killed_connections_and_forgotten_scripts_are_made_good() {
         let driver = Arc::clone(&driver);
         async move { driver.wait(&[BOTH], Duration::from_secs(20)).await }
     });
-    tokio::time::sleep(Duration::from_millis(50)).await;
+    until_blocked(&rig, 1).await;
     redis::cmd("CLIENT").arg("KILL").arg("TYPE").arg("normal").exec(&mut rig.redis()).unwrap();
     unreachable(sleeper.await.unwrap());
     redis::cmd("SCRIPT").arg("FLUSH").exec(&mut rig.redis()).unwrap();
@@ -399,7 +401,7 @@ async fn a_failover_loses_and_doubles_nothing_that_was_copied() {
     let started = Instant::now();
     while sentinels.current_master().connection().llen::<_, u32>(ready("low")).unwrap() == 0 {
         let _ = driver.push(BOTH, "low", probe, None).await;
-        assert!(started.elapsed() < Duration::from_secs(5), "still with the old master");
+        assert!(started.elapsed() < Duration::from_secs(60), "still with the old master");
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     let settle: Vec<Settlement> = held.iter().map(|job| settlement(job, complete())).collect();

@@ -97,7 +97,7 @@ pub(crate) fn connection(redis: RedisSettings) -> Connection {
         driver: Format::Laravel,
         redis,
         prefix: PREFIX.into(),
-        retry_after: Duration::from_secs(1),
+        retry_after: Duration::from_secs(3),
         laravel_name: "redis".into(),
         cluster_keys: false,
     }

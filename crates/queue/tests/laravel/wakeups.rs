@@ -10,21 +10,21 @@ use redis::Commands as _;
 use crate::contract::{BOTH, OTHER, Rig as _, push, settle, take, take_one};
 use crate::rig::{LaravelRig, notify};
 
-const LONG: Duration = Duration::from_secs(20);
+const LONG: Duration = Duration::from_secs(60);
 
 fn sleep_on(driver: &Arc<dyn QueueDriver>) -> tokio::task::JoinHandle<Waited> {
     let driver = Arc::clone(driver);
     tokio::spawn(async move { driver.wait(&[OTHER], LONG).await.unwrap() })
 }
 
-async fn until_blocked(rig: &LaravelRig, clients: usize) {
+pub(crate) async fn until_blocked(rig: &LaravelRig, clients: usize) {
     let started = Instant::now();
     loop {
         let info: String = redis::cmd("INFO").arg("clients").query(&mut rig.redis()).unwrap();
         if info.contains(&format!("blocked_clients:{clients}\r")) {
             return;
         }
-        assert!(started.elapsed() < Duration::from_secs(5), "never {clients} blocked: {info}");
+        assert!(started.elapsed() < Duration::from_secs(60), "never {clients} blocked: {info}");
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
 }
@@ -81,7 +81,7 @@ async fn a_sleeper_has_a_pushed_job_in_a_moment() {
     latencies.sort();
     // Generous, for a machine that does other things beside.
     assert!(
-        latencies[25] < Duration::from_millis(50),
+        latencies[25] < Duration::from_millis(500),
         "median {:?}, worst {:?}",
         latencies[25],
         latencies[49]
@@ -101,7 +101,7 @@ async fn a_worker_that_stopped_waiting_takes_no_wakeups_from_others() {
     let pushed = Instant::now();
     push(&rig, &*idle, OTHER, "other", &["job"]).await;
     sleeper.await.unwrap();
-    assert!(pushed.elapsed() < Duration::from_secs(2), "{:?}", pushed.elapsed());
+    assert!(pushed.elapsed() < LONG / 2, "{:?}", pushed.elapsed());
     take_one(&*idle, OTHER).await;
     until_blocked(&rig, 0).await;
 }
@@ -122,7 +122,7 @@ async fn another_wish_is_served_at_once() {
         let pushed = Instant::now();
         push(&rig, &*producer, OTHER, "other", &["job"]).await;
         sleeper.await.unwrap();
-        assert!(pushed.elapsed() < Duration::from_secs(1), "round {round}: {:?}", pushed.elapsed());
+        assert!(pushed.elapsed() < LONG / 2, "round {round}: {:?}", pushed.elapsed());
         let job = take_one(&*driver, OTHER).await;
         settle(&*driver, &job, Verdict::Complete { result: None }).await;
     }
@@ -142,7 +142,7 @@ async fn a_wait_that_ends_late_leaves_the_next_one_alone() {
     push(&rig, &*producer, OTHER, "other", &["job"]).await;
     let pushed = Instant::now();
     second.await.unwrap();
-    assert!(pushed.elapsed() < Duration::from_secs(2), "{:?}", pushed.elapsed());
+    assert!(pushed.elapsed() < LONG / 2, "{:?}", pushed.elapsed());
 }
 
 #[tokio::test]
@@ -170,7 +170,7 @@ async fn a_stale_wakeup_is_used_up() {
     for _ in 0..3 {
         let started = Instant::now();
         driver.wait(&[OTHER], LONG).await.unwrap();
-        assert!(started.elapsed() < Duration::from_secs(2));
+        assert!(started.elapsed() < LONG / 2);
         assert!(take(&*driver, OTHER, 1).await.jobs.is_empty());
     }
     let started = Instant::now();
@@ -200,7 +200,7 @@ async fn an_idle_driver_costs_two_connections_and_hardly_a_command() {
         if clients.lines().count() == 1 {
             break;
         }
-        assert!(started.elapsed() < Duration::from_secs(5), "{clients}");
+        assert!(started.elapsed() < Duration::from_secs(60), "{clients}");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }

@@ -18,7 +18,7 @@ use crate::contract::Rig;
 /// The lane of a driver opened by [`NodeRig::worker`].
 pub(crate) const DEMO: LaneId = LaneId(0);
 /// A limit for whatever is to happen soon.
-pub(crate) const SOON: Duration = Duration::from_secs(10);
+pub(crate) const SOON: Duration = Duration::from_secs(60);
 
 pub(crate) struct NodeRig {
     pub(crate) server: RedisServer,
@@ -150,8 +150,8 @@ pub(crate) fn open(
 /// Short locks and frequent looks for stalled jobs.
 pub(crate) fn hasty() -> NodeRules {
     NodeRules {
-        lock_duration: Duration::from_millis(700),
-        stalled_interval: Duration::from_millis(500),
+        lock_duration: Duration::from_secs(2),
+        stalled_interval: Duration::from_millis(1500),
         ..NodeRules::default()
     }
 }

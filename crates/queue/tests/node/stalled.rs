@@ -1,6 +1,6 @@
 //! Dead workers: theirs, found by the check for stalled jobs, and ours, whose jobs come back at once.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use qfleet_queue::driver::{
     Ask, DeadHold, DeadState, DeadVerdict, DeadWorker, QueueDriver, Recovered, Renewal, Reserved, Settled,
@@ -83,7 +83,9 @@ async fn looking_for_stalled_jobs_is_no_wake_up() {
         }
         for _ in 0..3 {
             take(&*driver, DEMO, 1).await;
-            assert_eq!(driver.wait(&[DEMO], SOON).await.unwrap(), Waited::TimedOut, "{library}");
+            // Several times as long as from one look to the next.
+            let quiet = hasty().stalled_interval * 4;
+            assert_eq!(driver.wait(&[DEMO], quiet).await.unwrap(), Waited::TimedOut, "{library}");
         }
         let patient = rig.worker(2);
         take(&*patient, DEMO, 1).await;
@@ -114,7 +116,8 @@ async fn who_comes_back_first_leaves_the_others_their_jobs() {
         proxy.cut(Cut::Request);
         early.turn(&[], &[Ask { lane: DEMO, at_most: 1 }], early.mark()).await.unwrap_err();
         // Longer than it takes until it looks again.
-        for _ in 0..6 {
+        let ends = Instant::now() + hasty().stalled_interval + Duration::from_millis(250);
+        while Instant::now() < ends {
             assert!(take(&*early, DEMO, 1).await.jobs.is_empty(), "{library}");
             assert!(early.renew(&[]).await.unwrap().is_empty());
             tokio::time::sleep(Duration::from_millis(120)).await;

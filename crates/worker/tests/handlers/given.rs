@@ -144,7 +144,7 @@ pub(crate) async fn until<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -
         if let Some(value) = probe() {
             return value;
         }
-        assert!(started.elapsed() < Duration::from_secs(15), "waited in vain for {what}");
+        assert!(started.elapsed() < Duration::from_secs(60), "waited in vain for {what}");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }

@@ -99,7 +99,7 @@ async fn endless_headers_are_a_bad_answer() {
 fn timed_out(ended: &Ended, started: Instant) {
     assert_eq!(ended.outcome, Outcome::TimedOut { at_least: Duration::from_secs(5) });
     assert_eq!((ended.status.as_deref(), &ended.health), (Some("timeout"), &Health::Failure));
-    assert!((400..3000).contains(&started.elapsed().as_millis()), "{:?}", started.elapsed());
+    assert!((400..25_000).contains(&started.elapsed().as_millis()), "{:?}", started.elapsed());
 }
 
 #[tokio::test]

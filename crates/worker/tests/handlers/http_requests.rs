@@ -1,11 +1,11 @@
 //! What arrives at a receiver.
 
-use std::time::Duration;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use qfleet_manifest::handler::{Body, HttpHandler, HttpTarget, SigningKey};
 use qfleet_manifest::secret::Secret;
 use qfleet_model::outcome::Outcome;
-use qfleet_testkit::{Answer, Received, Receiver, Scratch};
+use qfleet_testkit::{Answer, Gate, Received, Receiver, Scratch};
 use qfleet_worker::handler::open;
 use ring::hmac;
 
@@ -191,7 +191,14 @@ fn settings_that_cannot_work_are_told_without_secrets() {
 
 #[tokio::test]
 async fn fifty_at_once_all_arrive() {
-    let receiver = Receiver::start(|_| Answer::ok().after(Duration::from_millis(50)));
+    let (eleven, count) = (Gate::new(), AtomicUsize::new(0));
+    let receiver = Receiver::start(move |_| {
+        // Nobody is done before eleven are there.
+        if count.fetch_add(1, Ordering::SeqCst) == 10 {
+            eleven.open();
+        }
+        Answer::ok().behind(&eleven)
+    });
     let handler = opened(http(&receiver.url()));
     let deliveries = (0..50).map(|_| deliver(&handler));
     let ended = futures_util::future::join_all(deliveries).await;

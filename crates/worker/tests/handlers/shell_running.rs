@@ -64,7 +64,7 @@ async fn a_process_need_not_read_its_input() {
         let started = Instant::now();
         let ended = opened(shell(line)).handle(given(&payload).delivery).await;
         assert_eq!(result(&ended), "done\n", "{line}");
-        assert!(started.elapsed() < Duration::from_secs(3), "{line}: {:?}", started.elapsed());
+        assert!(started.elapsed() < Duration::from_secs(25), "{line}: {:?}", started.elapsed());
     }
 }
 
@@ -228,7 +228,7 @@ async fn what_cannot_be_executed_trips_the_gate_and_costs_nothing() {
 
 #[tokio::test]
 async fn twenty_at_once_do_not_mix() {
-    let handler = opened(shell("sleep 0.2; cat"));
+    let handler = opened(shell("sleep 1.5; cat"));
     let deliveries = (0..20).map(|number| {
         let handler = &handler;
         async move { handler.handle(given(format!("[{number}]").as_bytes()).delivery).await }
@@ -238,5 +238,5 @@ async fn twenty_at_once_do_not_mix() {
         assert!(is_complete(ended));
         assert_eq!(result(ended), format!("[{number}]"));
     }
-    assert!(started.elapsed() < Duration::from_secs(4), "{:?}", started.elapsed());
+    assert!(started.elapsed() < Duration::from_secs(25), "one after the other: {:?}", started.elapsed());
 }

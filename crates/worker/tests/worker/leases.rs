@@ -1,8 +1,6 @@
 //! Leases: renewed for as long as a job runs, and what happens when one is lost all the same.
 
-use std::time::Duration;
-
-use qfleet_testkit::{Answer, Receiver, eventually};
+use qfleet_testkit::{Answer, Gate, Receiver, eventually};
 
 use crate::jobs::Job;
 use crate::stage::{SOON, Stage};
@@ -72,13 +70,18 @@ fn a_lost_lease_ends_a_shell_job() {
 #[test]
 fn an_outcome_that_comes_after_the_loss_is_counted_late() {
     let stage = Stage::new();
-    let receiver = Receiver::start(|_| Answer::ok().after(Duration::from_millis(300)));
+    let stolen = Gate::new();
+    let receiver = Receiver::start({
+        let stolen = stolen.clone();
+        move |_| Answer::ok().behind(&stolen)
+    });
     let http = format!("{{http: \"{}\"}}", receiver.url());
     let worker = stage.worker(&stage.settings_of(&manifest(&stage, &http)));
     stage.push("q", &Job::new("a").bytes());
     receiver.wait_for(1, SOON);
-    // Before the first renewal: only the verdict's own turn can tell.
+    // If it is before the first renewal, only the verdict's own turn can tell.
     steal(&stage);
+    stolen.open();
     let report = worker.wait_report("the late outcome", |report| report.late == 1);
     assert_eq!(report.completed, 0);
     worker.finish();

@@ -77,7 +77,7 @@ fn a_push_to_any_queue_of_an_idle_pool_is_served_at_once() {
             let pushed = Instant::now();
             stage.push(name, &Job::new(&format!("{name}-{round}")).bytes());
             receiver.wait_for(round * 11 + number + 1, SOON);
-            assert!(pushed.elapsed() < Duration::from_secs(3), "{:?} for `{name}`", pushed.elapsed());
+            assert!(pushed.elapsed() < Duration::from_secs(25), "{:?} for `{name}`", pushed.elapsed());
         }
     }
     assert_eq!(worker.finish().completed, 33);

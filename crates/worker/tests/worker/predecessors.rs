@@ -1,7 +1,5 @@
 //! A worker and the earlier ones of its slot: it waits for the living and gives back what the dead held.
 
-use std::time::Duration;
-
 use nix::sys::signal::Signal;
 use qfleet_model::link::FromChild;
 use qfleet_model::start::DrainLimit;
@@ -80,7 +78,7 @@ fn told_to_stop_while_it_waits_it_ends_at_once() {
     let mut worker = stage.worker_after(&settings, vec![earlier.ledger.clone()]);
     worker.wait_for("waiting", |message| matches!(message, FromChild::Waiting { .. }));
     worker.signal(Signal::SIGTERM);
-    assert_eq!(worker.wait(Duration::from_secs(5)), 0);
+    assert_eq!(worker.wait(SOON), 0);
     earlier.finish();
 }
 

@@ -1,10 +1,11 @@
 //! Replacing a worker: it asks once, works on until it is told to drain, and takes over new figures meanwhile.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use qfleet_manifest::settings::WorkerSettings;
 use qfleet_model::link::{FromChild, Recycle, ToChild};
-use qfleet_testkit::{Answer, Receiver, eventually};
+use qfleet_testkit::{Answer, Gate, Receiver, eventually};
 
 use crate::jobs::Job;
 use crate::stage::{Process, SOON, Stage};
@@ -100,7 +101,15 @@ fn another_limit_of_starts_holds_without_a_new_process() {
 #[test]
 fn what_was_fetched_before_starts_were_counted_goes_back() {
     let stage = Stage::new();
-    let receiver = Receiver::start(|_| Answer::ok().after(Duration::from_millis(30)));
+    let (told, count) = (Gate::new(), AtomicUsize::new(0));
+    let receiver = Receiver::start({
+        let told = told.clone();
+        // Most wait until the worker has been told.
+        move |_| match count.fetch_add(1, Ordering::SeqCst) {
+            0..60 => Answer::ok(),
+            _ => Answer::ok().after(Duration::from_millis(30)).behind(&told),
+        }
+    });
     let worker = stage.worker(&settings(&stage, &receiver, ", concurrency: 10"));
     for number in 0..400 {
         stage.push("q", &Job::new(&number.to_string()).bytes());
@@ -108,6 +117,7 @@ fn what_was_fetched_before_starts_were_counted_goes_back() {
     receiver.wait_for(60, SOON);
     let after = settings(&stage, &receiver, ", concurrency: 10, rate-limit: {max: 7, per: 600s}");
     worker.tell(&ToChild::Tune { settings: serde_json::to_value(&after).unwrap() });
+    told.open();
     eventually(SOON, "the new limit to be reached", || {
         let starts: Option<u32> =
             redis::cmd("GET").arg("t_qfleet:limiter:q").query(&mut stage.redis.connection()).unwrap();

@@ -1,8 +1,9 @@
 //! Concurrency: jobs at once, neighbours, timeouts.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use qfleet_testkit::{Answer, Receiver};
+use qfleet_testkit::{Answer, Gate, Receiver};
 
 use crate::jobs::Job;
 use crate::stage::{SOON, Stage};
@@ -10,7 +11,14 @@ use crate::stage::{SOON, Stage};
 #[test]
 fn as_many_jobs_run_at_once_as_allowed_and_no_more() {
     let stage = Stage::new();
-    let receiver = Receiver::start(|_| Answer::ok().after(Duration::from_millis(100)));
+    let (eight, count) = (Gate::new(), AtomicUsize::new(0));
+    let receiver = Receiver::start(move |_| {
+        // Nobody is done before eight are there.
+        if count.fetch_add(1, Ordering::SeqCst) == 7 {
+            eight.open();
+        }
+        Answer::ok().after(Duration::from_millis(100)).behind(&eight)
+    });
     let url = receiver.url();
     for number in 0..40 {
         stage.push("q", &Job::new(&number.to_string()).bytes());
@@ -49,7 +57,7 @@ fn a_timeout_ends_one_job_and_its_neighbours_go_on() {
     let stage = Stage::new();
     let out = stage.scratch.join("out");
     let script = format!(
-        "'echo start $JOB_ID >> {0}; read -r job; case $job in *slow*) sleep 60;; *) sleep 2;; esac; echo end $JOB_ID >> {0}'",
+        "'echo start $JOB_ID >> {0}; read -r job; case $job in *slow*) sleep 600;; *) sleep 2;; esac; echo end $JOB_ID >> {0}'",
         out.display()
     );
     let settings = stage.settings(&format!(
@@ -62,7 +70,7 @@ fn a_timeout_ends_one_job_and_its_neighbours_go_on() {
     let begun = Instant::now();
     let worker = stage.worker(&settings);
     let lines = stage.wait_lines("out", 7);
-    assert!(begun.elapsed() < Duration::from_secs(20), "nobody waited for the hung one");
+    assert!(begun.elapsed() < SOON, "nobody waited for the hung one");
     assert_eq!(lines.iter().filter(|line| line.starts_with("end")).count(), 3);
     assert!(!lines.contains(&String::from("end hung")));
     stage.wait_depth("q", (0, 0, 0));

@@ -20,7 +20,7 @@ use qfleet_testkit::{Guarded, RedisServer, Scratch, eventually};
 use qfleet_worker::{Link, RecoverySettings};
 
 /// Long enough for anything on a busy machine.
-pub(crate) const SOON: Duration = Duration::from_secs(30);
+pub(crate) const SOON: Duration = Duration::from_secs(120);
 
 const ROLE: &str = "QFLEET_TEST_PLAYS_WORKER";
 /// Value of [`ROLE`] for a worker that has no daemon.
