@@ -255,8 +255,8 @@ fn the_end_of_the_server_ends_its_connections() {
     let mut first = [0; 12];
     idle.read_exact(&mut first).unwrap();
     let began = Instant::now();
-    door.close(Duration::from_secs(10));
-    assert!(began.elapsed() < Duration::from_secs(5), "nothing was under way");
+    door.close(Duration::from_secs(60));
+    assert!(began.elapsed() < Duration::from_secs(30), "nothing was under way");
     assert!(read_all(&mut idle).contains("\"pid\""));
     assert!(matches!(door.wait(door.client().get::<Pid>("pid")), Err(ClientError::NoDaemon(_))));
 }

@@ -9,7 +9,7 @@ use qfleet_os::{signal, usage};
 use qfleet_supervisor::Stream;
 
 use crate::daemon::{SLOW, daemon, daemon_with, names};
-use crate::harness::{Case, own_output, until};
+use crate::harness::{Case, LIMIT, own_output, until};
 
 pub const CASES: &[Case] = &[
     ("a_killed_program_is_started_again", a_killed_program_is_started_again),
@@ -252,7 +252,8 @@ programs: {stubborn: {command: \"sh -c 'trap : TERM; echo up; while :; do sleep 
         let own = i32::try_from(std::process::id()).unwrap();
         signal::send(own, 2).unwrap();
         tester.until_state("stubborn", StateWord::Stopping);
-        for again in [15, 2] {
+        // The second one comes well within a second after the first one.
+        for again in [2, 15] {
             signal::send(own, again).unwrap();
             std::thread::sleep(Duration::from_millis(100));
             assert_eq!(tester.process("stubborn").state, StateWord::Stopping);
@@ -261,7 +262,7 @@ programs: {stubborn: {command: \"sh -c 'trap : TERM; echo up; while :; do sleep 
         signal::send(own, 2).unwrap();
     });
     assert_eq!(code, 75);
-    assert!(begun.elapsed() < Duration::from_secs(30));
+    assert!(begun.elapsed() < LIMIT);
 }
 
 fn orphans_of_others_are_reaped() {
@@ -334,8 +335,13 @@ fn hundreds_start_and_end_quickly_and_then_cost_nothing() {
         tester.until_up();
         let started = begun.elapsed();
         // A debug build beside other tests; the bound of the release build is measured elsewhere.
-        assert!(started < Duration::from_secs(20), "starting took {started:?}");
-        std::thread::sleep(Duration::from_millis(500));
+        assert!(started < Duration::from_secs(60), "starting took {started:?}");
+        // What starting so many leaves to do is done when it has not woken up for a while.
+        until("the loop to rest", || {
+            let before = wake_ups();
+            std::thread::sleep(Duration::from_millis(500));
+            (wake_ups() == before).then_some(())
+        });
         let before = wake_ups();
         std::thread::sleep(Duration::from_secs(3));
         let woken = wake_ups() - before;
