@@ -40,6 +40,7 @@ pub const IN_PLACE: &[&str] = &[
     "memory",
     "metrics",
     "numprocs",
+    "overlap",
     "override",
     "priority",
     "rate-limit",
@@ -262,6 +263,7 @@ impl Notes {
             autorestart,
             exitcodes,
             essential,
+            overlap,
             retry_fatal,
             stop_signal,
             stop_again,
@@ -297,6 +299,7 @@ impl Notes {
         self.plain("startretries", startretries, &to.startretries);
         self.duration("start-wait", start_wait, &to.start_wait);
         self.plain("essential", essential, &to.essential);
+        self.plain("overlap", overlap, &to.overlap);
         self.value("autorestart", autorestart, &to.autorestart, |rule| format!("{rule:?}").to_lowercase());
         self.value("exitcodes", exitcodes, &to.exitcodes, |codes| format!("{codes:?}"));
         let signal = |number: &i32| {

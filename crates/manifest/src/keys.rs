@@ -177,7 +177,7 @@ const PROCESS: &[&str] = &[
 ];
 
 /// What only worker processes have.
-const WORKER: &[&str] = &["max-time", "max-jobs", "memory", "start-wait", "kill-after", "scale"];
+const WORKER: &[&str] = &["max-time", "max-jobs", "memory", "start-wait", "kill-after", "scale", "overlap"];
 
 /// What queues have beyond processes.
 const QUEUE_OWN: &[&str] = &[
@@ -208,7 +208,7 @@ pub(crate) const NODE: &[&str] = &[
     "accept-version",
 ];
 
-const QUEUE_LATER: &[&str] = &["overlap", "limit", "fetch-ahead", "ready", "health"];
+const QUEUE_LATER: &[&str] = &["limit", "fetch-ahead", "ready", "health"];
 
 const QUEUE_INSTEAD: Hints = &[
     ("command", "commands belong to `programs`; a queue's jobs go to its `handler`"),
@@ -292,7 +292,7 @@ pub const RATE_LIMIT: Table = Table {
 pub const POOL: Table = Table {
     section: "pools.NAME",
     known: &[&["queues", "concurrency", "sleep", "presence"], PROCESS, WORKER],
-    later: &["overlap", "ready", "health"],
+    later: &["ready", "health"],
     instead: &[&[
         ("queue", "write `queues: […]`"),
         ("handler", "each queue of the pool has its own, under `queues`"),
@@ -357,7 +357,10 @@ const OF_PROGRAMS: Hints = &[
     ("killasgroup", "write `kill-as-group`; left out, a program's whole process group is meant"),
     ("serverurl", "remove it: the commands find the control socket themselves"),
     ("cron", "what runs at dates is written under `schedules`"),
-    ("overlap", "only schedules have it; processes of a program run beside each other"),
+    (
+        "overlap",
+        "queues, pools and schedules have it; of a program's processes one is replaced after the other",
+    ),
     ("once", "only schedules have it; what runs at dates is written under `schedules`"),
     ("restart", "write `autorestart`"),
 ];

@@ -421,6 +421,7 @@ fn process_settings(written: &ProcessWritten, worker: &WorkerWritten) -> Process
         autorestart: Autorestart::Always,
         exitcodes: vec![0],
         essential: written.essential.unwrap_or(false),
+        overlap: worker.overlap.unwrap_or(false),
         retry_fatal: written.retry_fatal.unwrap_or(Some(RETRY_FATAL)),
         stop_signal: 15,
         stop_again: Vec::new(),

@@ -158,6 +158,9 @@ pub struct ProcessSettings {
     pub exitcodes: Vec<i32>,
     /// The whole fleet ends when it fails for good, or has done its work.
     pub essential: bool,
+    /// A further process is up before one is taken away to be replaced (workers).
+    #[serde(default)]
+    pub overlap: bool,
     /// Signal number that asks it to end.
     pub stop_signal: i32,
     /// Further signals, each so long after the first one (programs).

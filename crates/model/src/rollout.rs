@@ -37,6 +37,13 @@ pub fn room(standings: &[Standing], batch: usize) -> usize {
     batch.saturating_sub(standings.iter().filter(missing).count())
 }
 
+/// Whether it fails to start again and again, or has been given up.
+#[must_use]
+pub fn does_not_come_up(standing: &Standing) -> bool {
+    let fails = matches!(standing.state, StateWord::Backoff | StateWord::Starting);
+    standing.state == StateWord::Fatal || (fails && standing.failed_starts >= FAILED_STARTS)
+}
+
 /// What became of one process.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Replaced {
@@ -195,12 +202,11 @@ enum Outcome {
 fn outcome(turn: Turn, standings: &[Standing]) -> Outcome {
     let Some(standing) = find(standings, turn.process) else { return Outcome::Skipped("removed") };
     let is_new = standing.incarnation > turn.old;
+    if does_not_come_up(standing) {
+        return Outcome::Failed;
+    }
     match standing.state {
         StateWord::Running if is_new => Outcome::Replaced,
-        StateWord::Fatal => Outcome::Failed,
-        StateWord::Backoff | StateWord::Starting if standing.failed_starts >= FAILED_STARTS => {
-            Outcome::Failed
-        }
         // It ran and is through with it, as programs without autorestart are.
         StateWord::Exited if is_new => Outcome::Replaced,
         StateWord::Stopped => Outcome::Skipped("stopped meanwhile"),
@@ -209,6 +215,7 @@ fn outcome(turn: Turn, standings: &[Standing]) -> Outcome {
         | StateWord::Backoff
         | StateWord::Stopping
         | StateWord::Exited
+        | StateWord::Fatal
         | StateWord::Unknown => Outcome::UnderWay,
     }
 }

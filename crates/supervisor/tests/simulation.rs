@@ -49,6 +49,7 @@ fn process(numprocs: u32) -> ProcessSettings {
         autorestart: Autorestart::Unexpected,
         exitcodes: vec![0],
         essential: false,
+        overlap: false,
         stop_signal: TERM,
         stop_again: vec![],
         stop_as_group: true,
@@ -649,6 +650,9 @@ impl World {
                         (rule.min, rule.max) = (1 + self.random.u32(0..2), 3 + self.random.u32(0..3));
                         group.process.numprocs = rule.min;
                     }
+                    if matches!(group.work, Work::Queue(_)) {
+                        group.process.overlap = self.random.bool();
+                    }
                     changes.push(GroupChange::InPlace(Arc::new(group.clone())));
                 }
                 _ => {
@@ -1168,6 +1172,7 @@ fn a_program_that_does_not_say_that_it_is_ready_has_failed() {
 fn some_groups(with_schedules: bool) -> Vec<Group> {
     let mut last = queue("last", 2);
     last.process.priority = 1000;
+    last.process.overlap = true;
     let mut redis = program("redis", 1);
     redis.process.stop_again = vec![(Duration::from_secs(10), 3)];
     redis.process.retry_fatal = Some(Duration::from_secs(5));
@@ -1305,6 +1310,81 @@ fn a_rolling_restart_halts_when_a_replacement_does_not_become_ready() {
     assert_eq!(results[0].2, why);
     assert_eq!(results[1].2, "not restarted: an earlier replacement does not become ready");
     assert_eq!(world.state_of("messages:messages_01"), StateWord::Running);
+}
+
+fn overlapping(name: &str, numprocs: u32) -> Group {
+    let mut group = queue(name, numprocs);
+    group.process.overlap = true;
+    group
+}
+
+/// How many of a group are up, and how many there are.
+fn up_of(world: &World, group: &str) -> (usize, usize) {
+    let of_it = || world.published.processes.iter().filter(|process| process.view.group == group);
+    (of_it().filter(|process| process.view.state == StateWord::Running).count(), of_it().count())
+}
+
+#[test]
+fn with_overlap_no_worker_is_ever_missing_and_the_further_one_goes_in_the_end() {
+    for seed in 0..200 {
+        let mut world = World::new(seed, vec![overlapping("messages", 3), overlapping("emails", 1)]);
+        world.begin();
+        world.calm = true;
+        let before: BTreeSet<i32> = world.children.keys().copied().collect();
+        let ask = match seed % 2 {
+            0 => {
+                let batch = (seed % 4 == 0).then_some(2);
+                Some(world.ask(Command::Restart { names: vec![Selector::All], now: false, batch }))
+            }
+            _ => {
+                for pid in &before {
+                    world.say(*pid, FromChild::WantsReplacement { because: Recycle::MaxJobs });
+                }
+                None
+            }
+        };
+        for _ in 0..100_000 {
+            let sizes = [("messages", 3), ("emails", 1)].map(|(group, floor)| {
+                let (up, all) = up_of(&world, group);
+                assert!((floor..=floor + 2).contains(&up), "{up} of {group} are up: {}", world.story);
+                all - floor
+            });
+            if sizes == [0, 0] && world.children.keys().all(|pid| !before.contains(pid)) {
+                break;
+            }
+            world.child_lives();
+        }
+        assert_eq!((up_of(&world, "messages"), up_of(&world, "emails")), ((3, 3), (1, 1)), "{}", world.story);
+        if let Some(ask) = ask {
+            let results = world.answer(ask);
+            assert_eq!(results.len(), 4, "{results:?}");
+            assert!(results.iter().all(|(_, ok, text)| *ok && text == "restarted"), "{results:?}");
+        }
+    }
+}
+
+#[test]
+fn nobody_is_taken_away_when_the_further_worker_does_not_come_up() {
+    let mut world = World::new(1, vec![overlapping("messages", 2)]);
+    world.begin();
+    let before: BTreeSet<i32> = world.children.keys().copied().collect();
+    let names = vec![Selector::Group("messages".into())];
+    let ask = world.ask(Command::Restart { names, now: false, batch: None });
+    while !world.answers.contains_key(&ask) {
+        if world.state_of("messages:messages_02") == StateWord::Starting {
+            let pid = world.pid_of("messages:messages_02");
+            world.end_child(pid, Exit::Code(1));
+        }
+        if let Some(at) = world.fleet.wake_at() {
+            world.now = at;
+            world.handle(Event::TimePassed);
+        }
+    }
+    let results = world.answer(ask);
+    let why = "not restarted: the further worker that `overlap` wants does not become ready";
+    assert_eq!(results.iter().map(|(_, _, text)| text.as_str()).collect::<Vec<_>>(), [why, why]);
+    assert_eq!(up_of(&world, "messages"), (2, 2), "{}", world.story);
+    assert!(before.iter().all(|pid| !world.children[pid].asked));
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use qfleet_testkit::{Answer, Receiver, RedisServer};
+use qfleet_testkit::{Answer, Receiver, RedisServer, eventually};
 
 use crate::support::{Fleet, SOON, children_of, is_alive, parent_of, payload, push, wait_empty};
 
@@ -77,5 +77,57 @@ fn no_job_is_lost_and_status_shows_the_truth_at_every_sample() {
     ids.sort();
     ids.dedup();
     assert_eq!(ids.len(), JOBS, "no job was lost");
+    assert_eq!(fleet.stop(), 0);
+}
+
+#[test]
+fn with_overlap_the_only_worker_goes_when_another_is_ready_and_not_before() {
+    let redis = RedisServer::start();
+    let receiver = Receiver::start(|_| Answer::ok().after(Duration::from_millis(200)));
+    let manifest = |more: &str| {
+        format!(
+            "redis: {{url: '{}'}}\nqueues:\n  mail:\n    overlap: true\n    startretries: 1\n    {more}\n    handler: {{http: {{url: '{}/'}}}}\n",
+            redis.url(),
+            receiver.url()
+        )
+    };
+    let mut fleet = Fleet::start_and_wait(&manifest(""));
+    push(&redis, "mail", (0..20).map(|n| payload(n, "")));
+    let first = fleet.pid_of("mail:mail_00");
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let sampler = scope.spawn(|| {
+            let mut most = 0;
+            while !done.load(Ordering::SeqCst) {
+                let list = fleet.status();
+                assert!(list.iter().any(|process| process["state"] == "RUNNING"), "{list:?}");
+                most = most.max(list.len());
+            }
+            most
+        });
+        fleet.ok(&["restart", "mail"]);
+        done.store(true, Ordering::SeqCst);
+        assert_eq!(sampler.join().unwrap(), 2, "a further one was there meanwhile");
+    });
+    let second = fleet.pid_of("mail:mail_00");
+    assert_ne!(first, second);
+    eventually(SOON, "the further worker to be gone", || (fleet.status().len() == 1).then_some(()));
+
+    // One that cannot even begin takes nobody's place.
+    fleet.rewrite(&manifest("cwd: '{dir}/gone'"));
+    fleet.ok(&["reload"]);
+    let halted = "the further worker that `overlap` wants does not become ready";
+    eventually(SOON, "the rolling restart to halt", || fleet.log().contains(halted).then_some(()));
+    assert_eq!((fleet.pid_of("mail:mail_00"), fleet.state("mail:mail_00").as_str()), (second, "RUNNING"));
+    push(&redis, "mail", (20..22).map(|n| payload(n, "")));
+    wait_empty(&redis, &fleet);
+    fleet.rewrite(&manifest("umask: '027'"));
+    fleet.ok(&["reload"]);
+    eventually(SOON, "another worker", || (fleet.pid_of("mail:mail_00") != second).then_some(()));
+    let mut ids: Vec<String> =
+        receiver.requests().iter().map(|request| request.header("Job-Id").unwrap().to_owned()).collect();
+    ids.sort();
+    ids.dedup();
+    assert_eq!((ids.len(), receiver.count()), (22, 22), "each once");
     assert_eq!(fleet.stop(), 0);
 }

@@ -51,6 +51,7 @@ pub(crate) struct WorkerWritten {
     pub(crate) max_jobs: Option<Option<u64>>,
     pub(crate) memory: Option<Option<u64>>,
     pub(crate) start_wait: Option<Duration>,
+    pub(crate) overlap: Option<bool>,
     pub(crate) kill_after: Option<Duration>,
     pub(crate) scale: ScaleWritten,
 }
@@ -63,6 +64,7 @@ impl WorkerWritten {
             max_jobs: self.max_jobs.or(below.max_jobs),
             memory: self.memory.or(below.memory),
             start_wait: self.start_wait.or(below.start_wait),
+            overlap: self.overlap.or(below.overlap),
             kill_after: self.kill_after.or(below.kill_after),
             scale: self.scale.over(&below.scale),
         }
@@ -152,6 +154,7 @@ pub(crate) fn read_worker(section: &Section<'_>) -> WorkerWritten {
         memory: section.read("memory", |value| {
             process::switchable(value, |value| value.size(4 * 1024 * 1024..=1 << 50))
         }),
+        overlap: section.read("overlap", Value::flag),
         start_wait: section
             .read("start-wait", |value| value.duration(Duration::from_secs(1)..=Duration::from_secs(3_600))),
         kill_after: section

@@ -201,7 +201,7 @@ impl Fleet {
             let what = format!("`{name}` is a schedule: each of its dates is one run");
             return Err(Refusal::BadRequest { what });
         }
-        let before = group.wanted();
+        let before = group.width();
         // Where the manifest names no number, every one is somebody's word.
         let process = &group.spec.settings.process;
         group.scaled = (process.scale.is_some() || to != process.numprocs).then_some(to);

@@ -99,6 +99,9 @@ pub(super) struct Group {
     /// Deliveries that have ended in its workers since the daemon began.
     #[serde(default)]
     pub(super) finished: u64,
+    /// It has so many more than it should, because of `overlap`.
+    #[serde(default)]
+    pub(super) spare: u32,
     /// Not in the manifest any more; stays until its processes are gone.
     #[serde(default)]
     pub(super) removed: bool,
@@ -128,8 +131,16 @@ pub(super) struct Rolling {
 }
 
 impl Group {
-    /// How many processes there should be.
+    /// How many processes there should be now.
     pub(super) fn wanted(&self) -> u32 {
+        match self.width() {
+            0 => 0,
+            width => width + self.spare,
+        }
+    }
+
+    /// How many processes there should be when nobody is replaced.
+    pub(super) fn width(&self) -> u32 {
         let process = &self.spec.settings.process;
         match (&self.schedule, self.scaled, &process.scale) {
             _ if self.removed => 0,
@@ -154,6 +165,7 @@ impl Fleet {
             scaled: None,
             scaler,
             finished: 0,
+            spare: 0,
             removed: false,
             rollout: None,
             wants: VecDeque::new(),
@@ -251,6 +263,7 @@ impl Fleet {
     pub(super) fn advance_group(&mut self, id: GroupId, now: Now) {
         self.clear_resting_slots(id);
         self.advance_rollout(id, now);
+        self.advance_spare(id, now);
         self.advance_breaker(id, now);
         self.replace_unhealthy(id, now);
         self.look_at_essential(id, now);
@@ -309,8 +322,14 @@ impl Fleet {
         let Some(group) = self.groups.get_mut(&id) else { return };
         let Some(Rolling { rollout, ask, .. }) = group.rollout.take() else { return };
         let name: Arc<str> = Arc::from(group.spec.settings.name.as_str());
-        let halted = rollout.results().iter().any(|replaced| replaced.problem.is_some());
-        self.log(halted, name, None, format!("rolling restart ended: {}", rollout.progress()));
+        let problem = rollout.results().iter().find_map(|replaced| replaced.problem.as_deref());
+        let why = problem.map(|problem| format!("; {problem}")).unwrap_or_default();
+        self.log(
+            problem.is_some(),
+            name,
+            None,
+            format!("rolling restart ended: {}{why}", rollout.progress()),
+        );
         if let Some(ask) = ask {
             self.note_replaced(ask, rollout.results());
         }

@@ -11,7 +11,7 @@
 //! | `dependencies.rs` | what `depends-on` means for starts and stops |
 //! | `group.rs` | the slots of a group: how many, how far its rolling restart is, removal |
 //! | `crash_loops.rs` | which worker is tried when those of a queue crash again and again |
-//! | `turns.rs` | who is taken away and replaced next |
+//! | `turns.rs`, `spare.rs` | who is taken away and replaced next, and who comes up before |
 //! | `commands.rs`, `asks.rs` | what each command means; when its asker is answered |
 //! | `schedule.rs` | what becomes of a date that has come, and of a run |
 //! | `reload.rs` | what a changed manifest means |
@@ -50,6 +50,7 @@ mod reload;
 mod scaling;
 mod schedule;
 mod slot;
+mod spare;
 mod turns;
 pub mod view;
 pub mod watches;

@@ -273,7 +273,7 @@ impl Fleet {
             let between = settings.process.scale.as_ref().map(|rule| (rule.min, rule.max));
             (settings.process.numprocs, between)
         };
-        let was = group.wanted();
+        let was = group.width();
         if numbers(&group.spec.settings) != numbers(settings) {
             group.scaled = None;
         }

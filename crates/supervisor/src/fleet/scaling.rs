@@ -69,7 +69,7 @@ impl Fleet {
     }
 
     /// Its slots that are not about to go.
-    fn remaining<'f>(&'f self, group: &'f Group) -> impl Iterator<Item = &'f Slot> {
+    pub(super) fn remaining<'f>(&'f self, group: &'f Group) -> impl Iterator<Item = &'f Slot> {
         group.slots.iter().filter_map(|id| self.slots.get(id)).filter(|slot| !slot.retiring)
     }
 
@@ -88,7 +88,7 @@ impl Fleet {
 }
 
 fn member(group: &Group) -> Member {
-    let (wanted, alive) = (group.wanted(), count(group.slots.len()));
+    let (wanted, alive) = (group.width(), count(group.slots.len()));
     match group.rule() {
         Some(rule) => Member { min: rule.min, wanted, alive, need: group.scaler.need() },
         // Somebody else decides, and it is not to be shared.

@@ -88,17 +88,15 @@ impl Fleet {
     }
 
     fn candidate(&mut self, id: GroupId, most: usize) -> Option<Candidate> {
-        let standings = self.standings(self.groups.get(&id)?);
-        let group = self.groups.get_mut(&id)?;
+        self.forget_vain_wants(id);
+        let group = self.groups.get(&id)?;
+        if self.awaits_spare(group) {
+            return None;
+        }
+        let standings = self.standings(group);
         let (process, asked, batch) = match &group.rollout {
             Some(running) => (running.rollout.next(&standings)?, running.asked, running.rollout.batch()),
             None => {
-                let slots = &self.slots;
-                let same = |want: &Want| {
-                    let state = slots.get(&want.slot).map(|slot| &slot.state);
-                    matches!(state, Some(ProcessState::Running { pid, .. }) if *pid == want.pid)
-                };
-                group.wants.retain(same);
                 let want = group.wants.front().filter(|_| room(&standings, 1) > 0)?;
                 (want.slot.0, want.asked, 1)
             }
@@ -106,6 +104,16 @@ impl Fleet {
         // Somebody who asked for a larger batch knows what they do.
         let beside = most.max(batch) - 1;
         Some(Candidate { group: id.0, process, asked, served: group.served, beside })
+    }
+
+    /// Workers that have ended meanwhile, or are about to, are replaced anyway.
+    pub(super) fn forget_vain_wants(&mut self, id: GroupId) {
+        let (groups, slots) = (&mut self.groups, &self.slots);
+        let Some(group) = groups.get_mut(&id) else { return };
+        group.wants.retain(|want| {
+            let state = slots.get(&want.slot).map(|slot| &slot.state);
+            matches!(state, Some(ProcessState::Running { pid, .. }) if *pid == want.pid)
+        });
     }
 
     fn give_turn(&mut self, chosen: &Candidate, now: Now) {

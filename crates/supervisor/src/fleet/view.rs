@@ -98,7 +98,7 @@ fn group_view(group: &Group) -> GroupView {
     GroupView {
         name: group.spec.settings.name.clone(),
         kind: group.spec.kind(),
-        numprocs: group.wanted(),
+        numprocs: group.width(),
         manifest_numprocs: group.scaled.map(|_| group.spec.settings.process.numprocs),
         rollout: group.rollout.as_ref().map(|running| running.rollout.progress()),
         crash_loop: group.breaker.is_open().then(|| group.breaker.why()),
@@ -116,7 +116,7 @@ fn scaled(group: &Group) -> String {
     match (group.scaled, &process.scale) {
         (Some(to), Some(rule)) => format!(", scaled {to}, manifest {}", rule.range()),
         (Some(to), None) => format!(", scaled {to}, manifest {}", process.numprocs),
-        (None, Some(rule)) if !group.removed => format!(", {} of {}", group.wanted(), rule.range()),
+        (None, Some(rule)) if !group.removed => format!(", {} of {}", group.width(), rule.range()),
         (None, _) => String::new(),
     }
 }
