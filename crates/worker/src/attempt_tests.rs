@@ -140,7 +140,7 @@ async fn until(so: impl Fn() -> bool) {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(30), waiting).await.expect("it to come true in time");
+    tokio::time::timeout(Duration::from_secs(120), waiting).await.expect("it to come true in time");
 }
 
 #[test]

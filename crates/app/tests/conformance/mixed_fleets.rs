@@ -58,7 +58,7 @@ fn ten_thousand_jobs(library: Library) {
     let [first, peer, victim] = [(); 3].map(|()| stage.another_node());
     victim.run(&format!(
         "await kit.worker('shared', () => new Promise(() => {{}}),
-           {{concurrency: {HELD}, lockDuration: 1500, stalledInterval: 60000}})"
+           {{concurrency: {HELD}, lockDuration: 600000, stalledInterval: 60000}})"
     ));
     stage.run(&format!(
         "for (let n = 0; n < {HELD}; n++) await kit.queue('shared').add('held', {{n: -1, fails: 0}})"
@@ -79,8 +79,11 @@ fn ten_thousand_jobs(library: Library) {
     fleet.ok(&["start", "shared"]);
 
     victim.kill9();
-    // Its check was the last for a minute.
-    stage.redis.connection().del::<_, ()>("bull:shared:stalled-check").unwrap();
+    // Its check was the last for a minute; and its locks would last as long as it could have stood still.
+    let locks = (1..=HELD).map(|id| format!("bull:shared:{id}:lock"));
+    let keys: Vec<String> = locks.chain([String::from("bull:shared:stalled-check")]).collect();
+    let gone: usize = stage.redis.connection().del(keys).unwrap();
+    assert!(gone >= HELD, "{gone}");
     stage.run(ADD);
 
     let jobs = JOBS + HELD + 2 * HANDED;

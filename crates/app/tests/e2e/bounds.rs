@@ -114,13 +114,16 @@ fn an_idle_pool_costs_little(families: &[&str]) {
     // When it starts, the daemon looks whether the prefix is right.
     eventually(SOON, "the daemon to have looked", || (connections(&redis) <= most_connections).then_some(()));
     let before = called_off(&redis);
+    let pace = Pace::watch();
     let heard = sent(&redis, WATCHED);
+    let stood_still = pace.allows(Duration::ZERO);
     let listing = heard.join("");
     assert_eq!(called_off(&redis) - before, 0, "calls are called off between two looks:\n{listing}");
     let looks = usize::try_from(WATCHED.as_secs() / SLEEP.as_secs()).unwrap() * families.len();
-    // At either end there may be one more, or less.
+    // At either end there may be one more, or less; and each takes longer where everything does.
+    let missed = usize::try_from(stood_still.as_secs() / SLEEP.as_secs()).unwrap() * families.len();
     assert!(heard.len() <= looks + families.len(), "{} commands:\n{listing}", heard.len());
-    assert!(heard.len() + families.len() >= looks, "it does not look often enough:\n{listing}");
+    assert!(heard.len() + families.len() + missed >= looks, "it does not look often enough:\n{listing}");
     assert!(connections(&redis) <= most_connections, "{}", connections(&redis));
     assert_eq!(fleet.stop(), 0);
 }

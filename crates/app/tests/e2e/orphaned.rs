@@ -2,12 +2,9 @@
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use qfleet_testkit::{Answer, Receiver, RedisServer, eventually};
-use std::time::Duration;
+use qfleet_testkit::{Answer, Gate, Receiver, RedisServer, eventually};
 
 use crate::support::{Fleet, SOON, is_alive, payload, push, wait_empty};
-
-const SLOW: Duration = Duration::from_secs(5);
 
 fn manifest(redis: &RedisServer, receiver: &Receiver) -> String {
     format!(
@@ -21,7 +18,11 @@ fn manifest(redis: &RedisServer, receiver: &Receiver) -> String {
 #[test]
 fn workers_finish_what_they_hold_and_end_and_a_new_fleet_waits_for_them() {
     let redis = RedisServer::start();
-    let receiver = Receiver::start(|_| Answer::ok().after(SLOW));
+    let seen = Gate::new();
+    let receiver = Receiver::start({
+        let seen = seen.clone();
+        move |_| Answer::ok().behind(&seen)
+    });
     let mut fleet = Fleet::start_and_wait(&manifest(&redis, &receiver));
     push(&redis, "mail", (0..2).map(|n| payload(n, "")));
     receiver.wait_for(2, SOON);
@@ -39,6 +40,7 @@ fn workers_finish_what_they_hold_and_end_and_a_new_fleet_waits_for_them() {
         let text = fleet.process("mail:mail_00")["description"].as_str().unwrap().to_owned();
         text.contains("waiting for old worker pid").then_some(())
     });
+    seen.open();
     eventually(SOON, "the old workers to end", || (!is_alive(old[0]) && !is_alive(old[1])).then_some(()));
     fleet.wait_all_running();
     let all = receiver.wait_for(6, SOON);

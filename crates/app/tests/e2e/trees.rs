@@ -42,7 +42,10 @@ fn jobs(redis: &RedisServer, script: &str, more: &str) -> String {
 fn a_job_that_is_done_leaves_nobody_behind() {
     for way in WAYS {
         let redis = RedisServer::start();
-        let mut fleet = Fleet::start_through(way, &jobs(&redis, "LEAVE; sleep 0.3", "kill-after: 1s"));
+        let mut fleet = Fleet::start_through(
+            way,
+            &jobs(&redis, "LEAVE; until [ -s {dir}/left ]; do sleep 0.05; done", "kill-after: 1s"),
+        );
         push(&redis, "mail", [payload(1, "")]);
         let pids = left(&fleet, 1);
         wait_empty(&redis, &fleet);

@@ -3,15 +3,23 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use qfleet_testkit::{Guarded, Scratch};
+use qfleet_testkit::{Guarded, Scratch, eventually};
 
-use crate::support::{Fleet, text};
+use crate::support::{Fleet, SOON, text};
 
 /// The password of `admin` over TCP.
 pub(crate) const PASSWORD: &str = "s3:cret";
 
 /// Where `scripts/set-up.sh` installs the newest supervisorctl, beside Debian's.
 const NEWEST: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../target/supervisor/bin/supervisorctl");
+
+/// Waits for a program to have printed something.
+#[track_caller]
+pub(crate) fn wait_said(fleet: &Fleet, name: &str, what: &str) {
+    eventually(SOON, &format!("`{name}` to say `{what}`"), || {
+        fleet.ok(&["tail", name]).contains(what).then_some(())
+    });
+}
 
 /// One way to a daemon.
 pub(crate) struct Ctl {

@@ -2,18 +2,19 @@
 
 use qfleet_testkit::{Answer, Receiver, RedisServer, eventually, free_port};
 
-use crate::client::{Ctl, PASSWORD};
+use crate::client::{Ctl, PASSWORD, wait_said};
 use crate::support::{Fleet, SOON, payload, push};
 
 #[test]
 fn whoever_waits_holds_up_nobody_else() {
     let mut fleet = Fleet::start_and_wait(
         "programs:
-  slow: {command: \"sh -c 'trap : TERM; while :; do sleep 0.1; done'\", stop-wait: 600s, startsecs: 0}
+  slow: {command: \"sh -c 'trap : TERM; echo deaf; while :; do sleep 0.1; done'\", stop-wait: 600s, startsecs: 0}
   quick: {command: sleep 1000, startsecs: 0}
 ",
     );
     let ctl = Ctl::unix(&fleet);
+    wait_said(&fleet, "slow", "deaf");
     let (mut waiting, _) = ctl.start("stop", &["stop", "slow"]);
     fleet.wait_state("slow", "STOPPING");
     ctl.says(&["restart", "quick"], &["quick: stopped", "quick: started"], 0);
@@ -60,10 +61,11 @@ fn a_daemon_begins_anew_under_the_same_number() {
 
 #[test]
 fn what_cannot_be_begun_with_any_more_does_not_end_the_fleet() {
-    let slow = "programs:\n  slow: {command: \"sh -c 'trap : TERM; while :; do sleep 0.1; done'\", stop-wait: 600s, startsecs: 0}\n";
+    let slow = "programs:\n  slow: {command: \"sh -c 'trap : TERM; echo deaf; while :; do sleep 0.1; done'\", stop-wait: 600s, startsecs: 0}\n";
     let mut fleet = Fleet::start_and_wait(slow);
     let ctl = Ctl::unix(&fleet);
     let pid = fleet.pid_of("slow");
+    wait_said(&fleet, "slow", "deaf");
     ctl.says(&["reload"], &["Restarted supervisord"], 0);
     fleet.wait_state("slow", "STOPPING");
     fleet.rewrite("programs: {slow: {comand: x}}\n");
@@ -71,6 +73,7 @@ fn what_cannot_be_begun_with_any_more_does_not_end_the_fleet() {
     eventually(SOON, "the fleet as it was", || {
         (ctl.run(&["status", "slow"]).1 == 0 && fleet.pid_of("slow") != pid).then_some(())
     });
+    wait_said(&fleet, "slow", "deaf");
     assert!(fleet.log().contains("going on with it as it was"), "{}", fleet.log());
     // A second one, now with something to be begun with, and the end asked for in the middle of it.
     fleet.rewrite(slow);

@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use qfleet_testkit::{Scratch, eventually, free_port};
 
-use crate::client::{Ctl, PASSWORD};
+use crate::client::{Ctl, PASSWORD, wait_said};
 use crate::support::{Fleet, SOON, script, text};
 
 const PROGRAMS: &str = "programs:
@@ -194,10 +194,10 @@ fn groups(ctl: &Ctl) {
 
 /// Shuts down a fleet of which one program takes its time.
 fn ending(mut fleet: Fleet, ctl: &Ctl) {
-    let again = "programs:\n  slow: {command: \"sh -c 'trap : TERM; while :; do sleep 0.1; done'\", stop-wait: 600s, startsecs: 0}\n";
+    let again = "programs:\n  slow: {command: \"sh -c 'trap : TERM; echo deaf; while :; do sleep 0.1; done'\", stop-wait: 600s, startsecs: 0}\n";
     fleet.rewrite(&format!("{again}\ncontrol: {{socket: '{{dir}}/q.sock'}}\n"));
     ctl.mentions(&["update"], "slow: added process group", 0);
-    fleet.wait_state("slow", "RUNNING");
+    wait_said(&fleet, "slow", "deaf");
     ctl.says(&["shutdown"], &["Shut down"], 0);
     ctl.says(&["shutdown"], &["ERROR: already shutting down"], 0);
     ctl.says(&["reload"], &["ERROR: already shutting down"], 1);

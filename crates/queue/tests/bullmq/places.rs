@@ -64,7 +64,7 @@ async fn a_producer_waits_for_the_result() {
     let node = rig.node("bullmq");
     node.run(
         "await kit.listen('demo'); const job = await kit.queue('demo').add('a', {});
-         kit.memory.result = job.waitUntilFinished(kit.events('demo'), 20000)",
+         kit.memory.result = job.waitUntilFinished(kit.events('demo'), 150000)",
     );
     let driver = rig.worker(1);
     let job = take_one(&*driver, DEMO).await;
