@@ -32,13 +32,17 @@ impl Scratch {
         self.dir.path().join(name)
     }
 
-    /// Writes a file and returns its path; directories in `name` are made.
+    /// Writes a file and returns its path; directories in `name` are made. Whoever reads it meanwhile finds what was there
+    /// before, or all that is there now.
     pub fn write(&self, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
         let path = self.join(name);
         if let Some(parent) = path.parent() {
             std::fs::create_dir_all(parent).expect("a directory in the scratch place");
         }
-        std::fs::write(&path, content).expect("a file in the scratch place");
+        let mut unfinished = path.clone().into_os_string();
+        unfinished.push(".unfinished");
+        std::fs::write(&unfinished, content).expect("a file in the scratch place");
+        std::fs::rename(&unfinished, &path).expect("a place for the file");
         path
     }
 

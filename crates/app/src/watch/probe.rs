@@ -93,8 +93,13 @@ mod tests {
 
     use super::*;
 
-    fn probe(target: Target) -> Probe {
-        Probe { target, interval: Duration::from_secs(1), timeout: Duration::from_millis(400) }
+    /// Much longer than an answer takes.
+    const LONG: Duration = Duration::from_secs(60);
+    /// For whoever never answers.
+    const SHORT: Duration = Duration::from_millis(400);
+
+    fn probe(target: Target, timeout: Duration) -> Probe {
+        Probe { target, interval: Duration::from_secs(1), timeout }
     }
 
     async fn nothing(_: &[String]) -> Result<(), String> {
@@ -117,7 +122,7 @@ mod tests {
             }
         };
         let target = Target::Http(format!("http://{address}/up?key=x"));
-        let probe = probe(target);
+        let probe = probe(target, if answer.is_empty() { SHORT } else { LONG });
         tokio::select! {
             result = ask(&probe, nothing) => result.map_err(|why| why.replace(&address.to_string(), "HERE")),
             () = async { server.await; std::future::pending().await } => Ok(()),
@@ -138,19 +143,21 @@ mod tests {
     async fn a_port_is_open_or_not() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
-        assert_eq!(ask(&probe(Target::Tcp(address.clone())), nothing).await, Ok(()));
+        assert_eq!(ask(&probe(Target::Tcp(address.clone()), LONG), nothing).await, Ok(()));
         drop(listener);
         let refused = format!("connecting to {address}: connection refused");
-        assert_eq!(ask(&probe(Target::Tcp(address)), nothing).await, Err(refused));
+        assert_eq!(ask(&probe(Target::Tcp(address), LONG), nothing).await, Err(refused));
     }
 
     #[tokio::test]
     async fn a_command_has_its_time_and_is_named_without_its_arguments() {
-        let command = probe(Target::Command(vec![String::from("check"), String::from("--password=x")]));
-        assert_eq!(ask(&command, async |_| Ok(())).await, Ok(()));
-        let found = ask(&command, async |argv| Err(format!("got {} words", argv.len()))).await;
+        let command = |timeout| {
+            probe(Target::Command(vec![String::from("check"), String::from("--password=x")]), timeout)
+        };
+        assert_eq!(ask(&command(LONG), async |_| Ok(())).await, Ok(()));
+        let found = ask(&command(LONG), async |argv| Err(format!("got {} words", argv.len()))).await;
         assert_eq!(found, Err(String::from("`check`: got 2 words")));
-        let found = ask(&command, async |_| std::future::pending().await).await;
+        let found = ask(&command(SHORT), async |_| std::future::pending().await).await;
         assert_eq!(found, Err(String::from("`check`: no answer within 400ms")));
     }
 }

@@ -1,7 +1,5 @@
 //! Probes that are commands: they run as the program they are about, say what they found, and leave nobody behind.
 
-use std::fs;
-
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use qfleet_testkit::eventually;
@@ -47,8 +45,7 @@ fn it_runs_as_its_program_does_and_says_what_it_found() {
     assert_eq!(told(&fleet, "after"), "waiting for `web`");
     let check = "echo \"$PWD $COLOUR $QFLEET_PROBED_PID $(umask) $1 $QFLEET_PROCESS_NAME\" > found.$1
         read from_nowhere || exit 0";
-    fleet.dir.write("next", check);
-    fs::rename(fleet.dir.join("next"), fleet.dir.join("check")).unwrap();
+    fleet.dir.write("check", check);
     fleet.wait_state("after", "RUNNING");
     for number in [0, 1] {
         let process = format!("web:web_0{number}");
@@ -86,7 +83,7 @@ fn one_that_takes_too_long_is_ended_with_all_it_started_and_counts_as_a_failure(
             way,
             &format!(
                 "programs:
-  web: {{{PROGRAM}, autostart: false, cwd: '{{dir}}', health: {{command: sh hangs, interval: 50ms, timeout: 300ms, failures: 3}}}}
+  web: {{{PROGRAM}, autostart: false, cwd: '{{dir}}', health: {{command: sh hangs, interval: 50ms, timeout: 2s, failures: 3}}}}
 "
             ),
         );
@@ -98,7 +95,7 @@ fn one_that_takes_too_long_is_ended_with_all_it_started_and_counts_as_a_failure(
             (process["state"] == "RUNNING" && process["pid"] != first).then_some(())
         });
         assert!(
-            fleet.log().contains("unhealthy: `sh`: no answer within 300ms, 3 times in a row; it is replaced"),
+            fleet.log().contains("unhealthy: `sh`: no answer within 2s, 3 times in a row; it is replaced"),
             "{}",
             fleet.log()
         );
@@ -130,14 +127,12 @@ fn none_outlives_the_daemon_and_none_is_forgotten_over_an_upgrade() {
     });
     begun(&fleet, 4);
     assert_eq!((fleet.pid_of("web"), fleet.state("web").as_str()), (pid, "STARTING"));
-    fleet.dir.write("hangs.new", "exit 0");
-    fs::rename(fleet.dir.join("hangs.new"), fleet.dir.join("hangs")).unwrap();
+    fleet.dir.write("hangs", "exit 0");
     fleet.kill9();
     fleet.start_another();
     fleet.wait_state("web", "RUNNING");
     all_gone(&fleet);
-    fleet.dir.write("hangs.new", HANGS);
-    fs::rename(fleet.dir.join("hangs.new"), fleet.dir.join("hangs")).unwrap();
+    fleet.dir.write("hangs", HANGS);
     let count = pids(&fleet).len();
     kill(Pid::from_raw(fleet.pid_of("web")), Signal::SIGKILL).unwrap();
     begun(&fleet, count + 2);
