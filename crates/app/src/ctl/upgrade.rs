@@ -30,7 +30,7 @@ pub(super) async fn run(asking: &Asking, args: args::Upgrade) -> Result<Exit, Cl
         Ok(_) | Err(ClientError::Broken(..)) => {}
         Err(error) => return Err(error),
     }
-    let upgrade = outcome(asking, before.upgrade.map_or(0, |upgrade| upgrade.number)).await?;
+    let upgrade = outcome(asking, &before).await?;
     let Some(upgrade) = upgrade else {
         asking.printer.problem(&"the daemon does not say what became of it: look at its log");
         return Ok(Exit::Failed);
@@ -52,8 +52,9 @@ pub(super) async fn run(asking: &Asking, args: args::Upgrade) -> Result<Exit, Cl
     Ok(if upgrade.error.is_none() { Exit::Done } else { Exit::Failed })
 }
 
-/// Waits until whoever has the daemon's place says what became of an attempt after this one.
-async fn outcome(asking: &Asking, number: u64) -> Result<Option<Upgrade>, ClientError> {
+/// Waits until whoever has the daemon's place says what became of an attempt after those that were known before.
+async fn outcome(asking: &Asking, before: &FleetSnapshot) -> Result<Option<Upgrade>, ClientError> {
+    let number = before.upgrade.as_ref().map_or(0, |upgrade| upgrade.number);
     let until = Instant::now() + PATIENCE;
     while Instant::now() < until {
         match asking.client.get::<FleetSnapshot>("status").await {
@@ -61,8 +62,15 @@ async fn outcome(asking: &Asking, number: u64) -> Result<Option<Upgrade>, Client
                 return Ok(Some(upgrade));
             }
             Ok(_) | Err(ClientError::Broken(..)) => tokio::time::sleep(PAUSE).await,
+            // A program that lost the door does not listen; the old one, put back in its place, opens it again.
+            Err(ClientError::NoDaemon(_)) if lives(before.pid) => tokio::time::sleep(PAUSE).await,
             Err(error) => return Err(error),
         }
     }
     Ok(None)
+}
+
+/// Whether the daemon's process is still there, whichever program it executes.
+fn lives(pid: i32) -> bool {
+    qfleet_os::usage::of(pid).is_ok_and(|process| process.state != 'Z')
 }

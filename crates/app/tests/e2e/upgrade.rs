@@ -201,8 +201,10 @@ fn listener(fleet: &Fleet) -> u32 {
     let table = fs::read_to_string("/proc/net/unix").unwrap();
     // It was bound under another name, beside its own.
     let place = fleet.dir.path().display().to_string();
+    // Connections have the name of their listener, and not its flag.
     let inodes: Vec<String> = table
         .lines()
+        .filter(|line| line.split_whitespace().nth(3) == Some("00010000"))
         .filter(|line| line.contains(&place) || line.ends_with(&format!(".{}.socket", fleet.pid())))
         .filter_map(|line| Some(format!("socket:[{}]", line.split_whitespace().nth(6)?)))
         .collect();
@@ -218,7 +220,8 @@ fn listener(fleet: &Fleet) -> u32 {
 fn a_program_that_finds_something_missing_puts_the_old_one_back() {
     let mut fleet = Fleet::start_and_wait(IDLE);
     let before = pids(&fleet.status());
-    let closing = format!("exec {}>&-", listener(&fleet));
+    // Meanwhile nobody listens at all, and whoever waits for the upgrade asks several times.
+    let closing = format!("exec {}>&-; sleep 0.5", listener(&fleet));
     let program = in_place(&fleet, "careless", &closing);
     let output = fleet.qfleet(&["upgrade", "--binary", &program]);
     let said = text(&output.stderr);
