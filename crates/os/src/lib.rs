@@ -7,13 +7,14 @@
 //!
 //! | For the daemon | For a worker | For both |
 //! | --- | --- | --- |
-//! | [`spawn`], [`reap`], [`replace`], [`lock`], [`socket`], [`activation`], [`service`], [`notices`], [`users`], [`wall`], [`mask`], [`cores`] | [`prepare`], [`job_child`], [`locked_map`] | [`signal`], [`tree`], [`cgroup`], [`exit`], [`limits`], [`descriptors`], [`usage`], [`clock`] |
+//! | [`spawn`], [`reap`], [`replace`], [`lock`], [`socket`], [`activation`], [`service`], [`notices`], [`users`], [`wall`], [`mask`], [`cores`], [`code`] | [`prepare`], [`job_child`], [`locked_map`] | [`signal`], [`tree`], [`cgroup`], [`exit`], [`limits`], [`descriptors`], [`usage`], [`clock`] |
 //!
 //! `unsafe` stands in two files: the raw system calls, and the mapped file.
 
 pub mod activation;
 pub mod cgroup;
 pub mod clock;
+pub mod code;
 pub mod cores;
 pub mod descriptors;
 mod env_file;

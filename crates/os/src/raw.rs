@@ -21,6 +21,7 @@ use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
+use crate::code::Unchanged;
 use crate::exit::{Exit, Usage};
 use crate::limits::Limit;
 
@@ -271,6 +272,14 @@ pub(crate) fn set_nice(value: i32) -> io::Result<()> {
 pub(crate) fn die_with_parent(signal: i32) -> io::Result<()> {
     // SAFETY: takes numbers and touches no memory of ours.
     check(unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::c_ulong::try_from(signal).unwrap_or(0)) })
+}
+
+/// Gives the pages of a mapped file back; whoever reads there gets them from the file again.
+pub(crate) fn let_go(part: Unchanged) -> io::Result<()> {
+    let start = ptr::with_exposed_provenance_mut(part.start());
+    // SAFETY: the range is a private mapping of a file without the right to write, and no page in it was ever written, so
+    // each comes back as it is. Code that runs through it only waits for that.
+    check(unsafe { libc::madvise(start, part.len(), libc::MADV_DONTNEED) })
 }
 
 /// The monotonic clock.

@@ -42,6 +42,7 @@ use super::probes::Probe;
 use super::reading::Kept;
 use super::telling::CarriedTelling;
 use super::trees::{Tree, Trees};
+use super::turn::let_go_of_code;
 use super::worker_link::{CarriedLink, Link};
 use super::{Beginning, Setup, Supervisor, own_pid};
 use crate::fleet::{Fleet, Now, SlotId};
@@ -429,6 +430,7 @@ impl Supervisor {
         }
         self.publish = true;
         self.publish();
+        let_go_of_code();
     }
 }
 

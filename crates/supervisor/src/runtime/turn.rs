@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use qfleet_model::time::Moment;
-use qfleet_os::clock;
 use qfleet_os::signal::Incoming;
 use qfleet_os::wall::WallClock;
+use qfleet_os::{clock, code};
 use tokio::task::{spawn_blocking, yield_now};
 use tokio::time::{sleep, timeout};
 
@@ -172,7 +172,10 @@ impl Supervisor {
             // Output is kept by slot; the next child has the new name.
             Effect::Renamed { .. } => {}
             Effect::Gone { slot } => self.world.shelf.remove(slot),
-            Effect::Settled => self.telling.ready(),
+            Effect::Settled => {
+                self.telling.ready();
+                let_go_of_code();
+            }
             Effect::ShuttingDown { again: false } => {
                 tracing::info!("shutting down: all processes are asked to end");
                 self.telling.stopping(clock::now());
@@ -228,6 +231,13 @@ impl Supervisor {
         self.world.ledgers.tidy();
         self.world.trees.leave();
         self.world.child.limits.restore();
+    }
+}
+
+/// What it took to begin is not needed to go on.
+pub(super) fn let_go_of_code() {
+    if let Err(error) = code::let_go() {
+        tracing::debug!("the program's code stays in memory: {error}");
     }
 }
 
