@@ -33,8 +33,11 @@ pub(super) enum Phase {
     Up,
     /// Draining.
     Ending(Ending),
-    /// Over.
-    Ended,
+    /// No process lives any more. What they have left behind has time until then, if there is a limit to it.
+    Ended {
+        /// The end of that time.
+        latest: Option<Moment>,
+    },
 }
 
 /// The end of the fleet under way.
@@ -75,9 +78,19 @@ pub(super) enum Advance {
     Over(u8),
 }
 
+impl Ending {
+    /// When everything is to be over, if there is a limit to it.
+    fn latest(&self, now: Moment) -> Option<Moment> {
+        match self.patience {
+            Patience::AtOnce => Some(now),
+            Patience::Limited | Patience::JobsOwn => self.budget.map(|budget| budget.ends_at()),
+        }
+    }
+}
+
 impl Phase {
     pub(super) const fn is_ending(&self) -> bool {
-        matches!(self, Self::Ending { .. } | Self::Ended)
+        matches!(self, Self::Ending { .. } | Self::Ended { .. })
     }
 
     /// It has begun and does not end.
@@ -88,14 +101,14 @@ impl Phase {
     pub(super) const fn ending(&self) -> Option<&Ending> {
         match self {
             Self::Ending(ending) => Some(ending),
-            Self::NotBegun | Self::Settling | Self::Up | Self::Ended => None,
+            Self::NotBegun | Self::Settling | Self::Up | Self::Ended { .. } => None,
         }
     }
 
     pub(super) const fn ending_mut(&mut self) -> Option<&mut Ending> {
         match self {
             Self::Ending(ending) => Some(ending),
-            Self::NotBegun | Self::Settling | Self::Up | Self::Ended => None,
+            Self::NotBegun | Self::Settling | Self::Up | Self::Ended { .. } => None,
         }
     }
 
@@ -322,7 +335,7 @@ impl Fleet {
             return Advance::NextWave;
         }
         self.abandon_recoveries();
-        Advance::Over(self.finish())
+        Advance::Over(self.finish(now))
     }
 
     /// Jobs of dead workers are being given back; with a budget, and others still to be stopped, that must leave them
@@ -342,8 +355,9 @@ impl Fleet {
     }
 
     /// Nothing lives any more: tells those who wait for it, and gives the daemon's exit code.
-    fn finish(&mut self) -> u8 {
-        let Phase::Ending(ending) = std::mem::replace(&mut self.phase, Phase::Ended) else { return DRAINED };
+    fn finish(&mut self, now: Now) -> u8 {
+        let over = Phase::Ended { latest: self.phase.ending().and_then(|ending| ending.latest(now.moment)) };
+        let Phase::Ending(ending) = std::mem::replace(&mut self.phase, over) else { return DRAINED };
         self.log_cut_off(&ending.cut);
         let lines: Vec<ProcessResult> = ending.cut.iter().map(CutOff::line).collect();
         for ask in &ending.asks {
@@ -357,10 +371,13 @@ impl Fleet {
         }
     }
 
-    /// When nothing lives any more, if there is a limit to it.
+    /// When what the processes have left behind is to be gone too, if there is a limit to it.
     #[must_use]
     pub fn ends_at(&self) -> Option<Moment> {
-        Some(self.phase.ending()?.budget?.ends_at())
+        match self.phase {
+            Phase::Ended { latest } => latest,
+            Phase::NotBegun | Phase::Settling | Phase::Up | Phase::Ending(_) => None,
+        }
     }
 }
 

@@ -145,6 +145,10 @@ impl Leftovers {
         let orphans = tree::orphans(tree::MARK, ours).into_iter();
         for (mark, pids) in orphans {
             let Some(mark) = mark.filter(|mark| trees.is_ours(mark)) else { continue };
+            // Those of a program that has ended are ended as that one is, in its time.
+            if self.rests.iter().any(|rest| rest.tree.mark == mark) {
+                continue;
+            }
             let tree = Tree { name: String::from("orphans"), mark, leaf: None };
             self.found(tree, tree::below(pids), UNKNOWN, now);
         }

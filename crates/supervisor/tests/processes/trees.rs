@@ -23,6 +23,10 @@ pub const CASES: &[Case] = &[
     ("a_crash_leaves_nobody_behind_by_walk", || without(a_crash_leaves_nobody_behind_)),
     ("those_who_left_a_living_program_end_with_the_daemon", || with(end_with_the_daemon)),
     ("those_who_left_a_living_program_end_with_the_daemon_by_walk", || without(end_with_the_daemon)),
+    ("those_who_left_end_within_the_time_for_the_whole_end", || with(end_in_time)),
+    ("those_who_left_end_within_the_time_for_the_whole_end_by_walk", || without(end_in_time)),
+    ("those_who_left_hear_one_signal_when_the_daemon_ends", || with(hear_one_signal)),
+    ("those_who_left_hear_one_signal_when_the_daemon_ends_by_walk", || without(hear_one_signal)),
     ("a_tree_that_grows_all_the_time_ends", || with(a_growing_tree_ends)),
     ("a_tree_that_grows_all_the_time_ends_by_walk", || without(a_growing_tree_ends)),
     ("nothing_is_left_of_control_groups", || with(nothing_is_left_of_control_groups)),
@@ -148,6 +152,50 @@ programs:
     let left = left.lock().unwrap().clone();
     assert_eq!(left.len(), 3);
     assert!(left.iter().all(|pid| !alive(*pid)), "the daemon ends after them");
+}
+
+fn end_in_time(variables: Variables) {
+    let manifest = "
+shutdown-timeout: 2s
+programs:
+  leaver: {command: \"sh -c 'sh DIR/leave DIR/pids deaf; exec sleep 1000'\", startsecs: 0, stop-wait: 60s}
+";
+    let asked = std::sync::Arc::new(std::sync::Mutex::new(None));
+    let at = asked.clone();
+    let code = daemon_with(variables, manifest, leaver, move |tester| {
+        way(tester, variables);
+        pids(&tester.dir, 1);
+        *at.lock().unwrap() = Some(Instant::now());
+        tester.shutdown();
+    });
+    assert_eq!(code, 0);
+    let took = asked.lock().unwrap().unwrap().elapsed();
+    assert!(took < Duration::from_secs(8), "two seconds were granted, it took {took:?}");
+}
+
+fn hear_one_signal(variables: Variables) {
+    let manifest = "
+programs:
+  leaver: {command: \"sh -c 'setsid sh DIR/listen DIR/pids DIR/heard & exec sleep 1000'\", startsecs: 0, stop-signal: USR1}
+";
+    // Goes half a second after it was asked.
+    let listen = |dir: &Path| {
+        fs::write(
+            dir.join("listen"),
+            "trap 'left=10; echo USR1 >>\"$2\"' USR1; trap 'echo TERM >>\"$2\"' TERM\necho $$ >>\"$1\"\nleft=-1\n\
+             while [ $left -ne 0 ]; do sleep 0.05; [ $left -gt 0 ] && left=$((left - 1)); done\ncp \"$2\" \"$2.all\"\n",
+        )
+        .unwrap();
+    };
+    let heard = tempfile::tempdir().unwrap();
+    let manifest = manifest.replace("DIR/heard", &heard.path().join("heard").display().to_string());
+    daemon_with(variables, &manifest, listen, move |tester| {
+        way(tester, variables);
+        pids(&tester.dir, 1);
+        tester.until_state("leaver", StateWord::Running);
+        tester.shutdown();
+    });
+    assert_eq!(fs::read_to_string(heard.path().join("heard.all")).unwrap(), "USR1\n");
 }
 
 fn a_growing_tree_ends(variables: Variables) {
