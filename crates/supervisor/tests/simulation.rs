@@ -1518,6 +1518,51 @@ fn an_operators_stop_survives_a_reload_and_a_reset_drops_it() {
 }
 
 #[test]
+fn what_a_halted_reload_has_left_behind_is_told_and_done_by_the_next_one() {
+    let mut world = World::new(1, vec![queue("messages", 3)]);
+    world.begin();
+    let reload = |world: &mut World, dry_run, changes| {
+        let ask = world.ask(Command::Reload { dry_run, reset: false });
+        world.reads.clear();
+        let plan = Plan { order: vec!["messages".to_owned()], changes, ..Plan::default() };
+        world.handle(Event::ManifestRead(ask, Ok(plan)));
+        world.answer(ask)
+    };
+    let behind = |world: &World| {
+        let views = render(&world.published, world.now, &jiff::tz::TimeZone::UTC).processes;
+        views.iter().map(|view| view.description.contains("has earlier settings")).collect::<Vec<_>>()
+    };
+    // The first one does not come up.
+    let fail = |world: &mut World| {
+        for _ in 0..12 {
+            let first = &world.published.processes[0].view;
+            if let Some(pid) = first.pid {
+                world.end_child(pid, Exit::Code(1));
+            } else if let Some(at) = world.fleet.wake_at() {
+                world.now = world.now.max(at);
+                world.handle(Event::TimePassed);
+            }
+        }
+    };
+    reload(&mut world, false, vec![GroupChange::Restart(Arc::new(queue("messages", 3)))]);
+    assert_eq!(behind(&world), [false; 3], "that is on its way");
+    fail(&mut world);
+    assert_eq!(behind(&world), [false, true, true]);
+    let lines =
+        [("messages".to_owned(), true, "2 processes have earlier settings (rolling restart)".to_owned())];
+    assert_eq!(reload(&mut world, true, vec![]), lines);
+    let kept = world.pid_of("messages:messages_01");
+    assert_eq!(reload(&mut world, false, vec![]), lines);
+    fail(&mut world);
+    assert_eq!(world.pid_of("messages:messages_01"), kept, "the one that is down comes first");
+    reload(&mut world, false, vec![]);
+    world.calm_down();
+    assert_eq!(behind(&world), [false; 3]);
+    assert_ne!(world.pid_of("messages:messages_01"), kept);
+    assert_eq!(reload(&mut world, false, vec![]), []);
+}
+
+#[test]
 fn a_removed_group_drains_without_a_limit_and_is_listed_until_it_is_gone() {
     let mut world = World::new(11, vec![queue("messages", 1), queue("emails", 1)]);
     world.begin();

@@ -6,10 +6,11 @@ use std::sync::Arc;
 
 use qfleet_manifest::settings::{Group as GroupSettings, Overall};
 use qfleet_model::command::{ProcessResult, Refusal};
-use qfleet_model::process::{Patience, ProcessEvent};
+use qfleet_model::process::{Patience, ProcessEvent, ProcessState};
 use serde::{Deserialize, Serialize};
 
 use super::group::{GroupId, Spec};
+use super::slot::Slot;
 use super::{AskId, Effect, Fleet, Now, Purpose, SlotId, TakenGroup};
 
 /// A manifest that was read, compared with the one in force.
@@ -127,6 +128,8 @@ impl Fleet {
 
     fn reload(&mut self, plan: Plan, dry_run: bool, reset: bool, now: Now) -> Vec<ProcessResult> {
         let mut results = plan.results();
+        let behind = self.left_behind(&plan);
+        results.extend(behind.iter().map(|(_, line)| line.clone()));
         if reset {
             results.extend(self.to_forget(&plan));
         }
@@ -138,9 +141,42 @@ impl Fleet {
                 self.log(false, Arc::from(line.name.as_str()), None, format!("reload: {}", line.text));
             }
             self.carry_out(&plan, reset, now);
+            for (id, _) in behind {
+                // Those that are down come first: when one of them does not come up, the others stay as they are.
+                let chosen = |slot: &Slot| {
+                    Self::follows_reload(slot)
+                        && (slot.is_behind() || matches!(slot.state, ProcessState::Fatal { .. }))
+                };
+                self.forget_crashes(id, now);
+                self.roll(id, chosen, None, None);
+            }
         }
         results.extend(plan.also);
         results
+    }
+
+    /// Groups that an earlier reload was to replace and has not, because its rolling restart ended before; with a line of
+    /// the answer for each. What this plan replaces or removes is not among them.
+    fn left_behind(&self, plan: &Plan) -> Vec<(GroupId, ProcessResult)> {
+        let goes = |name: &str| {
+            let mut changes = plan.changes.iter().filter(|change| change.name() == name);
+            changes.any(|change| !matches!(change, GroupChange::InPlace(_)))
+        };
+        let groups = self.order.iter().filter_map(|id| Some((*id, self.groups.get(id)?)));
+        groups
+            .filter(|(_, group)| {
+                group.rollout.is_none() && !group.removed && !goes(&group.spec.settings.name)
+            })
+            .filter_map(|(id, group)| {
+                let slots = group.slots.iter().filter_map(|slot| self.slots.get(slot));
+                let text = match slots.filter(|slot| slot.is_behind() && Self::follows_reload(slot)).count() {
+                    0 => return None,
+                    1 => String::from("1 process has earlier settings (rolling restart)"),
+                    several => format!("{several} processes have earlier settings (rolling restart)"),
+                };
+                Some((id, ProcessResult::ok(group.spec.settings.name.as_str(), text)))
+            })
+            .collect()
     }
 
     /// Begins to add a group of the manifest as read last.
@@ -238,7 +274,10 @@ impl Fleet {
         if self.groups.get(&id).is_some_and(|group| group.schedule.is_some()) {
             return self.end_all(id, now);
         }
-        let chosen = |slot: &super::slot::Slot| Self::follows_reload(slot) && !fresh.contains(&slot.id);
+        for slot in self.slots.values_mut().filter(|slot| slot.group == id) {
+            slot.outdated = !slot.state.is_at_rest();
+        }
+        let chosen = |slot: &Slot| Self::follows_reload(slot) && !fresh.contains(&slot.id);
         self.roll(id, chosen, None, None);
     }
 
@@ -260,7 +299,7 @@ impl Fleet {
             if let Some(pid) = slot.state.pid().filter(|_| slot.is_worker()) {
                 self.effects.push(Effect::Tune { pid, group: spec.settings.clone() });
             }
-            if let Some(due) = self.slots.get(&id).and_then(super::slot::Slot::due) {
+            if let Some(due) = self.slots.get(&id).and_then(Slot::due) {
                 self.wake(due, super::Timer::Slot(id));
             }
         }

@@ -30,6 +30,9 @@ pub(super) struct Slot {
     pub(super) state: ProcessState,
     /// What its living (or last) child was started with.
     pub(super) spec: Arc<Spec>,
+    /// Its newest child was asked for before a reload that wants it replaced.
+    #[serde(default)]
+    pub(super) outdated: bool,
     /// Children asked for so far.
     #[serde(default)]
     pub(super) incarnation: u32,
@@ -81,6 +84,7 @@ impl Slot {
             name,
             state: ProcessState::Stopped,
             spec,
+            outdated: false,
             incarnation: 0,
             hindrance: None,
             given_up: false,
@@ -115,6 +119,11 @@ impl Slot {
 
     pub(super) fn is_up(&self) -> bool {
         self.state.word() == StateWord::Running
+    }
+
+    /// Its process has settings from before a reload that wants it replaced.
+    pub(super) fn is_behind(&self) -> bool {
+        self.outdated && !self.state.is_at_rest()
     }
 
     /// It did not come up the last time, and `error` says why.
@@ -266,6 +275,7 @@ impl Fleet {
         if let Some(group) = self.groups.get(&slot.group) {
             slot.spec = group.spec.clone();
         }
+        slot.outdated = false;
         if slot.is_worker() {
             self.last_ledger += 1;
             slot.ledger = Some(format!("{}.{}", slot.ledger_stem(), self.last_ledger));

@@ -78,13 +78,14 @@ impl Fleet {
         };
         for group in self.order.iter().filter_map(|id| self.groups.get(id)) {
             seen.groups.push(group_view(group));
-            let scaled = scaled(group);
+            let (scaled, rolls) = (scaled(group), group.rollout.is_some());
             let schedule = group.schedule_view(&self.slots);
             for id in &group.slots {
                 let Some(slot) = self.slots.get_mut(id) else { continue };
+                let suffix = suffix(slot, &scaled, rolls);
                 let process = match slot.seen.take() {
-                    Some(process) if process.suffix == suffix(slot, &scaled) => process,
-                    _ => Arc::new(process_seen(slot, &scaled, schedule.as_ref())),
+                    Some(process) if process.suffix == suffix => process,
+                    _ => Arc::new(process_seen(slot, suffix, schedule.as_ref())),
                 };
                 slot.seen = Some(process.clone());
                 seen.processes.push(process);
@@ -121,16 +122,18 @@ fn scaled(group: &Group) -> String {
     }
 }
 
-/// What was decided about its number, after whatever else there is to say.
-fn suffix(slot: &Slot, scaled: &str) -> String {
+/// What was decided about its number, after whatever else there is to say. `rolls`: a rolling restart is under way.
+fn suffix(slot: &Slot, scaled: &str, rolls: bool) -> String {
     let paused = slot.report.as_ref().map(|report| report.paused.as_slice()).unwrap_or_default();
     let lanes = match &slot.spec.settings.work {
         Work::Queue(settings) | Work::Pool(settings) => settings.lanes.len(),
         Work::Program { .. } | Work::Schedule(_) => 0,
     };
+    let stays_behind = slot.outdated && !rolls && slot.is_up();
+    let earlier = if stays_behind { ", has earlier settings" } else { "" };
     let scaled = match (&slot.ailment, &slot.state) {
-        (Some(ailment), ProcessState::Running { .. }) => format!(", {ailment}{scaled}"),
-        (Some(_) | None, _) => scaled.to_owned(),
+        (Some(ailment), ProcessState::Running { .. }) => format!("{earlier}, {ailment}{scaled}"),
+        (Some(_) | None, _) => format!("{earlier}{scaled}"),
     };
     match paused {
         [] => scaled,
@@ -139,7 +142,7 @@ fn suffix(slot: &Slot, scaled: &str) -> String {
     }
 }
 
-fn process_seen(slot: &Slot, scaled: &str, schedule: Option<&ScheduleView>) -> ProcessSeen {
+fn process_seen(slot: &Slot, suffix: String, schedule: Option<&ScheduleView>) -> ProcessSeen {
     let (spawned, waits) = match &slot.state {
         ProcessState::Running { spawned, .. } => (Some(*spawned), None),
         ProcessState::Spawning { .. } => {
@@ -187,7 +190,7 @@ fn process_seen(slot: &Slot, scaled: &str, schedule: Option<&ScheduleView>) -> P
         view,
         spawned,
         tried_at,
-        suffix: suffix(slot, scaled),
+        suffix,
         waits,
         watches: watches(slot),
     }
