@@ -65,6 +65,12 @@ fn can_stop(process: &ProcessView) -> bool {
     is_up(process.state) || matches!(process.state, StateWord::Stopping) || is_due
 }
 
+/// Supervisord leaves for good what it has given up; here it is tried again later, and a stop puts an end to that. The
+/// answer is the one that its clients know.
+fn comes_back(process: &ProcessView) -> bool {
+    process.state == StateWord::Fatal
+}
+
 const fn can_be_signalled(process: &ProcessView) -> bool {
     matches!(process.state, StateWord::Running | StateWord::Starting | StateWord::Stopping)
 }
@@ -115,20 +121,36 @@ pub(super) async fn stop(caller: &Caller<'_>, name: &str, wait: bool) -> Result<
         Named::Group(group) => return stop_group(caller, &group, wait).await,
         Named::Process(process) => process,
     };
+    let command = Command::Stop { names: vec![selector(&process)] };
     if !can_stop(&process) {
+        if comes_back(&process) {
+            caller.ask(command).await?;
+        }
         return Err(Kind::NotRunning.of(name));
     }
-    let results = caller.carry_out(Command::Stop { names: vec![selector(&process)] }, wait).await?;
+    let results = caller.carry_out(command, wait).await?;
     results.iter().find_map(Fault::of_result).map_or(Ok(true.into()), Err)
 }
 
 pub(super) async fn stop_group(caller: &Caller<'_>, name: &str, wait: bool) -> Result<Value, Fault> {
     let group = find_group(&caller.dispatch.status(), name)?;
-    caller.several(Some(&group), can_stop, |names| Command::Stop { names }, wait).await
+    stop_several(caller, Some(&group), wait).await
 }
 
 pub(super) async fn stop_all(caller: &Caller<'_>, wait: bool) -> Result<Value, Fault> {
-    caller.several(None, can_stop, |names| Command::Stop { names }, wait).await
+    stop_several(caller, None, wait).await
+}
+
+async fn stop_several(caller: &Caller<'_>, group: Option<&str>, wait: bool) -> Result<Value, Fault> {
+    let fleet = caller.dispatch.status();
+    let mut chosen = caller.chosen(&fleet, group, |process| can_stop(process) || comes_back(process));
+    if chosen.is_empty() {
+        return Ok(Value::List(Vec::new()));
+    }
+    let names = chosen.iter().map(|process| selector(process)).collect();
+    let results = caller.carry_out(Command::Stop { names }, wait).await?;
+    chosen.retain(|process| can_stop(process));
+    Ok(told(&chosen, &results))
 }
 
 pub(super) async fn signal(caller: &Caller<'_>, name: &str, word: &str) -> Result<Value, Fault> {

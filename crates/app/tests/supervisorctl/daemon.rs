@@ -31,6 +31,30 @@ fn whoever_waits_holds_up_nobody_else() {
 }
 
 #[test]
+fn a_stop_also_ends_the_pause_before_what_was_given_up_is_tried_again() {
+    let mut fleet = Fleet::start(
+        "programs:
+  one: {command: 'false', startretries: 0}
+  pair: {command: 'false', startretries: 0, numprocs: 2}
+  other: {command: 'false', startretries: 0}
+",
+    );
+    let ctl = Ctl::unix(&fleet);
+    let tried = |name: &str| ctl.mentions(&["status", name], "FATAL", 3).contains("tried once more in");
+    for name in ["one", "pair:pair_00", "pair:pair_01", "other"] {
+        fleet.wait_state(name, "FATAL");
+        assert!(tried(name));
+    }
+    ctl.says(&["stop", "one"], &["one: ERROR (not running)"], 0);
+    assert!(!tried("one"));
+    ctl.says(&["stop", "pair:*"], &[], 0);
+    assert!(!tried("pair:pair_00") && !tried("pair:pair_01") && tried("other"));
+    ctl.says(&["stop", "all"], &[], 0);
+    assert!(!tried("other"));
+    assert_eq!(fleet.stop(), 0);
+}
+
+#[test]
 fn a_daemon_begins_anew_under_the_same_number() {
     let (one, two) = (free_port(), free_port());
     let manifest = |port, name: &str| {
