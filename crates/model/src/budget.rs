@@ -13,7 +13,7 @@ use crate::time::Moment;
 /// Kept for giving back jobs, and for the last lines of output.
 const RECOVERY: Duration = Duration::from_secs(3);
 
-/// Kept for each later wave: to be asked, and to be killed.
+/// Kept for each later wave, if there is so much for it: to be asked, and to be killed.
 const LATER_WAVE: Duration = Duration::from_secs(2);
 
 /// A budget that has begun to be spent.
@@ -21,13 +21,21 @@ const LATER_WAVE: Duration = Duration::from_secs(2);
 pub struct Budget {
     began: Moment,
     all: Duration,
+    /// Kept for each wave to come.
+    each: Duration,
 }
 
 impl Budget {
     /// So much from now on.
     #[must_use]
     pub const fn new(all: Duration, now: Moment) -> Self {
-        Self { began: now, all }
+        Self { began: now, all, each: LATER_WAVE }
+    }
+
+    /// So many waves follow the one that begins now: what is kept is divided between them, so that each has some time
+    /// between being asked and being killed.
+    pub fn divide(&mut self, later: u32) {
+        self.each = self.each.min(self.all / 4 / later.max(1));
     }
 
     /// Nothing lives any more then.
@@ -41,7 +49,7 @@ impl Budget {
     #[must_use]
     pub fn killed_by(&self, later: u32) -> Moment {
         let quarter = self.all / 4;
-        let waves = LATER_WAVE.saturating_mul(later).min(quarter);
+        let waves = self.each.saturating_mul(later).min(quarter);
         self.began + self.all.saturating_sub(RECOVERY.min(quarter)).saturating_sub(waves)
     }
 }
@@ -78,6 +86,21 @@ mod tests {
         let short = Budget::new(Duration::from_secs(4), at(0.0));
         assert_eq!(short.killed_by(0), at(3.0));
         assert_eq!(short.killed_by(9), at(2.0));
+    }
+
+    #[test]
+    fn every_wave_has_some_time_of_its_own() {
+        for (seconds, waves) in [(6, 2), (8, 3), (25, 9), (1, 1)] {
+            let mut budget = Budget::new(Duration::from_secs(seconds), at(0.0));
+            // The one before may be over sooner; what the others have does not depend on it.
+            for later in (0..=waves).rev() {
+                budget.divide(later);
+                let before = budget.killed_by(later + 1);
+                let has = budget.killed_by(later).since(before);
+                let share = Duration::from_secs(seconds) / 4 / waves;
+                assert!(later == waves || has >= share, "{has:?} for the one before {later} of {seconds} s");
+            }
+        }
     }
 
     #[test]

@@ -1999,12 +1999,12 @@ fn within_a_budget_everybody_is_asked_before_it_is_killed() {
     world.end_child(pids[0], Exit::Signal("KILL".to_owned()));
     assert_eq!(asked(&world), [None, Some((true, false)), Some((false, false))]);
     let waits = render(&world.published, world.now, &jiff::tz::TimeZone::UTC).ending;
-    assert_eq!(waits.as_deref(), Some("waiting for 2 idle workers, 1 s left"));
+    assert_eq!(waits.as_deref(), Some("waiting for 2 idle workers, 2 s left"));
     world.say(pids[1], FromChild::Report(Report { running: 3, ..Report::default() }));
     let jobs = vec![JobRef { queue: "messages".to_owned(), id: "8412".to_owned() }];
     world.say(pids[1], FromChild::CutOff { jobs });
     let waits = render(&world.published, world.now, &jiff::tz::TimeZone::UTC).ending;
-    assert_eq!(waits.as_deref(), Some("waiting for 3 jobs of 1 queue and 1 idle worker, 1 s left"));
+    assert_eq!(waits.as_deref(), Some("waiting for 3 jobs of 1 queue and 1 idle worker, 2 s left"));
     world.end_child(pids[1], Exit::Code(75));
     let other = world.pid_of("messages:messages_01");
     world.end_child(other, Exit::Code(0));

@@ -276,11 +276,12 @@ impl Fleet {
 
     /// With a budget, those who are asked now, or were earlier, leave something to those who come later.
     fn limit_step(&mut self, asked: &[SlotId], now: Now) {
-        let Some(budget) = self.phase.ending().and_then(|ending| ending.budget) else { return };
-        let latest = budget.killed_by(self.steps_without(asked));
-        if let Some(ending) = self.phase.ending_mut() {
-            ending.killed_by = Some(latest);
-        }
+        let later = self.steps_without(asked);
+        let Some(ending) = self.phase.ending_mut() else { return };
+        let Some(budget) = &mut ending.budget else { return };
+        budget.divide(later);
+        let latest = budget.killed_by(later);
+        ending.killed_by = Some(latest);
         for id in self.slots.keys().copied().collect::<Vec<_>>() {
             self.hasten(id, latest, now);
         }
