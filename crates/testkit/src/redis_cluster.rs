@@ -9,7 +9,9 @@ use crate::{RedisServer, eventually};
 const SETTLES_WITHIN: Duration = Duration::from_secs(180);
 const SLOTS: u16 = 16_384;
 /// A node that is silent for this long has failed; shorter, and a busy machine fails nodes over that are well.
-const NODE_TIMEOUT: Duration = Duration::from_millis(1000);
+const NODE_TIMEOUT: Duration = Duration::from_millis(2000);
+/// The same where nobody could take over: then a failure is nothing but an outage.
+const NODE_TIMEOUT_ALONE: Duration = Duration::from_secs(15);
 
 /// Masters with the slots shared out evenly, and as many replicas for each.
 #[derive(Debug)]
@@ -177,7 +179,8 @@ impl RedisCluster {
         if let Some(password) = password {
             settings = settings.password(password).config(&format!("masterauth {password}"));
         }
-        settings = settings.config(&format!("cluster-node-timeout {}", NODE_TIMEOUT.as_millis()));
+        let node_timeout = if replicas == 0 { NODE_TIMEOUT_ALONE } else { NODE_TIMEOUT };
+        settings = settings.config(&format!("cluster-node-timeout {}", node_timeout.as_millis()));
         // A replica may have been cut off for a while before its master dies.
         settings =
             settings.config("cluster-replica-validity-factor 0").config("cluster-allow-replica-migration no");

@@ -9,7 +9,8 @@ use crate::{RedisServer, eventually};
 const SETTLES_WITHIN: Duration = Duration::from_secs(180);
 const MASTER_NAME: &str = "mymaster";
 
-/// Two servers and their sentinels. Failure is noticed after 300 ms without an answer.
+/// Two servers and their sentinels. Failure is noticed after two seconds without an answer; sooner, and a busy machine has
+/// failovers that nobody asked for.
 #[derive(Debug)]
 pub struct Sentinels {
     sentinels: Vec<RedisServer>,
@@ -114,7 +115,7 @@ impl Sentinels {
                 sentinel = sentinel.config(&format!("sentinel auth-pass {MASTER_NAME} {password}"));
             }
             sentinel
-                .config(&format!("sentinel down-after-milliseconds {MASTER_NAME} 300"))
+                .config(&format!("sentinel down-after-milliseconds {MASTER_NAME} 2000"))
                 .config(&format!("sentinel failover-timeout {MASTER_NAME} 3000"))
                 .config(&format!("sentinel parallel-syncs {MASTER_NAME} 1"))
                 .start()
