@@ -47,10 +47,10 @@ pub(crate) async fn a_retried_job_comes_back_counted(rig: &impl Rig) {
     push(rig, &*driver, OTHER, "other", &["job"]).await;
     let job = take_one(&*driver, OTHER).await;
     let settled = Instant::now();
-    assert_eq!(settle(&*driver, &job, retry(Duration::from_millis(400))).await, Settled::Done);
+    assert_eq!(settle(&*driver, &job, retry(Duration::from_secs(2))).await, Settled::Done);
     assert!(take(&*driver, OTHER, 1).await.jobs.is_empty());
     let again = take_soon(&*driver, OTHER, SOON).await;
-    assert!(settled.elapsed() >= Duration::from_millis(399));
+    assert!(settled.elapsed() >= Duration::from_millis(1999));
     assert_eq!(job_of(&again).attempt, 2);
     assert_eq!(job_of(&again).id, job_of(&job).id);
 }
@@ -59,7 +59,7 @@ pub(crate) async fn a_snoozed_job_comes_back_uncounted(rig: &impl Rig) {
     let driver = rig.open(1);
     push(rig, &*driver, OTHER, "other", &["job"]).await;
     let job = take_one(&*driver, OTHER).await;
-    assert_eq!(settle(&*driver, &job, snooze(Duration::from_millis(200))).await, Settled::Done);
+    assert_eq!(settle(&*driver, &job, snooze(Duration::from_secs(2))).await, Settled::Done);
     assert!(take(&*driver, OTHER, 1).await.jobs.is_empty());
     let again = take_soon(&*driver, OTHER, SOON).await;
     assert_eq!(job_of(&again).attempt, 1);
