@@ -18,7 +18,7 @@ use nix::sys::stat::{Mode, fchmod};
 use nix::unistd::{self, Pid, Uid};
 
 use crate::socket::check_path;
-use crate::usage;
+use crate::{tree, usage};
 
 /// Ancestors of a sender that are looked at.
 const MOST_ANCESTORS: usize = 64;
@@ -71,17 +71,26 @@ pub fn receive(socket: &impl AsFd, into: &mut [u8]) -> io::Result<(usize, i32)> 
     Ok((received.bytes, sender))
 }
 
-/// Whether a sender may speak for the process `root`: it is that process, in its session, or descends from it. One that
-/// has ended by now cannot be asked any more and is believed, since nobody but the user could send.
+/// Whether a sender may speak for the process `root`: it is that process, in its session, descends from it, or has the
+/// `mark` of its tree, as an orphan has that began a session of its own. One that has ended by now cannot be asked any more
+/// and is believed, since nobody but the user could send.
 #[must_use]
-pub fn speaks_for(sender: i32, root: i32) -> bool {
+pub fn speaks_for(sender: i32, root: i32, mark: Option<&str>) -> bool {
     if sender <= 0 {
         return false;
+    }
+    if sender == unistd::getpid().as_raw() {
+        // `systemd-notify` of root sends in its parent's name, and an orphan's parent are we. Whoever may do that may send
+        // in any name.
+        return true;
     }
     match unistd::getsid(Some(Pid::from_raw(sender))) {
         Err(Errno::ESRCH) => true,
         Ok(session) if session.as_raw() == root => true,
-        Ok(_) | Err(_) => descends(sender, root),
+        Ok(_) | Err(_) => {
+            descends(sender, root)
+                || mark.is_some() && tree::variable_of(sender, tree::MARK).as_deref() == mark
+        }
     }
 }
 

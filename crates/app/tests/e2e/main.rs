@@ -16,6 +16,7 @@ mod first_process;
 mod jobs;
 mod logs;
 mod node_apps;
+mod notices;
 mod odd_starts;
 mod orphaned;
 mod outage;

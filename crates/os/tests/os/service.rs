@@ -12,9 +12,10 @@ use std::time::Duration;
 
 use qfleet_model::time::Moment;
 use qfleet_os::service::Service;
+use qfleet_os::tree::{MARK, variable_of};
 use qfleet_os::{clock, notices};
 
-use crate::harness::{Case, LIMIT, own_pid};
+use crate::harness::{Case, LIMIT, own_pid, until};
 
 pub const CASES: &[Case] = &[
     ("systemd_hears_on_a_path", systemd_hears_on_a_path),
@@ -45,16 +46,33 @@ fn a_program_is_heard() {
     assert!(bytes.starts_with(b"READY=1"), "cut off where the buffer ends: {bytes:?}");
     drop(left_there);
 
-    // Whoever has a session of his own still descends from us; we descend from nobody below.
-    let mut child = Command::new("setsid").args(["sleep", "1000"]).spawn().unwrap();
-    let pid = i32::try_from(child.id()).unwrap();
-    let speaks = (notices::speaks_for(own_pid(), own_pid()), notices::speaks_for(pid, own_pid()));
-    let others =
-        (notices::speaks_for(own_pid(), pid), notices::speaks_for(0, pid), notices::speaks_for(1, pid));
-    child.kill().unwrap();
-    child.wait().unwrap();
-    assert_eq!((speaks, others), ((true, true), (false, false, false)));
-    assert!(notices::speaks_for(pid, own_pid()), "it cannot be asked any more");
+    // Whoever has a session of his own still descends from us, or has the mark of a tree.
+    let mut children = ["of-one", "of-another"]
+        .map(|mark| Command::new("setsid").args(["sleep", "1000"]).env(MARK, mark).spawn().unwrap());
+    let [one, another] = [0, 1].map(|at: usize| i32::try_from(children[at].id()).unwrap());
+    until("both to be executed", || {
+        let marked = |pid, mark| variable_of(pid, MARK).as_deref() == Some(mark);
+        (marked(one, "of-one") && marked(another, "of-another")).then_some(())
+    });
+    let speaks = |sender, root, mark| notices::speaks_for(sender, root, mark);
+    let may = [
+        speaks(own_pid(), own_pid(), None),
+        speaks(one, own_pid(), None),
+        speaks(one, another, Some("of-one")),
+        speaks(own_pid(), one, None),
+    ];
+    let may_not = [
+        speaks(one, another, Some("of-another")),
+        speaks(one, another, None),
+        speaks(0, one, Some("of-one")),
+        speaks(1, one, Some("of-one")),
+    ];
+    for child in &mut children {
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+    assert_eq!((may, may_not), ([true; 4], [false; 4]));
+    assert!(speaks(one, own_pid(), None), "it cannot be asked any more");
 
     fs::remove_file(&path).unwrap();
     fs::write(&path, "").unwrap();

@@ -404,7 +404,8 @@ impl Supervisor {
         for (pid, child) in &world.children {
             if let Some(notices) = child.notices.clone() {
                 let (letterbox, alive) = (world.letterbox.clone(), child.alive.subscribe());
-                world.tasks.spawn_local(notices.serve(*pid, letterbox, alive));
+                let mark = child.tree.as_ref().map(|tree| tree.mark.clone());
+                world.tasks.spawn_local(notices.serve(*pid, mark, letterbox, alive));
             }
             if let Some(link) = &child.link {
                 world.tasks.spawn_local(link.clone().serve());

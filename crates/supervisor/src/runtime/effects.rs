@@ -217,7 +217,8 @@ impl World {
             }
         };
         if let Some(notices) = plan.notices.clone() {
-            self.tasks.spawn_local(notices.serve(pid, self.letterbox.clone(), still_alive));
+            let mark = plan.tree.as_ref().map(|tree| tree.mark.clone());
+            self.tasks.spawn_local(notices.serve(pid, mark, self.letterbox.clone(), still_alive));
         }
         let child = Child {
             link,

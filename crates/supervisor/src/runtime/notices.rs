@@ -2,7 +2,7 @@
 //! `NOTIFY_SOCKET`, and which is read until the process has ended.
 //!
 //! The socket lies in the state directory under the number of the slot, and belongs to the program's user alone. What
-//! arrives counts when it comes from the process or one that descends from it. The fleet hears of it through the letterbox,
+//! arrives counts when it comes from the process or one of its tree. The fleet hears of it through the letterbox,
 //! so a program that never stops talking replaces its own words.
 
 use std::fs;
@@ -91,10 +91,11 @@ impl Notices {
     }
 
     /// Reads all that comes, as long as the process lives: whoever sends would wait otherwise. `alive` closes when it has
-    /// been reaped.
+    /// been reaped, `mark` is that of its tree.
     pub(super) async fn serve(
         self: Rc<Self>,
         pid: Pid,
+        mark: Option<String>,
         letterbox: Letterbox,
         mut alive: watch::Receiver<()>,
     ) {
@@ -113,7 +114,7 @@ impl Notices {
             if all == said {
                 continue;
             }
-            if notices::speaks_for(sender, pid) {
+            if notices::speaks_for(sender, pid, mark.as_deref()) {
                 said = all;
                 letterbox.put(Observation::Notified { pid, notice: said.clone() });
             } else if !std::mem::replace(&mut warned, true) {
