@@ -14,6 +14,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use qfleet_manifest::settings::{Level, LogFormat};
+use qfleet_model::words::counted;
 use qfleet_os::descriptors::write_all;
 use qfleet_supervisor::OwnLog;
 use tracing_subscriber::EnvFilter;
@@ -148,7 +149,8 @@ impl Lines {
             self.shared.1.notify_all();
             if lost > 0 {
                 drop(waiting);
-                tracing::warn!("{lost} lines of our own were dropped because standard error was blocked");
+                let lost = counted(lost, "line of our own was", "lines of our own were");
+                tracing::warn!("{lost} dropped because standard error was blocked");
                 waiting = self.waiting();
             }
         }

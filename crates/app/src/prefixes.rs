@@ -7,6 +7,7 @@ use std::time::Duration;
 use qfleet_manifest::queue::Connection;
 use qfleet_manifest::settings::Manifest;
 use qfleet_model::job::Format;
+use qfleet_model::words::counted;
 use qfleet_queue::{PrefixSearch, find_prefix};
 
 /// Longest wait for one search.
@@ -23,8 +24,9 @@ pub(crate) async fn elsewhere(connection: &Connection, queue: &str) -> Option<St
     let first = found.first()?;
     let prefix = if first.prefix.is_empty() { "\"\"" } else { &first.prefix };
     Some(format!(
-        "`{queue}` has no keys here; found `{}` with {} jobs; set `prefix: {prefix}`",
-        first.key, first.jobs
+        "`{queue}` has no keys here; found `{}` with {}; set `prefix: {prefix}`",
+        first.key,
+        counted(first.jobs, "job", "jobs")
     ))
 }
 

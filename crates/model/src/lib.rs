@@ -8,7 +8,7 @@
 //! | [`job`], [`outcome`], [`backoff`] | [`retry`]: from an outcome to a verdict |
 //! | [`name`], [`start`], [`snapshot`] | [`process`]: the life of one process; [`rollout`], [`turns`]: a rolling restart, and who is replaced when; [`budget`]: how long the end may take; [`crash_loop`]: one worker on trial |
 //! | [`command`], [`link`], [`frame`] | [`cron`], [`schedule`]: when a schedule runs |
-//! | [`observation`], [`notice`] | [`scale`]: how many workers a queue should have |
+//! | [`observation`], [`notice`], [`words`] | [`scale`]: how many workers a queue should have |
 
 pub mod backoff;
 pub mod budget;
@@ -31,3 +31,4 @@ pub mod snapshot;
 pub mod start;
 pub mod time;
 pub mod turns;
+pub mod words;

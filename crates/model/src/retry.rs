@@ -10,6 +10,7 @@ use crate::backoff::Backoff;
 use crate::job::{Format, Job};
 use crate::outcome::{Note, Outcome, Reason, Scope, Verdict, When};
 use crate::time::WallTime;
+use crate::words::counted;
 
 /// The third crash of a job is its last, if it ran alone.
 const CRASHES: u32 = 3;
@@ -189,7 +190,8 @@ impl RetryPolicy {
         let used_up = job.history.snoozes >= self.snooze_max;
         let too_old = job.history.first_delivery.is_some_and(|first| now.since(first) > self.snooze_age);
         (used_up || too_old).then(|| {
-            let text = format!("snooze budget: put off {} times, last: {}", job.history.snoozes, reason.text);
+            let times = counted(job.history.snoozes, "time", "times");
+            let text = format!("snooze budget: put off {times}, last: {}", reason.text);
             Reason::classed("snooze_budget", text)
         })
     }
@@ -209,8 +211,8 @@ fn too_late(until: WallTime, last: &str) -> Reason {
 fn blamed(job: &Job, last: &Reason) -> Reason {
     let class = last.class.as_deref().unwrap_or("crash");
     let text = format!(
-        "crashed {} times, the last time while it ran alone: {class}: {}",
-        job.history.crashes + 1,
+        "crashed {}, the last time while it ran alone: {class}: {}",
+        counted(job.history.crashes + 1, "time", "times"),
         last.text
     );
     Reason::classed("crash", text)

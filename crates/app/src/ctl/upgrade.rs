@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use qfleet_api::ClientError;
 use qfleet_model::command::{Command, Reply};
 use qfleet_model::snapshot::{FleetSnapshot, Upgrade};
+use qfleet_model::words::counted;
 
 use super::Asking;
 use crate::args;
@@ -45,8 +46,8 @@ pub(super) async fn run(asking: &Asking, args: args::Upgrade) -> Result<Exit, Cl
         None if asking.printer.json => {}
         None => {
             let Upgrade { from, to, kept, .. } = &upgrade;
-            let processes = if *kept == 1 { "process was" } else { "processes were" };
-            asking.printer.line(format!("upgraded from {from} to {to}: {kept} {processes} kept"));
+            let kept = counted(*kept, "process was", "processes were");
+            asking.printer.line(format!("upgraded from {from} to {to}: {kept} kept"));
         }
     }
     Ok(if upgrade.error.is_none() { Exit::Done } else { Exit::Failed })

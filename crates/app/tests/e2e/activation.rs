@@ -66,6 +66,7 @@ fn who_connects_before_the_daemon_is_up_is_answered_and_the_door_outlives_it_all
     let (daemon, program) = (fleet.pid(), fleet.pid_of("one"));
     fleet.ok(&["upgrade"]);
     assert_eq!((fleet.pid(), fleet.pid_of("one")), (daemon, program));
+    assert!(fleet.log().contains(": 1 process was kept"), "{}", fleet.log());
     begin_anew(&fleet);
     eventually(SOON, "another process", || {
         fleet.status().first().and_then(|one| one["pid"].as_i64()).filter(|pid| *pid != i64::from(program))

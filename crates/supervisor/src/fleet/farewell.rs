@@ -8,6 +8,7 @@ use qfleet_model::command::ProcessResult;
 use qfleet_model::link::JobRef;
 use qfleet_model::process::ProcessState;
 use qfleet_model::time::Moment;
+use qfleet_model::words::counted;
 use serde::{Deserialize, Serialize};
 
 use super::{Fleet, Now, SlotId, Timer};
@@ -91,11 +92,11 @@ impl Fleet {
             }
         }
         let running: u32 = jobs.values().sum();
-        let of = if jobs.len() == 1 { String::from("1 queue") } else { format!("{} queues", jobs.len()) };
+        let of = counted(jobs.len(), "queue", "queues");
         let parts: Vec<String> = [
-            (running > 0).then(|| format!("{} of {of}", counted(running, "job"))),
-            (workers > 0).then(|| counted(workers, "idle worker")),
-            (programs > 0).then(|| counted(programs, "program")),
+            (running > 0).then(|| format!("{} of {of}", counted(running, "job", "jobs"))),
+            (workers > 0).then(|| counted(workers, "idle worker", "idle workers")),
+            (programs > 0).then(|| counted(programs, "program", "programs")),
         ]
         .into_iter()
         .flatten()
@@ -140,19 +141,15 @@ impl Fleet {
             }
         }
         for (queue, ids) in of_queue {
-            let count = u32::try_from(ids.len()).unwrap_or(u32::MAX);
             let named = ids.iter().take(JOBS_IN_A_LINE).copied().collect::<Vec<_>>().join(", ");
             let more = ids.len().saturating_sub(JOBS_IN_A_LINE);
             let more = if more == 0 { String::new() } else { format!(" and {more} more") };
-            let text = format!("cut off {} and gave back: {named}{more}", counted(count, "job"));
+            let jobs = counted(ids.len(), "job", "jobs");
+            let text = format!("cut off {jobs} and gave back: {named}{more}");
             self.log(true, Arc::from(queue), None, text);
         }
         for name in processes {
             self.log(true, Arc::from(name.as_str()), None, "did not end in time and was killed");
         }
     }
-}
-
-fn counted(count: u32, word: &str) -> String {
-    if count == 1 { format!("1 {word}") } else { format!("{count} {word}s") }
 }

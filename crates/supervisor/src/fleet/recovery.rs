@@ -9,6 +9,7 @@ use qfleet_model::link::FromChild;
 use qfleet_model::process::{Pid, SIGKILL, said};
 use qfleet_model::snapshot::Exit;
 use qfleet_model::time::Moment;
+use qfleet_model::words::counted;
 use serde::{Deserialize, Serialize};
 
 use super::{Effect, Fleet, Now, Owner, RecoveryId, SlotId, Timer};
@@ -73,7 +74,8 @@ impl Fleet {
             FromChild::Recovered { returned, buried, started } => {
                 self.note_jobs_cut_off(started);
                 self.note_crashed_jobs(&name, started, *buried, now);
-                let text = format!("gave back {returned} jobs of the dead worker, set {buried} aside");
+                let jobs = counted(*returned, "job", "jobs");
+                let text = format!("gave back {jobs} of the dead worker, set {buried} aside");
                 self.log(*buried > 0, name, pid, text);
             }
             FromChild::Failed { step, error, .. } => {

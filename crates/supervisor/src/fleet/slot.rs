@@ -13,6 +13,7 @@ use qfleet_model::process::{
 use qfleet_model::rollout::Standing;
 use qfleet_model::snapshot::{Exit, StateWord};
 use qfleet_model::time::{Moment, WallTime};
+use qfleet_model::words::counted;
 use serde::{Deserialize, Serialize};
 
 use super::admission::{Hindrance, Until};
@@ -352,7 +353,8 @@ impl Fleet {
 
     fn log_recovered(&mut self, id: SlotId, returned: u32, buried: u32) {
         if returned + buried > 0 {
-            let text = format!("gave back {returned} jobs of the earlier worker, set {buried} aside");
+            let jobs = counted(returned, "job", "jobs");
+            let text = format!("gave back {jobs} of the earlier worker, set {buried} aside");
             self.log_slot(id, buried > 0, text);
         }
     }

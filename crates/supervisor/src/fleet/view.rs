@@ -17,6 +17,7 @@ use qfleet_model::snapshot::{
     FleetSnapshot, GroupView, Keeping, ProcessView, ScaleView, ScheduleView, StateWord, Upgrade,
 };
 use qfleet_model::time::{Moment, WallTime};
+use qfleet_model::words::counted;
 
 use super::farewell::Waits;
 use super::group::Group;
@@ -228,9 +229,8 @@ fn describe(process: &ProcessSeen, now: Moment, zone: &TimeZone) -> String {
             process.waits.as_deref().unwrap_or_default().to_owned()
         }
         (StateWord::Stopping, _) => match view.report.as_ref().map(|report| report.running) {
-            Some(1) => String::from("waiting for 1 job"),
-            Some(jobs) if jobs > 1 => format!("waiting for {jobs} jobs"),
-            _ => String::new(),
+            Some(jobs) if jobs > 0 => format!("waiting for {}", counted(jobs, "job", "jobs")),
+            Some(_) | None => String::new(),
         },
         (StateWord::Fatal, _) if view.schedule.is_some() => String::new(),
         (StateWord::Backoff | StateWord::Fatal, _) => {

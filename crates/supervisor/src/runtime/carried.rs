@@ -18,6 +18,7 @@ use qfleet_model::process::Pid;
 use qfleet_model::snapshot::{Exit, Upgrade};
 use qfleet_model::start::Identity;
 use qfleet_model::time::{Moment, WallTime};
+use qfleet_model::words::counted;
 use qfleet_os::replace::{Inherited, Surviving, nameless};
 use qfleet_os::tree::Member;
 use qfleet_os::{clock, usage};
@@ -396,7 +397,10 @@ impl Supervisor {
         let _tasks_go_there = local.enter();
         if let Some(Upgrade { from, to, kept, error, .. }) = &self.upgrade {
             match error {
-                None => tracing::info!("upgraded from {from} to {to}: {kept} processes were kept"),
+                None => {
+                    let kept = counted(*kept, "process was", "processes were");
+                    tracing::info!("upgraded from {from} to {to}: {kept} kept");
+                }
                 Some(why) => tracing::error!("not upgraded, the old program goes on: {why}"),
             }
         }

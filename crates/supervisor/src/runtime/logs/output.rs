@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use qfleet_manifest::logs::LogFile;
 use qfleet_manifest::settings::{LogFormat, Logging};
+use qfleet_model::words::counted;
 use qfleet_os::clock;
 use qfleet_os::descriptors::write_all;
 use serde::Serialize;
@@ -130,7 +131,8 @@ fn write_ours(queue: &Queue, mut stdout: File, format: LogFormat) {
 fn rendered(batch: &Batch, format: LogFormat) -> Vec<u8> {
     let mut text = Vec::new();
     if batch.lost > 0 {
-        let lost = format!("{} lines were dropped because our own output was blocked", batch.lost);
+        let lost = counted(batch.lost, "line was", "lines were");
+        let lost = format!("{lost} dropped because our own output was blocked");
         let source = Block {
             name: Arc::from("qfleet"),
             stream: Stream::Stderr,

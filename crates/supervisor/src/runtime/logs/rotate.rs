@@ -10,6 +10,7 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 
 use qfleet_manifest::logs::LogFile;
+use qfleet_model::words::counted;
 
 use super::queue::{Batch, Block};
 
@@ -39,7 +40,8 @@ impl Files {
             self.open.values_mut().for_each(|log| log.file = None);
         }
         if batch.lost > 0 {
-            tracing::warn!("{} lines for log files were dropped because they came too fast", batch.lost);
+            let lost = counted(batch.lost, "line for log files was", "lines for log files were");
+            tracing::warn!("{lost} dropped because they came too fast");
         }
         for block in &batch.blocks {
             if let Some(file) = &block.file {
@@ -71,8 +73,10 @@ impl Written {
     fn write(&mut self, lines: &[u8], max_size: u64, keep: u32) -> io::Result<()> {
         self.open()?;
         if self.lost > 0 {
-            self.append(format!("qfleet: {} lines could not be written here\n", self.lost).as_bytes())?;
-            tracing::info!("`{}` can be written again; {} lines are missing", self.path.display(), self.lost);
+            let lines = counted(self.lost, "line", "lines");
+            self.append(format!("qfleet: {lines} could not be written here\n").as_bytes())?;
+            let missing = counted(self.lost, "line is", "lines are");
+            tracing::info!("`{}` can be written again; {missing} missing", self.path.display());
             self.lost = 0;
         }
         let length = |part: &[u8]| u64::try_from(part.len()).unwrap_or(u64::MAX);

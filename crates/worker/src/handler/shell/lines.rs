@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use qfleet_model::outcome::Output;
+use qfleet_model::words::counted;
 use qfleet_queue::driver::Remark;
 use serde::Deserialize;
 use serde_json::Value;
@@ -95,7 +96,8 @@ impl Lines {
         let mut notes: Vec<String> = self.logs.into_iter().collect();
         notes.extend(self.progress.map(|progress| format!("progress: {progress}")));
         if self.bad > 0 {
-            notes.push(format!("bad_control: {} lines on descriptor 3 could not be understood", self.bad));
+            let lines = counted(self.bad, "line", "lines");
+            notes.push(format!("bad_control: {lines} on descriptor 3 could not be understood"));
         }
         (self.outcome, notes)
     }
