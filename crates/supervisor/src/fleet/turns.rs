@@ -70,9 +70,11 @@ impl Fleet {
         }
     }
 
-    /// Until when each turn counts that counts now.
+    /// Until when each turn counts that counts now. One that waits for somebody to act would hold up the others for
+    /// nothing.
     fn turns_under_way(&self, now: Now) -> Vec<Moment> {
-        let until = self.slots.values().filter_map(|slot| slot.turn).map(counts_until);
+        let moving = self.slots.values().filter(|slot| !slot.is_stuck());
+        let until = moving.filter_map(|slot| slot.turn).map(counts_until);
         until.filter(|until| *until > now.moment).collect()
     }
 
