@@ -1671,7 +1671,131 @@ fn a_start_that_would_wait_without_end_says_for_what_and_comes_when_it_can() {
 }
 
 #[test]
-fn a_circle_that_two_manifests_made_ends_nevertheless() {
+fn whoever_waits_for_one_that_waits_for_what_is_stopped_is_told_so() {
+    let mut groups = queue_on_a_server();
+    let mut last = program("last", 1);
+    last.process.depends_on = vec!["messages".to_owned()];
+    groups.push(last);
+    let mut world = World::new(13, groups);
+    world.begin();
+    world.calm = true;
+    world.ask(Command::Stop { names: vec![Selector::Group("redis".into())] });
+    world.calm_down();
+    let restart = |world: &mut World, now: bool| {
+        let names = vec![Selector::Group("messages".into()), Selector::Group("last".into())];
+        let ask = world.ask(Command::Restart { names, now, batch: None });
+        for _ in 0..60 {
+            world.child_lives();
+            world.pass_time(Duration::from_secs(1));
+        }
+        world.answer(ask)
+    };
+    for now in [false, true] {
+        let answer = restart(&mut world, now);
+        let text = "`messages`, which waits for `redis`, which is STOPPED";
+        let last = answer.iter().find(|(name, ..)| name == "last").unwrap();
+        assert!(!last.1 && last.2.contains(text), "{answer:?}");
+        let first = answer.iter().find(|(name, ..)| name == "messages:messages_00").unwrap();
+        assert!(!first.1 && first.2.contains("waiting for `redis`, which is STOPPED"), "{answer:?}");
+    }
+    world.ask(Command::Start { names: vec![Selector::Group("redis".into())] });
+    world.calm_down();
+    assert_eq!(world.state_of("last"), StateWord::Running);
+}
+
+#[test]
+fn a_restart_of_all_at_once_ends_who_depends_first_and_starts_it_last() {
+    let mut groups = queue_on_a_server();
+    let mut last = program("last", 1);
+    last.process.depends_on = vec!["messages".to_owned()];
+    groups.push(last);
+    let mut world = World::new(13, groups);
+    world.begin();
+    world.calm = true;
+    let names = ["last", "messages:messages_00", "messages:messages_01", "redis", "web"];
+    let old = names.map(|name| world.pid_of(name));
+    let asked =
+        |world: &World| old.map(|pid| world.children.get(&pid).is_none_or(|child| child.asked)).to_vec();
+    let ask = world.ask(Command::Restart { names: vec![Selector::All], now: true, batch: None });
+    assert_eq!(asked(&world), [true, false, false, false, true]);
+    // Who crashes on the way is new already, and still does not come up before what it needs has done so.
+    world.end_child(old[1], Exit::Signal("KILL".to_owned()));
+    assert_eq!(world.state_of("messages:messages_00"), StateWord::Starting);
+    world.end_child(old[0], Exit::Code(0));
+    assert_eq!(asked(&world), [true, true, true, false, true]);
+    world.end_child(old[2], Exit::Code(0));
+    assert_eq!(asked(&world), [true; 5]);
+    assert_eq!(world.state_of("messages:messages_01"), StateWord::Starting, "it waits for the new server");
+    world.end_child(old[3], Exit::Code(0));
+    world.end_child(old[4], Exit::Code(0));
+    world.calm_down();
+    let answer = world.answer(ask);
+    assert!(answer.iter().all(|(_, ok, text)| *ok && text == "restarted"), "{answer:?}");
+    for (name, old) in names.iter().zip(old) {
+        assert_eq!(world.state_of(name), StateWord::Running);
+        assert_ne!(world.pid_of(name), old);
+    }
+}
+
+#[test]
+fn a_stop_in_the_middle_of_a_restart_of_all_is_the_later_word() {
+    let mut world = World::new(13, queue_on_a_server());
+    world.begin();
+    world.calm = true;
+    let redis = world.pid_of("redis");
+    let restart = world.ask(Command::Restart { names: vec![Selector::All], now: true, batch: None });
+    assert!(!world.children[&redis].asked);
+    world.ask(Command::Stop { names: vec![Selector::Group("redis".into())] });
+    world.calm_down();
+    assert_eq!(world.state_of("redis"), StateWord::Stopped);
+    let answer = world.answer(restart);
+    assert!(answer.contains(&("redis".into(), false, "stopped meanwhile".into())), "{answer:?}");
+    assert_eq!(world.state_of("messages:messages_00"), StateWord::Starting, "{answer:?}");
+}
+
+#[test]
+fn what_a_smaller_number_takes_away_is_no_failure_of_a_restart() {
+    let group = || vec![Selector::Group("messages".into())];
+    let smaller = || Command::Scale { group: "messages".to_owned(), to: 1 };
+    let restart = |now| Command::Restart { names: group(), now, batch: None };
+    let begun = || {
+        let mut world = World::new(13, vec![queue("messages", 3)]);
+        world.begin();
+        world.calm = true;
+        world
+    };
+    let (kept, going, gone) = ("messages:messages_00", "messages:messages_01", "messages:messages_02");
+    for command in [restart(false), restart(true), Command::Start { names: group() }] {
+        let mut world = begun();
+        world.ask(smaller());
+        let ask = world.ask(command);
+        world.calm_down();
+        let answer = world.answer(ask);
+        assert!(answer.iter().all(|(_, ok, _)| *ok), "{answer:?}");
+        assert_eq!(answer[0].0, kept);
+        assert_eq!(answer[1..], [going, gone].map(|name| (name.into(), true, "being removed".into())));
+    }
+    // Who asks for just that one is told that nothing comes of it.
+    let mut world = begun();
+    world.ask(smaller());
+    let ask =
+        world.ask(Command::Restart { names: vec![Selector::parse(gone).unwrap()], now: false, batch: None });
+    assert_eq!(world.answer(ask), [(gone.into(), false, "being removed".into())]);
+    // The other way round: it becomes smaller while it is being restarted.
+    for now in [false, true] {
+        let mut world = begun();
+        let ask = world.ask(restart(now));
+        world.ask(smaller());
+        world.calm_down();
+        let answer = world.answer(ask);
+        assert!(answer.iter().all(|(_, ok, _)| *ok), "{now}: {answer:?}");
+        assert_eq!(answer[0], (kept.into(), true, "restarted".into()));
+        assert_eq!(answer[2], (gone.into(), true, "removed meanwhile".into()));
+    }
+}
+
+/// Two groups each of which depends on the other, by a change of the manifest.
+fn circle() -> World {
     let mut groups = vec![program("a", 1), program("b", 1)];
     groups[1].process.depends_on = vec!["a".to_owned()];
     let mut world = World::new(13, groups);
@@ -1684,6 +1808,18 @@ fn a_circle_that_two_manifests_made_ends_nevertheless() {
     let changes = vec![GroupChange::InPlace(Arc::new(changed))];
     let plan = Plan { order: vec!["a".to_owned(), "b".to_owned()], changes, ..Plan::default() };
     world.handle(Event::ManifestRead(ask, Ok(plan)));
+    world
+}
+
+#[test]
+fn a_circle_that_two_manifests_made_ends_nevertheless() {
+    let mut world = circle();
+    world.calm = true;
+    world.ask(Command::Restart { names: vec![Selector::All], now: true, batch: None });
+    for pid in world.children.keys().copied().collect::<Vec<_>>() {
+        assert!(world.children[&pid].asked);
+        world.end_child(pid, Exit::Code(0));
+    }
     world.ask(Command::Shutdown { wait: false });
     world.calm_down();
     assert!(world.exit.is_some());

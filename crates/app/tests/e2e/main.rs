@@ -10,6 +10,7 @@ mod bounds;
 mod cluster;
 mod commands;
 mod crash;
+mod dependents;
 mod deployments;
 mod drain;
 mod first_process;

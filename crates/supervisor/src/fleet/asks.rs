@@ -137,11 +137,36 @@ impl Fleet {
         }
     }
 
+    /// A slot will not be restarted after all: an operator stops it.
+    pub(super) fn note_not_restarted(&mut self, slot: SlotId) {
+        let rows = self.asks.iter_mut().flat_map(|pending| &mut pending.rows);
+        for row in rows.filter(|row| row.slot == slot && matches!(row.goal, Goal::Restarted { .. })) {
+            row.goal = Goal::failed(Trouble::Ended, "stopped meanwhile");
+            self.changed = true;
+        }
+    }
+
+    /// A slot has gone: whoever waits for it to be up waits in vain, which is no failure of a group that has become
+    /// smaller.
+    pub(super) fn note_gone(&mut self, slot: SlotId, whole_group: bool) {
+        let rows = self.asks.iter_mut().flat_map(|pending| &mut pending.rows);
+        let in_vain = |row: &&mut Row| {
+            row.slot == slot && matches!(row.goal, Goal::Started | Goal::Restarted { .. } | Goal::Rollout)
+        };
+        for row in rows.filter(in_vain) {
+            const GONE: &str = "removed meanwhile";
+            row.goal = if whole_group { Goal::failed(Trouble::Ended, GONE) } else { Goal::done(true, GONE) };
+            self.changed = true;
+        }
+    }
+
     /// A rollout has ended; this is what became of its processes.
     pub(super) fn note_replaced(&mut self, ask: AskId, results: &[Replaced]) {
         let Some(pending) = self.asks.iter_mut().find(|pending| pending.ask == ask) else { return };
         for replaced in results {
-            if let Some(row) = pending.rows.iter_mut().find(|row| row.slot.0 == replaced.process) {
+            let still_open =
+                |row: &&mut Row| row.slot.0 == replaced.process && matches!(row.goal, Goal::Rollout);
+            if let Some(row) = pending.rows.iter_mut().find(still_open) {
                 let why = self.slots.get(&row.slot).and_then(|slot| match &slot.hindrance {
                     Some(hindrance) if slot.is_stuck() => Some(&*hindrance.words),
                     Some(_) | None => slot.error.as_deref().filter(|_| slot.is_failing()),

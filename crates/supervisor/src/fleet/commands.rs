@@ -76,7 +76,7 @@ impl Fleet {
             _ => Goal::Started,
         });
         rows.extend(self.rows(&waiting, |_| Goal::done(true, WAITS)));
-        self.leave_out_retiring(&mut rows);
+        self.leave_out_retiring(names, &mut rows);
         for group in self.groups_of(&chosen) {
             self.forget_crashes(group, now);
         }
@@ -118,12 +118,10 @@ impl Fleet {
         }
         let mut rows = self.rows(&chosen, |slot| Goal::Restarted { old: slot.incarnation });
         rows.extend(self.rows(&waiting, |_| Goal::done(true, WAITS)));
-        self.leave_out_retiring(&mut rows);
-        for slot in self.by_priority(|slot| chosen.contains(&slot)) {
-            if self.release(slot) {
-                self.restart_or_run(slot, Patience::Limited, now);
-            }
-        }
+        self.leave_out_retiring(names, &mut rows);
+        let chosen = self.by_priority(|slot| chosen.contains(&slot));
+        let ready: Vec<SlotId> = chosen.into_iter().filter(|slot| self.release(*slot)).collect();
+        self.restart_in_turn(&ready, now);
         self.wait_for(ask, rows);
         Ok(())
     }
@@ -148,7 +146,7 @@ impl Fleet {
             None => Goal::Rollout,
         });
         rows.extend(self.rows(&waiting, |_| Goal::done(true, WAITS)));
-        self.leave_out_retiring(&mut rows);
+        self.leave_out_retiring(names, &mut rows);
         let ready: BTreeSet<SlotId> = chosen.into_iter().filter(|slot| self.release(*slot)).collect();
         self.wait_for(ask, rows);
         // Runs of a schedule have nobody beside them who could take turns.
@@ -306,7 +304,7 @@ impl Fleet {
         }
     }
 
-    fn restart_or_run(&mut self, slot: SlotId, patience: Patience, now: Now) {
+    pub(super) fn restart_or_run(&mut self, slot: SlotId, patience: Patience, now: Now) {
         let Some(it) = self.slots.get(&slot) else { return };
         if it.spec.schedule().is_some() && it.state.is_at_rest() {
             return self.begin_run(slot, None, now);
@@ -328,16 +326,28 @@ impl Fleet {
     }
 
     pub(super) fn hold(&mut self, slot: SlotId) {
-        if let Some(slot) = self.slots.get_mut(&slot) {
-            slot.held = true;
+        if let Some(kept) = self.slots.get_mut(&slot) {
+            kept.held = true;
+            // Its stop may have to wait, and be called off before it is its turn: then nothing of the restart is left.
+            if self.to_restart.extract_if(.., |(other, _)| *other == slot).next().is_some() {
+                self.note_not_restarted(slot);
+            }
         }
     }
 
-    fn leave_out_retiring(&self, rows: &mut [Row]) {
+    /// What is being removed is not started. That is a failure only for who asked for just that: a group is as asked when
+    /// those are up that are to stay.
+    fn leave_out_retiring(&self, names: &[Selector], rows: &mut [Row]) {
+        const GOES: &str = "being removed";
         for row in rows {
-            if self.slots.get(&row.slot).is_some_and(|slot| slot.retiring) {
-                row.goal = Goal::failed(Trouble::Ended, "being removed");
-            }
+            let Some(slot) = self.slots.get(&row.slot).filter(|slot| slot.retiring) else { continue };
+            let is_meant = |selector: &Selector| match selector {
+                Selector::All => false,
+                Selector::Group(_) => self.groups.get(&slot.group).is_none_or(|group| group.removed),
+                Selector::Process(..) => true,
+            };
+            let meant = names.iter().any(|selector| selector.matches(&slot.name) && is_meant(selector));
+            row.goal = if meant { Goal::failed(Trouble::Ended, GOES) } else { Goal::done(true, GOES) };
         }
     }
 

@@ -26,20 +26,46 @@ impl Fleet {
                 unmet.push(format!("`{name}`, which was removed"));
                 continue;
             };
-            let mut slots = self.slots_of(group).filter(|slot| !slot.retiring && !is_met(slot)).peekable();
-            if slots.peek().is_none() {
+            if self.unmet_slots(group).next().is_none() {
                 continue;
             }
-            match slots.find(|slot| slot.state.is_at_rest()) {
+            let mut seen = BTreeSet::from([id]);
+            match self.at_rest_below(group, &mut seen) {
                 Some(slot) => {
                     until = Until::SomebodyActs;
-                    unmet.push(format!("`{}`, which is {}", slot.label, slot.state.word().word()));
+                    let rests = format!("`{}`, which is {}", slot.label, slot.state.word().word());
+                    let is_own = slot.name.group == *name;
+                    unmet.push(if is_own { rests } else { format!("`{name}`, which waits for {rests}") });
                 }
                 None => unmet.push(format!("`{name}`")),
             }
         }
         let words = || Arc::from(format!("waiting for {}", unmet.join(", ")));
         (!unmet.is_empty()).then(|| Hindrance { words: words(), until })
+    }
+
+    /// Those of a group that whoever depends on it still has to wait for. One that is about to be restarted counts: who
+    /// starts now would see it go.
+    fn unmet_slots<'a>(&'a self, group: &'a Group) -> impl Iterator<Item = &'a Slot> {
+        let restarts = |slot: &Slot| self.to_restart.iter().any(|(id, _)| *id == slot.id);
+        self.slots_of(group).filter(move |slot| !slot.retiring && (!is_met(slot) || restarts(slot)))
+    }
+
+    /// What is at rest and has to be started before this group can be up: one of its own, or one of those that its starts
+    /// wait for in turn. `seen` are groups not to be looked at, or not again.
+    fn at_rest_below<'a>(&'a self, group: &'a Group, seen: &mut BTreeSet<GroupId>) -> Option<&'a Slot> {
+        if let Some(slot) = self.unmet_slots(group).find(|slot| slot.state.is_at_rest()) {
+            return Some(slot);
+        }
+        if !self.unmet_slots(group).any(|slot| matches!(slot.state, ProcessState::Spawning { .. })) {
+            return None;
+        }
+        let needed = group.spec.settings.process.depends_on.iter();
+        let needed: Vec<GroupId> = needed.filter_map(|name| self.group_named(name)).collect();
+        needed.into_iter().find_map(|id| {
+            let group = self.groups.get(&id).filter(|_| seen.insert(id))?;
+            self.at_rest_below(group, seen)
+        })
     }
 
     fn slots_of<'a>(&'a self, group: &'a Group) -> impl Iterator<Item = &'a Slot> {
@@ -68,6 +94,56 @@ impl Fleet {
     pub(super) fn stop_in_turn(&mut self, slots: impl IntoIterator<Item = SlotId>, now: Now) {
         self.to_stop.extend(slots);
         self.advance_stops(now);
+    }
+
+    /// Restarts these in the order given, but each only when those of them are down that depend on it: they still need it
+    /// to come to their end, and are started again when it is up.
+    pub(super) fn restart_in_turn(&mut self, slots: &[SlotId], now: Now) {
+        let incarnation = |id: &SlotId| Some((*id, self.slots.get(id)?.incarnation));
+        let slots: Vec<_> = slots.iter().filter_map(incarnation).collect();
+        self.to_restart.retain(|(id, _)| !slots.iter().any(|(other, _)| other == id));
+        self.to_restart.extend(slots);
+        self.advance_restarts(now);
+    }
+
+    /// Restarts those whose turn has come. Who was started anew meanwhile, for whatever reason, is what was wanted.
+    pub(super) fn advance_restarts(&mut self, now: Now) {
+        loop {
+            let slots = &self.slots;
+            self.to_restart.retain(|(id, old)| {
+                slots.get(id).is_some_and(|slot| slot.incarnation == *old && !slot.retiring)
+            });
+            let mut ready = self.ready_to_restart();
+            if ready.is_empty() && !self.to_restart.is_empty() && !self.a_restart_is_under_way() {
+                // A circle.
+                ready = self.to_restart.iter().map(|(id, _)| *id).collect();
+            }
+            if ready.is_empty() {
+                return;
+            }
+            self.to_restart.retain(|(slot, _)| !ready.contains(slot));
+            for slot in ready {
+                self.restart_or_run(slot, Patience::Limited, now);
+            }
+        }
+    }
+
+    fn ready_to_restart(&self) -> Vec<SlotId> {
+        let waits = |slot: &Slot| self.to_restart.iter().any(|(id, _)| *id == slot.id);
+        let blocks =
+            |slot: &Slot| lives(slot) && (slot.is_ending() || waits(slot) || self.to_stop.contains(&slot.id));
+        let blocked = |id: &SlotId| {
+            let slot = self.slots.get(id).filter(|slot| lives(slot));
+            slot.is_some_and(|slot| self.dependents(slot.group).any(|group| self.slots_of(group).any(blocks)))
+        };
+        self.to_restart.iter().map(|(id, _)| *id).filter(|id| !blocked(id)).collect()
+    }
+
+    /// Whether the end of something will give one of those that wait their turn.
+    fn a_restart_is_under_way(&self) -> bool {
+        let ends = |slot: &Slot| lives(slot) && (slot.is_ending() || self.to_stop.contains(&slot.id));
+        let groups = self.to_restart.iter().filter_map(|(id, _)| self.slots.get(id)).map(|slot| slot.group);
+        groups.into_iter().any(|id| self.dependents(id).any(|group| self.slots_of(group).any(ends)))
     }
 
     /// Stops those whose turn has come.
@@ -164,6 +240,12 @@ impl Fleet {
 /// Whether whoever depends on it may start, as far as this process goes.
 fn is_met(slot: &Slot) -> bool {
     slot.is_up() || matches!(slot.state, ProcessState::Exited { expected: true, .. })
+}
+
+/// Whether it has a child, or is about to have one whatever it waits for.
+fn lives(slot: &Slot) -> bool {
+    slot.state.pid().is_some()
+        || matches!(slot.state, ProcessState::Spawning { .. }) && slot.hindrance.is_none()
 }
 
 /// Whether it was asked to end for good and has not yet.

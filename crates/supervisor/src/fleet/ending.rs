@@ -217,6 +217,7 @@ impl Fleet {
         });
         // The waves take over.
         self.to_stop.clear();
+        self.to_restart.clear();
         self.say_again(now);
         self.changed = true;
         self.effects.push(Effect::ShuttingDown { again });

@@ -292,6 +292,8 @@ impl Fleet {
                 self.effects.push(Effect::Gone { slot });
                 if let Some(group) = self.groups.get_mut(&id) {
                     group.slots.retain(|kept| *kept != slot);
+                    let whole_group = group.removed;
+                    self.note_gone(slot, whole_group);
                 }
             }
         }

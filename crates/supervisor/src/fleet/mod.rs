@@ -107,6 +107,9 @@ pub struct Fleet {
     turns_at: Option<Moment>,
     /// Slots that an operator stops as soon as those that depend on them are down.
     to_stop: Vec<SlotId>,
+    /// Slots that an operator restarts as soon as those that depend on them and are restarted too are down, with the
+    /// incarnation to be replaced.
+    to_restart: Vec<(SlotId, u32)>,
     /// Programs, by full name, of which an earlier daemon has left something behind that has not ended yet.
     earlier: BTreeSet<String>,
     recoveries: BTreeMap<RecoveryId, Recovery>,
@@ -144,6 +147,7 @@ impl Default for Fleet {
             tick: 0,
             turns_at: None,
             to_stop: Vec::new(),
+            to_restart: Vec::new(),
             earlier: BTreeSet::new(),
             recoveries: BTreeMap::new(),
             timers: BinaryHeap::new(),
@@ -227,6 +231,7 @@ impl Fleet {
             }
             self.give_turns(now);
             self.advance_stops(now);
+            self.advance_restarts(now);
             self.admit(now);
             if !self.touched.is_empty() {
                 continue;
