@@ -8,7 +8,10 @@
 
 use std::fs::File;
 use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+
+use nix::libc;
 
 /// No file of variables is longer.
 const LONGEST: u64 = 1024 * 1024;
@@ -19,7 +22,8 @@ const LONGEST: u64 = 1024 * 1024;
 /// The file cannot be read, or a line (counted from 1) is not understood.
 pub(crate) fn read(path: &Path, known: &dyn Fn(&str) -> Option<String>) -> io::Result<Vec<(String, String)>> {
     let mut text = String::new();
-    let file = File::open(path)?;
+    // A pipe without a writer would be waited for without end.
+    let file = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
     if !file.metadata()?.is_file() {
         return Err(io::Error::other("it is not a file"));
     }
@@ -190,6 +194,10 @@ mod tests {
         let told = |path: &str| read(Path::new(path), &known).map_err(|error| error.to_string());
         assert_eq!(told("/tmp"), Err(String::from("it is not a file")));
         assert_eq!(told("/dev/null"), Err(String::from("it is not a file")));
+        let scratch = tempfile::tempdir().unwrap();
+        let pipe = scratch.path().join("pipe");
+        nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        assert_eq!(told(pipe.to_str().unwrap()), Err(String::from("it is not a file")));
         assert!(told("/no/such/.env").is_err());
     }
 }
