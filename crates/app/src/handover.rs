@@ -173,3 +173,56 @@ impl Handover {
         NotStarted::new(Exit::Internal, why)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::PathBuf;
+
+    use super::*;
+
+    /// Where what one text has, and the other has not, is.
+    fn missing(in_one: &Value, in_other: &Value, at: &str, found: &mut Vec<String>) {
+        match (in_one, in_other) {
+            (Value::Object(one), Value::Object(other)) => {
+                for (key, value) in one {
+                    let at = format!("{at}.{key}");
+                    match other.get(key) {
+                        Some(known) => missing(value, known, &at, found),
+                        None => found.push(at),
+                    }
+                }
+            }
+            (Value::Array(one), Value::Array(other)) if one.len() == other.len() => {
+                for (place, (one, other)) in one.iter().zip(other).enumerate() {
+                    missing(one, other, &format!("{at}[{place}]"), found);
+                }
+            }
+            (one, other) if one == other => {}
+            (one, other) => found.push(format!("{at}: {one} has become {other}")),
+        }
+    }
+
+    #[test]
+    fn what_earlier_versions_have_written_is_read_with_all_there_is_in_it() {
+        let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/states");
+        let stored: Vec<_> = fs::read_dir(folder)
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .filter(|path| path.extension().is_some_and(|extension| extension == "json"))
+            .collect();
+        assert!(!stored.is_empty());
+        for path in stored {
+            let shown = path.display();
+            let (state, written) = read(&mut File::open(&path).unwrap()).unwrap_or_else(|why| {
+                panic!("{shown}: {why}: a daemon of that version could not be upgraded")
+            });
+            let mut understood = serde_json::to_value(&state).unwrap();
+            understood["outside"] = serde_json::to_value(&written).unwrap();
+            let text: Value = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
+            let mut lost = Vec::new();
+            missing(&text, &understood, "", &mut lost);
+            assert!(lost.is_empty(), "{shown}: an upgrade would lose {lost:#?}");
+        }
+    }
+}

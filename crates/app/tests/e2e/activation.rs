@@ -39,7 +39,7 @@ os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS=str(len(high)), LISTEN
 os.execvp(sys.argv[2], sys.argv[2:])
 ";
 
-fn starter(what: &str) -> [&str; 4] {
+pub(crate) fn starter(what: &str) -> [&str; 4] {
     ["python3", "-c", STARTER, what]
 }
 

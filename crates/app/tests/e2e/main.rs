@@ -14,6 +14,7 @@ mod dependents;
 mod deployments;
 mod drain;
 mod first_process;
+mod handed_over;
 mod jobs;
 mod logs;
 mod node_apps;

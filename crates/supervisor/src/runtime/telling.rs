@@ -49,6 +49,14 @@ impl Telling {
         CarriedTelling { is_ready: self.is_ready, next_alive: self.next_alive, next_more: self.next_more } =
             *carried;
         self.reloaded();
+        self.alive();
+    }
+
+    /// Says that we live, whether or not that is due: the other program may take a while to say it.
+    pub(super) fn alive(&self) {
+        if self.next_alive.is_some() {
+            warn(self.service.alive());
+        }
     }
 
     pub(super) fn ready(&mut self) {

@@ -218,6 +218,7 @@ impl Supervisor {
         let old = Program::own()?;
         let (state, surviving) = self.carried(path)?;
         self.telling.reloading(clock::now());
+        self.telling.alive();
         replace(program, state.as_fd(), old.as_fd(), surviving.all(), None)
     }
 }
