@@ -29,7 +29,7 @@ use qfleet_os::replace::{self, Handed};
 use qfleet_os::service::Service;
 use qfleet_os::spawn::OwnImage;
 use qfleet_os::{descriptors, mask, signal, socket, users};
-use qfleet_supervisor::{Ended, Handle, Lived, Setup, State, Supervisor};
+use qfleet_supervisor::{Ended, Handle, Lived, Progress, Setup, State, Supervisor};
 
 use crate::args::Options;
 use crate::ctl::places;
@@ -176,7 +176,8 @@ impl Daemon<'_> {
             if !ended.again {
                 return Ok(Exit::of_daemon(ended.code));
             }
-            let manifest = manifest_file::read_again(&self.file).unwrap_or_else(|problems| {
+            let again = manifest_file::read_again(&self.file, &Progress::default());
+            let manifest = again.unwrap_or_else(|problems| {
                 tracing::error!("the manifest has problems now, going on with it as it was:\n{problems}");
                 in_force.clone()
             });
@@ -302,7 +303,12 @@ impl Daemon<'_> {
         let (level, file) = (manifest.logging.level, self.file.clone());
         Ok(Setup {
             manifest,
-            reload: Arc::new(move || manifest_file::read_again(&file)),
+            reload: Arc::new(move |in_force, progress| {
+                let mut manifest = manifest_file::read_again(&file, progress)?;
+                let warnings = stop_limit::outgrown(in_force, &manifest, &file.display().to_string());
+                manifest.warnings.extend(warnings);
+                Ok(manifest)
+            }),
             image: OwnImage::open().map_err(NotStarted::internal("open our own program file"))?,
             child_args: vec!["child".to_owned()],
             environment: environment(level),

@@ -1,5 +1,6 @@
 //! How long whoever started the daemon waits before it kills: as the environment says, and under systemd as the unit says.
-//! The daemon looks once when it begins, on a thread of its own, and says what does not fit; without systemd, or when that
+//! The daemon looks when it begins, on a thread of its own, and when a reload makes the end longer, and says what does not
+//! fit; without systemd, or when that
 //! does not answer, nothing is said and nothing is lost.
 
 use std::ffi::OsString;
@@ -11,8 +12,10 @@ use std::thread;
 use std::time::Duration;
 
 use qfleet_manifest::World;
+use qfleet_manifest::problem::Problem;
 use qfleet_manifest::settings::Manifest;
 use qfleet_manifest::stop_limit::{StopLimit, too_short};
+use qfleet_manifest::stopping::longest_stop;
 use qfleet_manifest::units;
 
 use crate::world::Machine;
@@ -60,8 +63,7 @@ pub(crate) fn warn_once(manifest: Arc<Manifest>, file: String) {
         Some(Err(why)) => tracing::warn!("{why}"),
         None => {}
     }
-    // Set for every process of a service, also those that have only inherited it; the unit tells whether we are its own.
-    if Machine.env("INVOCATION_ID").is_none() {
+    if !may_be_a_service() {
         return;
     }
     let look = move || {
@@ -75,6 +77,24 @@ pub(crate) fn warn_once(manifest: Arc<Manifest>, file: String) {
     };
     // Without a thread there is no warning, and nothing else is lost.
     let _warning = thread::Builder::new().name("stop-limit".to_owned()).spawn(look);
+}
+
+/// What to warn of when a manifest that is to come into force has made the end longer. May ask systemd, which has a few
+/// seconds to answer.
+pub(crate) fn outgrown(in_force: &Manifest, wanted: &Manifest, file: &str) -> Vec<Problem> {
+    if longest_stop(wanted) <= longest_stop(in_force) {
+        return Vec::new();
+    }
+    let of_unit = may_be_a_service().then(own_unit).flatten().and_then(|unit| unit.limit());
+    let limits = of_environment().and_then(Result::ok).into_iter().chain(of_unit);
+    // While the daemon asks for more time and is heard, nothing is lost.
+    limits.filter(|limit| !limit.gives_more).filter_map(|limit| too_short(wanted, file, &limit)).collect()
+}
+
+/// The variable is set for every process of a service, also those that have only inherited it; the unit tells whether we
+/// are its own.
+fn may_be_a_service() -> bool {
+    Machine.env("INVOCATION_ID").is_some()
 }
 
 fn say(manifest: &Manifest, file: &str, limit: &StopLimit) {

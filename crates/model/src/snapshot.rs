@@ -24,6 +24,9 @@ pub struct FleetSnapshot {
     /// What became of the last attempt to put another program in the daemon's place.
     #[serde(default)]
     pub upgrade: Option<Upgrade>,
+    /// A manifest that is being read without end, in words.
+    #[serde(default)]
+    pub reading: Option<String>,
     /// Groups in manifest order.
     pub groups: Vec<GroupView>,
     /// Processes, group by group, by number.

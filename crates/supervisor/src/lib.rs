@@ -16,4 +16,4 @@ pub use fleet::watches::{Watch, Watched};
 pub use handle::{Changes, Handle, Manifests};
 pub use runtime::logs::tail::CarriedLog;
 pub use runtime::logs::tail::{Chunk, LogReader, OwnLog, Stream};
-pub use runtime::{Lived, Outside, Reload, Setup, State, Supervisor, Unreadable};
+pub use runtime::{Lived, Outside, Progress, Reload, Setup, State, Supervisor, Unreadable};

@@ -51,7 +51,7 @@ pub fn supervisor(dir: &Scratch, text: &str) -> (Supervisor, Handle) {
     let again = dir.join("again.yaml");
     let setup = Setup {
         manifest: manifest(text),
-        reload: Arc::new(move || {
+        reload: Arc::new(move |_, _| {
             qfleet_manifest::load("again.yaml", &std::fs::read_to_string(&again).unwrap(), &Nowhere)
         }),
         image: OwnImage::open().unwrap(),

@@ -47,7 +47,7 @@ fn under_way(fleet: &FleetSnapshot) -> Vec<String> {
     let crashing = crashing.map(|(name, why)| format!("{name}: {why}; one worker at a time is tried"));
     let ending = fleet.ending.iter().map(|waits| format!("shutting down: {waits}"));
     let rolling = rolling.map(|(name, far)| format!("{name} is being restarted: {far}"));
-    rolling.chain(crashing).chain(ending).collect()
+    rolling.chain(crashing).chain(fleet.reading.iter().cloned()).chain(ending).collect()
 }
 
 /// `pid`.

@@ -163,6 +163,31 @@ fn a_file_that_never_answers_keeps_the_daemon_from_nothing() {
         OpenOptions::new().write(true).custom_flags(nix::libc::O_NONBLOCK).open(&pipe).ok()
     });
     assert_eq!(fleet.state("steady"), "RUNNING");
+    let shown = format!("`{}`", pipe.display());
+    for most in [SOON, Duration::from_secs(5)] {
+        let began = Instant::now();
+        let output = fleet.qfleet(&["reload"]);
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(78), "{said}");
+        assert!(said.contains(&shown) && said.contains("does not answer"), "{said}");
+        assert!(began.elapsed() < most, "who comes later is told at once");
+    }
+    let status = fleet.qfleet(&["status"]);
+    let status = text(&status.stdout) + &text(&status.stderr);
+    let told = format!("reading {shown} has not ended for");
+    assert!(status.contains(&told) && fleet.log().contains(&told), "{status}");
+    let steady = fleet.pid_of("steady");
+    fleet.ok(&["upgrade"]);
+    fleet.rewrite(&format!("{programs}  more: {{command: sleep 1000, startsecs: 0}}\n"));
+    assert!(fleet.ok(&["reload"]).contains("more: added"), "{}", fleet.log());
+    assert_eq!(fleet.pid_of("steady"), steady);
+    drop(writer);
+    // The end does not wait for it, either.
+    fleet.rewrite(&format!("{secret}{programs}"));
+    fleet.signal(Signal::SIGHUP);
+    let writer = eventually(SOON, "the daemon to read it", || {
+        OpenOptions::new().write(true).custom_flags(nix::libc::O_NONBLOCK).open(&pipe).ok()
+    });
     let began = Instant::now();
     assert_eq!(fleet.stop(), 0);
     assert!(began.elapsed() < Duration::from_secs(60), "{:?}", began.elapsed());

@@ -76,3 +76,45 @@ fn the_daemon_says_it_when_it_begins() {
     daemon.signal(nix::sys::signal::Signal::SIGTERM);
     assert_eq!(daemon.wait(SOON).code(), Some(0), "{}", place.read("log"));
 }
+
+#[test]
+fn the_daemon_says_it_when_a_reload_makes_the_end_longer() {
+    let place = place();
+    let longer = |seconds: u32| {
+        let manifest = place.read("fleet.yaml");
+        let from = manifest.find("stop-wait: ").unwrap() + "stop-wait: ".len();
+        let to = from + manifest[from..].find('}').unwrap();
+        place.write("fleet.yaml", format!("{}{seconds}s{}", &manifest[..from], &manifest[to..]));
+    };
+    let log = std::fs::File::create(place.join("log")).unwrap();
+    let mut command = qfleet(&place, &["run"]);
+    command.env("QFLEET_STOP_LIMIT", "60s");
+    command.stdin(std::process::Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
+    let mut daemon = Guarded::spawn(&mut command);
+    eventually(SOON, "the control socket", || {
+        qfleet(&place, &["status"]).output().unwrap().status.success().then_some(())
+    });
+    let reload = |args: &[&str]| {
+        let output = qfleet(&place, &[&["reload"], args].concat()).output().unwrap();
+        assert!(output.status.success(), "{}", said(&output));
+        said(&output)
+    };
+    let warning = "the end may take 1m32s, but `QFLEET_STOP_LIMIT` grants 1m";
+    longer(50);
+    assert!(!reload(&[]).contains("warning"));
+    longer(90);
+    let told = reload(&["--dry-run"]);
+    assert!(told.contains(&format!("daemon: warning: {warning}")), "{told}");
+    assert!(!place.read("log").contains(warning), "nothing is in force yet");
+    let told = reload(&[]);
+    assert!(told.contains(&format!("daemon: warning: {warning}")), "{told}");
+    assert!(told.contains("stay below it with `shutdown-timeout: 58s`"), "{told}");
+    assert!(place.read("log").contains(warning), "{}", place.read("log"));
+    assert!(!reload(&[]).contains("warning"), "it was said");
+    longer(80);
+    assert!(!reload(&[]).contains("warning"), "it has become better");
+    longer(90);
+    assert!(reload(&[]).contains(warning));
+    daemon.signal(nix::sys::signal::Signal::SIGTERM);
+    assert_eq!(daemon.wait(SOON).code(), Some(0), "{}", place.read("log"));
+}

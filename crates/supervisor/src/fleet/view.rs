@@ -24,6 +24,7 @@ use super::group::Group;
 use super::slot::Slot;
 use super::watches::{Watch, watches};
 use super::{Fleet, SlotId};
+use crate::runtime::Stuck;
 
 /// The published record of the whole fleet.
 #[derive(Debug, Clone, Default)]
@@ -38,6 +39,8 @@ pub struct Seen {
     waits: Option<Waits>,
     /// The last attempt to put another program in the daemon's place.
     pub upgrade: Option<Upgrade>,
+    /// A manifest that is being read without end.
+    pub stuck: Option<Stuck>,
     /// Groups in manifest order.
     pub groups: Vec<GroupView>,
     /// Processes, group by group, by number.
@@ -74,6 +77,7 @@ impl Fleet {
             shutting_down: self.phase.is_ending(),
             waits: self.waits(),
             upgrade: None,
+            stuck: None,
             groups: Vec::with_capacity(self.order.len()),
             processes: Vec::with_capacity(self.slots.len()),
         };
@@ -211,6 +215,7 @@ pub fn render(seen: &Seen, now: Moment, zone: &TimeZone) -> FleetSnapshot {
         shutting_down: seen.shutting_down,
         ending: seen.waits.as_ref().map(|waits| waits.said(now)),
         upgrade: seen.upgrade.clone(),
+        reading: seen.stuck.as_ref().map(|stuck| stuck.said(now)),
         groups: seen.groups.clone(),
         processes: seen.processes.iter().map(view).collect(),
     }

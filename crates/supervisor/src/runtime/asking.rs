@@ -5,12 +5,14 @@ use std::time::Duration;
 
 use qfleet_manifest::settings::Manifest;
 use qfleet_model::command::{Command, Refusal, Reply};
+use qfleet_model::time::Moment;
 use qfleet_os::clock;
 use qfleet_os::signal::Incoming;
 use tokio::task::spawn_blocking;
 
 use super::Supervisor;
-use super::reading::{Kept, Read, plan, read};
+use super::reading::{Kept, Read, new_warnings, plan, read};
+use super::reads::Wish;
 use crate::fleet::{AskId, Event, Purpose, TakenGroup};
 use crate::handle::Request;
 
@@ -70,23 +72,62 @@ impl Supervisor {
         if purpose == Purpose::Apply {
             self.telling.reloading(clock::now());
         }
-        self.being_read += 1;
-        let (reload, done, reading) = (self.reload.clone(), self.read.clone(), self.reading.clone());
+        if self.to_read.stuck().is_some() {
+            return self.not_read((ask, purpose));
+        }
+        self.to_read.want((ask, purpose));
+        self.read_next();
+    }
+
+    /// Begins to read for whoever is next, if nothing else is being read.
+    fn read_next(&mut self) {
+        let Some((wish, progress)) = self.to_read.begin(clock::now()) else { return };
+        let (reload, done, in_force) = (self.reload.clone(), self.read.clone(), self.world.manifest.clone());
         self.world.tasks.spawn_local(async move {
-            let _turn = reading.lock().await;
-            let read = spawn_blocking(move || read(ask, purpose, &reload)).await;
+            let read = spawn_blocking(move || read(wish, &reload, &in_force, &progress)).await;
+            let (ask, purpose) = wish;
             let failed = |_| Read { ask, purpose, result: Err(String::from("reading the manifest failed")) };
             // The receiver lives as long as the loop.
             let _ = done.send(read.unwrap_or_else(failed));
         });
     }
 
+    /// Gives up what is read without end.
+    pub(super) fn give_up_reads(&mut self, now: Moment) {
+        let in_vain = self.to_read.give_up(now);
+        if let Some(stuck) = self.to_read.stuck().filter(|_| !in_vain.is_empty()) {
+            tracing::warn!("{}", stuck.said(now));
+            self.publish = true;
+        }
+        in_vain.into_iter().for_each(|wish| self.not_read(wish));
+    }
+
+    fn not_read(&mut self, (ask, purpose): Wish) {
+        let stuck = self.to_read.stuck().map(|stuck| stuck.refusal(clock::now()));
+        self.handle(Event::ManifestRead(ask, Err(stuck.unwrap_or_default())));
+        if purpose == Purpose::Apply {
+            self.telling.reloaded();
+        }
+    }
+
     pub(super) fn manifest_read(&mut self, Read { ask, purpose, result }: Read) {
-        self.being_read = self.being_read.saturating_sub(1);
+        let is_waited_for = self.to_read.ended();
+        self.read_next();
+        if !is_waited_for {
+            self.publish = true;
+            return tracing::info!(
+                "the manifest was read after all, too late to be brought into force: reload it again"
+            );
+        }
         let result = match result {
             Err(problems) => Err(problems),
             Ok((manifest, identities)) => {
                 let (plan, manifest) = (plan(&self.world.manifest, &manifest), Arc::new(manifest));
+                if purpose != Purpose::Look {
+                    for warning in new_warnings(&self.world.manifest, &manifest) {
+                        tracing::warn!("{warning}");
+                    }
+                }
                 match purpose {
                     Purpose::Look => {}
                     Purpose::Keep => self.keep(Kept { manifest, identities: Some(identities) }),

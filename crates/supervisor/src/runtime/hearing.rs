@@ -96,6 +96,7 @@ impl Supervisor {
     pub(super) fn ring(&mut self) {
         let now = clock::now();
         self.telling.time_passed(now);
+        self.give_up_reads(now);
         if self.fleet.wake_at().is_some_and(|at| at <= now) {
             self.handle(Event::TimePassed);
         }

@@ -27,7 +27,7 @@ use qfleet_os::service::Service;
 use qfleet_os::signal::Held;
 use qfleet_os::spawn::OwnImage;
 use qfleet_os::wall::WallClock;
-use tokio::sync::{Mutex, mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::LocalSet;
 
 use crate::fleet::view::Seen;
@@ -52,6 +52,7 @@ mod own_limits;
 mod plan;
 pub(crate) mod probes;
 mod reading;
+mod reads;
 mod telling;
 mod trees;
 mod turn;
@@ -60,6 +61,7 @@ mod words;
 mod worker_link;
 
 pub use carried::{Outside, State, Unreadable};
+pub use reads::{Progress, Stuck};
 
 use dates::Dates;
 use effects::{ChildSetup, World};
@@ -69,6 +71,7 @@ use letterbox::Letterbox;
 use own_limits::OwnLimits;
 use probes::Probing;
 use reading::{Kept, Read};
+use reads::Reads;
 use telling::Telling;
 use trees::Trees;
 use upgrade::Upgrading;
@@ -77,8 +80,9 @@ use worker_link::Heard;
 /// Commands that may wait for the loop; more wait at their door.
 const REQUESTS: usize = 64;
 
-/// Reads the manifest again. Runs on a thread of its own, so it may block for a moment.
-pub type Reload = Arc<dyn Fn() -> Result<Manifest, Problems> + Send + Sync>;
+/// Reads the manifest again, and warns of what the one in force, which it is given, had not. Runs on a thread of its own, so
+/// it may block for a moment, and says which file it has come to.
+pub type Reload = Arc<dyn Fn(&Manifest, &Progress) -> Result<Manifest, Problems> + Send + Sync>;
 
 /// All a supervisor needs to know.
 pub struct Setup {
@@ -125,9 +129,7 @@ pub struct Supervisor {
     probing: mpsc::UnboundedReceiver<Probing>,
     read: mpsc::UnboundedSender<Read>,
     /// One manifest is read at a time, so that the one asked for last is in force in the end.
-    reading: Rc<Mutex<()>>,
-    /// Manifests that are being read.
-    being_read: u32,
+    to_read: Reads,
     reads: mpsc::UnboundedReceiver<Read>,
     reaper: Reaper,
     received: Held,
@@ -248,8 +250,7 @@ impl Supervisor {
             heard,
             probing,
             read,
-            reading: Rc::default(),
-            being_read: 0,
+            to_read: Reads::default(),
             reads,
             reaper,
             received,

@@ -3,11 +3,13 @@
 use std::sync::Arc;
 
 use qfleet_manifest::diff::{Change, describe, diff, needs_daemon_restart, overall};
+use qfleet_manifest::problem::Problem;
 use qfleet_manifest::settings::Manifest;
 use qfleet_model::command::ProcessResult;
 
 use super::Reload;
 use super::identities::Identities;
+use super::reads::{Progress, Wish};
 use crate::fleet::{AskId, GroupChange, Plan, Purpose};
 
 /// A manifest that was read for somebody.
@@ -28,8 +30,8 @@ pub(super) struct Kept {
 }
 
 /// Reads the manifest and looks up the users it names. May block.
-pub(super) fn read(ask: AskId, purpose: Purpose, reload: &Reload) -> Read {
-    let result = match reload() {
+pub(super) fn read((ask, purpose): Wish, reload: &Reload, in_force: &Manifest, progress: &Progress) -> Read {
+    let result = match reload(in_force, progress) {
         Err(problems) => Err(problems.to_string()),
         Ok(manifest) => {
             let identities = Identities::look_up(&manifest.groups);
@@ -42,9 +44,25 @@ pub(super) fn read(ask: AskId, purpose: Purpose, reload: &Reload) -> Read {
     Read { ask, purpose, result }
 }
 
+/// Warnings of a manifest that the one in force does not have.
+pub(super) fn new_warnings<'a>(
+    running: &'a Manifest,
+    wanted: &'a Manifest,
+) -> impl Iterator<Item = &'a Problem> {
+    wanted.warnings.iter().filter(|warning| !running.warnings.contains(warning))
+}
+
+/// A warning in one line.
+fn warned(Problem { at, what, hint, .. }: &Problem) -> String {
+    let at = if at.is_empty() { String::new() } else { format!("`{at}`: ") };
+    let hint = hint.as_ref().map_or_else(String::new, |hint| format!("; {hint}"));
+    format!("warning: {at}{what}{hint}")
+}
+
 /// What it takes to get from one manifest to another.
 pub(super) fn plan(running: &Manifest, wanted: &Manifest) -> Plan {
     let also = needs_daemon_restart(running, wanted).into_iter();
+    let warned = new_warnings(running, wanted).map(warned);
     let lines = describe(&running.groups, &wanted.groups);
     let changes = diff(&running.groups, &wanted.groups);
     Plan {
@@ -52,7 +70,7 @@ pub(super) fn plan(running: &Manifest, wanted: &Manifest) -> Plan {
         changes: changes.into_iter().map(change).collect(),
         overall: (running.overall != wanted.overall)
             .then(|| (wanted.overall, overall(&running.overall, &wanted.overall))),
-        also: also.map(|text| ProcessResult::ok("daemon", text)).collect(),
+        also: also.chain(warned).map(|text| ProcessResult::ok("daemon", text)).collect(),
         words: lines
             .iter()
             .filter_map(|line| line.split_once(": "))

@@ -132,7 +132,7 @@ impl Supervisor {
     }
 
     fn due(&mut self) -> Option<Moment> {
-        let others = [self.leftovers.due(), self.telling.due(), self.upgrading.due()];
+        let others = [self.leftovers.due(), self.telling.due(), self.upgrading.due(), self.to_read.due()];
         others.into_iter().flatten().chain(self.fleet.wake_at()).min()
     }
 
@@ -194,6 +194,7 @@ impl Supervisor {
         if std::mem::take(&mut self.publish) {
             let mut seen = self.fleet.seen(own_pid(), self.started_at);
             seen.upgrade = self.upgrade.clone();
+            seen.stuck = self.to_read.stuck();
             self.telling.status(self.fleet.counts());
             self.seen.send_replace(Arc::new(seen));
         }

@@ -148,7 +148,7 @@ impl Supervisor {
             return false;
         };
         let (ask, version, until) = (*ask, version.clone(), *until);
-        let at_rest = self.world.asked.is_empty() && self.being_read == 0;
+        let at_rest = self.world.asked.is_empty() && self.to_read.is_at_rest();
         let why = match () {
             () if self.fleet.is_ending() => "the daemon is shutting down",
             () if at_rest => "",

@@ -14,7 +14,7 @@ use qfleet_model::name::Selector;
 use qfleet_model::snapshot::{ProcessView, StateWord};
 use qfleet_os::service::Service;
 use qfleet_os::spawn::OwnImage;
-use qfleet_supervisor::{Handle, Lived, Setup, Stream, Supervisor};
+use qfleet_supervisor::{Handle, Lived, Progress, Setup, Stream, Supervisor};
 
 use crate::harness::{LIMIT, until};
 
@@ -23,6 +23,9 @@ pub const WITHOUT_CGROUPS: (&str, &str) = ("QFLEET_CGROUP", "off");
 
 /// A manifest with this comment takes its time to be read.
 pub const SLOW: &str = "# slow";
+
+/// A manifest with a line that begins so, and goes on with the path of a pipe, is read when somebody has written there.
+pub const FROM_PIPE: &str = "# from pipe: ";
 
 /// The tester's view of the daemon.
 pub struct Tester {
@@ -56,8 +59,12 @@ pub fn daemon_with(
         manifest: load(&manifest).unwrap(),
         reload: {
             let text = text.clone();
-            Arc::new(move || {
+            Arc::new(move |_: &Manifest, progress: &Progress| {
                 let text = text.lock().unwrap().clone();
+                if let Some(pipe) = text.lines().find_map(|line| line.strip_prefix(FROM_PIPE)) {
+                    progress.comes_to(Path::new(pipe));
+                    std::fs::read(pipe).unwrap();
+                }
                 if text.contains(SLOW) {
                     std::thread::sleep(Duration::from_millis(300));
                 }
@@ -147,6 +154,17 @@ impl Tester {
     pub fn reload(&self, manifest: &str) -> Vec<String> {
         *self.manifest.lock().unwrap() = manifest.replace("DIR", &self.dir.display().to_string());
         self.told(Command::Reload { dry_run: false, reset: false })
+    }
+
+    /// Reads another manifest from now on, in vain; gives what is said about it.
+    pub fn reload_in_vain(&self, manifest: &str) -> String {
+        *self.manifest.lock().unwrap() = manifest.replace("DIR", &self.dir.display().to_string());
+        self.ask(Command::Reload { dry_run: false, reset: false }).unwrap_err().to_string()
+    }
+
+    /// What the status says about a manifest that is being read.
+    pub fn reading(&self) -> Option<String> {
+        self.handle.snapshot().reading
     }
 
     /// The same for two, one right after the other.

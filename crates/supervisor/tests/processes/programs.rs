@@ -1,6 +1,7 @@
 //! Plain programs.
 
 use std::fs;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use qfleet_model::command::Command;
@@ -8,7 +9,7 @@ use qfleet_model::snapshot::{Exit, StateWord};
 use qfleet_os::{signal, usage};
 use qfleet_supervisor::Stream;
 
-use crate::daemon::{SLOW, daemon, daemon_with, names};
+use crate::daemon::{FROM_PIPE, SLOW, daemon, daemon_with, names};
 use crate::harness::{Case, LIMIT, own_output, until};
 
 pub const CASES: &[Case] = &[
@@ -32,6 +33,7 @@ pub const CASES: &[Case] = &[
     ("orphans_of_others_are_reaped", orphans_of_others_are_reaped),
     ("a_reload_touches_only_what_changed", a_reload_touches_only_what_changed),
     ("of_two_reloads_the_later_one_is_in_force", of_two_reloads_the_later_one_is_in_force),
+    ("a_manifest_that_is_read_without_end_is_told_of", a_manifest_that_is_read_without_end_is_told_of),
     (
         "hundreds_start_and_end_quickly_and_then_cost_nothing",
         hundreds_start_and_end_quickly_and_then_cost_nothing,
@@ -139,7 +141,7 @@ programs:
 ";
     daemon(manifest, |tester| {
         let file = tester.dir.join("logs/clock.clock_01.log");
-        let ticks = |path: &std::path::Path| fs::read_to_string(path).unwrap_or_default().contains("tick\n");
+        let ticks = |path: &Path| fs::read_to_string(path).unwrap_or_default().contains("tick\n");
         until("the log file", || ticks(&file).then_some(()));
         let moved = tester.dir.join("moved");
         fs::rename(&file, &moved).unwrap();
@@ -326,6 +328,34 @@ programs:
         assert_eq!(pid("stays"), stays);
         tester.shutdown();
     });
+}
+
+fn a_manifest_that_is_read_without_end_is_told_of() {
+    let stuck = format!("{SLEEPER}\n{FROM_PIPE}DIR/pipe\n");
+    let make_pipe = |dir: &Path| {
+        let made = std::process::Command::new("mkfifo").arg(dir.join("pipe")).status();
+        assert!(made.unwrap().success());
+    };
+    let code = daemon_with(&[], SLEEPER, make_pipe, move |tester| {
+        tester.until_up();
+        let pipe = tester.dir.join("pipe");
+        let begun = Instant::now();
+        let said = tester.reload_in_vain(&stuck);
+        let expected = format!("`{}` is being read for 10 s and does not answer", pipe.display());
+        assert!(said.contains(&expected) && said.contains("nothing was changed"), "{said}");
+        let first = begun.elapsed();
+        let again = tester.reload_in_vain(SLEEPER);
+        assert!(again.contains("does not answer"), "{again}");
+        assert!(begun.elapsed() - first < Duration::from_secs(2), "who comes later does not wait again");
+        let told = tester.reading().unwrap();
+        assert!(told.contains(&pipe.display().to_string()) && told.contains("is refused"), "{told}");
+        fs::write(&pipe, "").unwrap();
+        until("the read to end", || tester.reading().is_none().then_some(()));
+        let other = "programs: {sleeper: {command: sleep 1000, startsecs: 0}, more: {command: sleep 1000}}";
+        assert_eq!(tester.reload(other).len(), 1);
+        tester.shutdown();
+    });
+    assert_eq!(code, 0);
 }
 
 fn hundreds_start_and_end_quickly_and_then_cost_nothing() {
