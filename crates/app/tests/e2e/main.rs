@@ -15,6 +15,7 @@ mod deployments;
 mod drain;
 mod first_process;
 mod handed_over;
+mod hanging;
 mod jobs;
 mod logs;
 mod node_apps;
