@@ -47,7 +47,17 @@ fn under_way(fleet: &FleetSnapshot) -> Vec<String> {
     let crashing = crashing.map(|(name, why)| format!("{name}: {why}; one worker at a time is tried"));
     let ending = fleet.ending.iter().map(|waits| format!("shutting down: {waits}"));
     let rolling = rolling.map(|(name, far)| format!("{name} is being restarted: {far}"));
-    rolling.chain(crashing).chain(fleet.reading.iter().cloned()).chain(ending).collect()
+    rolling.chain(crashing).chain(empty(fleet)).chain(fleet.reading.iter().cloned()).chain(ending).collect()
+}
+
+/// Groups of which nothing else is shown.
+fn empty(fleet: &FleetSnapshot) -> impl Iterator<Item = String> {
+    let is_empty = |name: &str| fleet.processes.iter().all(|process| process.group != name);
+    let empty = fleet.groups.iter().filter(move |group| group.numprocs == 0 && is_empty(&group.name));
+    empty.filter_map(|group| {
+        let usual = group.manifest_numprocs?;
+        Some(format!("{} has no processes: scaled to 0, manifest {usual}", group.name))
+    })
 }
 
 /// `pid`.

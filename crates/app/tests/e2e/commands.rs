@@ -111,6 +111,11 @@ fn scale_changes_the_number_until_a_reload_does() {
     assert_eq!(fleet.status().len(), 3, "a reload that changes nothing keeps it");
     fleet.ok(&["scale", "mail=1"]);
     eventually(SOON, "one process", || (fleet.status().len() == 1).then_some(()));
+    fleet.ok(&["scale", "mail=0"]);
+    eventually(SOON, "no process", || fleet.status().is_empty().then_some(()));
+    let shown = fleet.qfleet(&["status"]);
+    let note = "mail has no processes: scaled to 0, manifest ";
+    assert!(text(&shown.stderr).starts_with(note), "{}", text(&shown.stderr));
     assert_eq!(fleet.stop(), 0);
 }
 
