@@ -85,11 +85,16 @@ fn sent(redis: &RedisServer, during: Duration) -> Vec<String> {
     }
 }
 
-/// Calls that were called off, which a monitor does not hear of.
-fn called_off(redis: &RedisServer) -> u32 {
+/// How often a command was called.
+fn calls(redis: &RedisServer, command: &str) -> usize {
     let stats: String = redis::cmd("INFO").arg("commandstats").query(&mut redis.connection()).unwrap();
-    let line = stats.lines().find_map(|line| line.strip_prefix("cmdstat_client|unblock:calls="));
+    let line = stats.lines().find_map(|line| line.strip_prefix(&format!("cmdstat_{command}:calls=")));
     line.and_then(|rest| rest.split(',').next()?.parse().ok()).unwrap_or_default()
+}
+
+/// Calls that were called off, which a monitor does not hear of.
+fn called_off(redis: &RedisServer) -> usize {
+    calls(redis, "client|unblock")
 }
 
 /// Clients, but for the one that asks.
@@ -111,8 +116,11 @@ fn an_idle_pool_costs_little(families: &[&str]) {
     let mut fleet = pool(&distant(&redis, &scratch), families);
     eventually(SOON, "the pool to fall asleep", || (asleep(&redis) == families.len()).then_some(()));
     let most_connections = 1 + families.len();
-    // When it starts, the daemon looks whether the prefix is right.
-    eventually(SOON, "the daemon to have looked", || (connections(&redis) <= most_connections).then_some(()));
+    // When it starts, the daemon looks whether the prefix of each of Laravel's queues is right.
+    let looks = (0..11).filter(|number| families[number % families.len()] == "laravel").count();
+    eventually(SOON, "the daemon to have looked", || {
+        (calls(&redis, "scan") >= looks && connections(&redis) <= most_connections).then_some(())
+    });
     let before = called_off(&redis);
     let pace = Pace::watch();
     let heard = sent(&redis, WATCHED);
