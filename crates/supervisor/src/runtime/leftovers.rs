@@ -263,7 +263,7 @@ impl Rest {
     }
 
     fn kill(&self, members: &BTreeSet<Member>, find: &impl Fn() -> Orphans) {
-        if self.gone_by.is_none() {
+        if self.gone_by.is_none() && !members.is_empty() {
             let pids: Vec<Pid> = members.iter().map(|member| member.pid).collect();
             tracing::info!(process = self.tree.name, ?pids, "what it has left behind is killed");
         }

@@ -174,13 +174,15 @@ impl World {
         let mut preparation = self.preparation(group, one, user.clone());
         preparation.parent_death = Some(SIGKILL);
         preparation.fixed_variables.push(PROBED.to_owned());
-        let tree = self.trees.plant(Kind::Program, one.name);
+        // No process has this name, so none waits for what an earlier daemon's probe has left.
+        let name = format!("{} (probe)", one.name);
+        let tree = self.trees.plant(Kind::Program, &name);
         preparation.cgroup = tree.leaf.as_ref().map(|leaf| leaf.path().to_owned());
         let mut environment = self.environment_of_one(group, one, user.as_ref());
         environment.push((MARK.into(), tree.mark.clone().into()));
         environment.push((PROBED.into(), of.to_string().into()));
         Ok(ChildPlan {
-            name: Arc::from(format!("{} (probe)", one.name)),
+            name: Arc::from(name),
             role: Role::Program { argv },
             preparation,
             environment,
