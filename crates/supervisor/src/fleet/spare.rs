@@ -63,8 +63,16 @@ impl Fleet {
 
     /// The group could do without its spare workers: a replacement that has failed is not up yet either.
     fn is_whole(&self, group: &Group) -> bool {
-        let own = self.by_number(group).into_iter().skip(group.spare as usize).map(Slot::standing);
-        room(&own.collect::<Vec<_>>(), 1) > 0
+        let own: Vec<_> = self.own_of(group).into_iter().map(Slot::standing).collect();
+        room(&own, 1) > 0
+    }
+
+    /// Those of a group that are not about to go, but for the spare ones; the lowest number first.
+    pub(super) fn own_of<'f>(&'f self, group: &'f Group) -> Vec<&'f Slot> {
+        let mut all = self.by_number(group);
+        all.drain(..(group.spare as usize).min(all.len()));
+        all.reverse();
+        all
     }
 
     fn spare_of<'f>(&'f self, group: &'f Group) -> impl Iterator<Item = &'f Slot> {

