@@ -501,8 +501,8 @@ impl Place {
         })
     }
 
-    /// Removes the socket if it is `ours`, and the directories of ledgers as far as they are empty: what lies there is still needed. The
-    /// lock file stays, its lock is gone with us.
+    /// Removes the socket if it is `ours`, and the directories of ledgers as far as they are empty: what lies there is still
+    /// needed. The lock file stays, its lock is gone with us.
     fn leave(&self, ours: bool) {
         if ours && let Err(error) = fs::remove_file(&self.socket) {
             tracing::warn!("cannot remove `{}`: {error}", self.socket.display());

@@ -1,7 +1,6 @@
 //! How long whoever started the daemon waits before it kills: as the environment says, and under systemd as the unit says.
 //! The daemon looks when it begins, on a thread of its own, and when a reload makes the end longer, and says what does not
-//! fit; without systemd, or when that
-//! does not answer, nothing is said and nothing is lost.
+//! fit; without systemd, or when that does not answer, nothing is said and nothing is lost.
 
 use std::ffi::OsString;
 use std::fs;

@@ -1,8 +1,7 @@
 //! What a program says of itself by the protocol that systemd has for it: lines of `NAME=value` in one datagram. Of all
 //! names two mean something here; the others are passed over, as they are by everybody who does not know them.
 
-/// Characters of a status that are kept.
-const LONGEST_STATUS: usize = 200;
+use crate::words::remark;
 
 /// What was said.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -21,7 +20,7 @@ impl Notice {
         for line in String::from_utf8_lossy(bytes).lines() {
             match line.split_once('=') {
                 Some(("READY", "1")) => notice.ready = true,
-                Some(("STATUS", text)) => notice.status = shown(text),
+                Some(("STATUS", text)) => notice.status = remark(text),
                 Some(_) | None => {}
             }
         }
@@ -33,12 +32,6 @@ impl Notice {
     pub fn after(self, earlier: &Self) -> Self {
         Self { ready: self.ready || earlier.ready, status: self.status.or_else(|| earlier.status.clone()) }
     }
-}
-
-fn shown(text: &str) -> Option<String> {
-    let text: String = text.chars().filter(|c| !c.is_control()).take(LONGEST_STATUS).collect();
-    let text = text.trim();
-    (!text.is_empty()).then(|| text.to_owned())
 }
 
 #[cfg(test)]
@@ -60,7 +53,7 @@ mod tests {
         }
         assert_eq!(Notice::read(b"STATUS=\xff\nREADY=1"), notice(true, Some("\u{fffd}")));
         let long = read(&format!("STATUS={}", "x".repeat(10_000)));
-        assert_eq!(long.status.map(|status| status.len()), Some(LONGEST_STATUS));
+        assert_eq!(long.status.map(|status| status.len()), Some(200));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Numbers as people read them.
+//! Numbers as people read them, and words of others as they can be shown.
 
 use std::fmt;
 
@@ -9,9 +9,27 @@ pub fn counted<N: fmt::Display + Copy + PartialEq + From<u8>>(count: N, one: &st
     format!("{count} {words}")
 }
 
+/// Characters of a remark that are kept.
+const LONGEST_REMARK: usize = 200;
+
+/// What a program has said, in one line without control characters; `None` when nothing is left of it.
+#[must_use]
+pub fn remark(text: &str) -> Option<String> {
+    let text: String = text.chars().filter(|sign| !sign.is_control()).take(LONGEST_REMARK).collect();
+    let text = text.trim();
+    (!text.is_empty()).then(|| text.to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_remark_is_one_short_line() {
+        assert_eq!(remark(" a=b\u{1b}[2J \n").as_deref(), Some("a=b[2J"));
+        assert_eq!(remark(" \t\u{1b}"), None);
+        assert_eq!(remark(&"x".repeat(10_000)).map(|text| text.len()), Some(LONGEST_REMARK));
+    }
 
     #[test]
     fn only_one_is_singular() {

@@ -18,7 +18,8 @@ use nix::sys::socket::{
 pub const LONGEST_PATH: usize = 107;
 
 /// Listens on a unix stream socket at `path` with exactly `mode` and, if given, `group`. An old socket at that path is
-/// replaced in one step; hold the instance lock and ask [`is_served`], or somebody loses a socket in use. The listener does not block.
+/// replaced in one step; hold the instance lock and ask [`is_served`], or somebody loses a socket in use. The listener does
+/// not block.
 ///
 /// # Errors
 /// The path is too long, taken by something that is no socket, or its directory cannot be written.

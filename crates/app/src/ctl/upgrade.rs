@@ -6,6 +6,7 @@ use qfleet_api::ClientError;
 use qfleet_model::command::{Command, Reply};
 use qfleet_model::snapshot::{FleetSnapshot, Upgrade};
 use qfleet_model::words::counted;
+use qfleet_os::tree::Member;
 
 use super::Asking;
 use crate::args;
@@ -64,14 +65,11 @@ async fn outcome(asking: &Asking, before: &FleetSnapshot) -> Result<Option<Upgra
             }
             Ok(_) | Err(ClientError::Broken(..)) => tokio::time::sleep(PAUSE).await,
             // A program that lost the door does not listen; the old one, put back in its place, opens it again.
-            Err(ClientError::NoDaemon(_)) if lives(before.pid) => tokio::time::sleep(PAUSE).await,
+            Err(ClientError::NoDaemon(_)) if Member::of(before.pid).is_some() => {
+                tokio::time::sleep(PAUSE).await;
+            }
             Err(error) => return Err(error),
         }
     }
     Ok(None)
-}
-
-/// Whether the daemon's process is still there, whichever program it executes.
-fn lives(pid: i32) -> bool {
-    qfleet_os::usage::of(pid).is_ok_and(|process| process.state != 'Z')
 }

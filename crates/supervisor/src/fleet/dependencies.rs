@@ -48,8 +48,7 @@ impl Fleet {
     /// starts now would see it go.
     fn unmet_slots<'a>(&'a self, group: &'a Group) -> impl Iterator<Item = &'a Slot> {
         let restarts = |slot: &Slot| self.to_restart.iter().any(|(id, _)| *id == slot.id);
-        let needed = self.own_of(group).into_iter();
-        needed.filter(move |slot| !is_met(slot) || restarts(slot))
+        self.own_of(group).filter(move |slot| !is_met(slot) || restarts(slot))
     }
 
     /// What is at rest and has to be started before this group can be up: one of its own, or one of those that its starts

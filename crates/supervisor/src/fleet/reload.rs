@@ -7,6 +7,7 @@ use std::sync::Arc;
 use qfleet_manifest::settings::{Group as GroupSettings, Overall};
 use qfleet_model::command::{ProcessResult, Refusal};
 use qfleet_model::process::{Patience, ProcessEvent, ProcessState};
+use qfleet_model::words::counted;
 use serde::{Deserialize, Serialize};
 
 use super::group::{GroupId, Spec};
@@ -169,12 +170,10 @@ impl Fleet {
             })
             .filter_map(|(id, group)| {
                 let slots = group.slots.iter().filter_map(|slot| self.slots.get(slot));
-                let text = match slots.filter(|slot| slot.is_behind() && Self::follows_reload(slot)).count() {
-                    0 => return None,
-                    1 => String::from("1 process has earlier settings (rolling restart)"),
-                    several => format!("{several} processes have earlier settings (rolling restart)"),
-                };
-                Some((id, ProcessResult::ok(group.spec.settings.name.as_str(), text)))
+                let behind = slots.filter(|slot| slot.is_behind() && Self::follows_reload(slot)).count();
+                let have = counted(behind, "process has", "processes have");
+                let text = format!("{have} earlier settings (rolling restart)");
+                (behind > 0).then(|| (id, ProcessResult::ok(group.spec.settings.name.as_str(), text)))
             })
             .collect()
     }

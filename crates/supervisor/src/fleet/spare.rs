@@ -2,7 +2,6 @@
 //! that those whose turn it is go only when as many as ever are ready. The spare ones have the numbers after the last, and
 //! drain when nobody is left to be replaced.
 
-use std::cmp::Reverse;
 use std::sync::Arc;
 
 use qfleet_model::rollout::{does_not_come_up, room};
@@ -63,26 +62,21 @@ impl Fleet {
 
     /// The group could do without its spare workers: a replacement that has failed is not up yet either.
     fn is_whole(&self, group: &Group) -> bool {
-        let own: Vec<_> = self.own_of(group).into_iter().map(Slot::standing).collect();
+        let own: Vec<_> = self.own_of(group).map(Slot::standing).collect();
         room(&own, 1) > 0
     }
 
-    /// Those of a group that are not about to go, but for the spare ones; the lowest number first.
-    pub(super) fn own_of<'f>(&'f self, group: &'f Group) -> Vec<&'f Slot> {
-        let mut all = self.by_number(group);
-        all.drain(..(group.spare as usize).min(all.len()));
-        all.reverse();
-        all
+    /// Those of a group that are not about to go, but for the spare ones.
+    pub(super) fn own_of<'f>(&'f self, group: &'f Group) -> impl Iterator<Item = &'f Slot> {
+        self.remaining(group).take(self.own_count(group))
     }
 
     fn spare_of<'f>(&'f self, group: &'f Group) -> impl Iterator<Item = &'f Slot> {
-        self.by_number(group).into_iter().take(group.spare as usize)
+        self.remaining(group).skip(self.own_count(group))
     }
 
-    /// The highest first: the spare ones.
-    fn by_number<'f>(&'f self, group: &'f Group) -> Vec<&'f Slot> {
-        let mut all: Vec<&Slot> = self.remaining(group).collect();
-        all.sort_unstable_by_key(|slot| Reverse(slot.name.number));
-        all
+    /// Slots are kept by number, and the spare ones have the highest.
+    fn own_count(&self, group: &Group) -> usize {
+        self.remaining(group).count().saturating_sub(group.spare as usize)
     }
 }

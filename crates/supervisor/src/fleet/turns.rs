@@ -79,7 +79,7 @@ impl Fleet {
     }
 
     /// The next of each group that can spare one.
-    fn candidates(&mut self, most: usize) -> Vec<Candidate> {
+    fn candidates(&self, most: usize) -> Vec<Candidate> {
         let asking: Vec<GroupId> = self
             .groups
             .iter()
@@ -89,8 +89,7 @@ impl Fleet {
         asking.into_iter().filter_map(|id| self.candidate(id, most)).collect()
     }
 
-    fn candidate(&mut self, id: GroupId, most: usize) -> Option<Candidate> {
-        self.forget_vain_wants(id);
+    fn candidate(&self, id: GroupId, most: usize) -> Option<Candidate> {
         let group = self.groups.get(&id)?;
         if self.awaits_spare(group) {
             return None;

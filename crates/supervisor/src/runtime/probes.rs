@@ -7,14 +7,12 @@ use qfleet_manifest::per_process::OneProcess;
 use qfleet_model::link::FromChild;
 use qfleet_model::process::{Pid, SIGKILL, said};
 use qfleet_model::snapshot::Exit;
+use qfleet_model::words::remark;
 use tokio::sync::{mpsc, oneshot};
 
 use super::Supervisor;
 use super::words::{Words, listen};
 use super::worker_link::Heard;
-
-/// Characters of what a command says that are passed on.
-const LONGEST_REMARK: usize = 200;
 
 /// What a command has found: nothing, if it ended with 0; or else how it ended and what it said.
 pub(crate) type Found = Result<(), String>;
@@ -155,17 +153,15 @@ fn judged(ended: Result<Exit, String>, words: &Words) -> Found {
     if exit == Exit::Code(0) {
         return Ok(());
     }
-    match remark(&words.stderr).or_else(|| remark(&words.stdout)) {
+    match last_remark(&words.stderr).or_else(|| last_remark(&words.stdout)) {
         Some(line) => Err(format!("ended {}: {line}", said(&exit))),
         None => Err(format!("ended {}", said(&exit))),
     }
 }
 
 /// The last line that says something.
-fn remark(printed: &[u8]) -> Option<String> {
-    let text = String::from_utf8_lossy(printed);
-    let line = text.lines().map(str::trim).rfind(|line| !line.is_empty())?;
-    Some(line.chars().filter(|sign| !sign.is_control()).take(LONGEST_REMARK).collect())
+fn last_remark(printed: &[u8]) -> Option<String> {
+    String::from_utf8_lossy(printed).lines().rev().map(str::trim).find_map(remark)
 }
 
 #[cfg(test)]
@@ -186,7 +182,7 @@ mod tests {
             Err("ended with exit code 1: [1mb\u{fffd}".to_owned())
         );
         let long = found(1, &[b'x'; 1000], b"").unwrap_err();
-        assert_eq!(long.len(), "ended with exit code 1: ".len() + LONGEST_REMARK);
+        assert_eq!(long.len(), "ended with exit code 1: ".len() + 200);
         let never = judged(Err("cannot execute `/x`: no".to_owned()), &Words::default());
         assert_eq!(never, Err("cannot execute `/x`: no".to_owned()));
     }
